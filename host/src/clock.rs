@@ -1,0 +1,151 @@
+//! The ledger clock: wall time at start, then monotonic, following jumps of the wall clock by rule.
+//!
+//! Due times follow a jump forwards at once. Retention and dedup (`settled_ms`) follow it only after the new time has
+//! held for ten minutes; a jump backwards is followed slowly. Invariant: neither reading ever goes backwards.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How long a jump forwards must hold before retention believes it.
+const TRUST_AFTER: Duration = Duration::from_secs(600);
+/// A difference below this is drift, not a jump, and is followed at once.
+const DRIFT: Duration = Duration::from_secs(5);
+
+/// Two readings of the ledger's time, in milliseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// For due times.
+    pub due_ms: u64,
+    /// For what deletes: retention, dedup, expiry of dead letters.
+    pub settled_ms: u64,
+}
+
+/// The clock of one process. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Clock(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    started: Instant,
+    due: Track,
+    settled: Track,
+    jump_since: Option<Duration>,
+    last_read: Duration,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Track {
+    /// Added to the monotonic time.
+    offset: Duration,
+    last_ms: u64,
+}
+
+impl Track {
+    fn read(&mut self, monotonic: Duration) -> u64 {
+        self.last_ms = self.last_ms.max(millis(self.offset + monotonic));
+        self.last_ms
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::start(Instant::now(), wall())
+    }
+}
+
+impl Clock {
+    fn start(started: Instant, wall: Duration) -> Self {
+        let track = Track { offset: wall, last_ms: 0 };
+        Self(Arc::new(Mutex::new(State {
+            started,
+            due: track,
+            settled: track,
+            jump_since: None,
+            last_read: Duration::ZERO,
+        })))
+    }
+
+    /// Both readings, now.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        self.read(Instant::now(), wall())
+    }
+
+    /// The time for due times, in milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        self.now().due_ms
+    }
+
+    fn read(&self, instant: Instant, wall: Duration) -> Now {
+        let mut state = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let monotonic = instant.saturating_duration_since(state.started);
+        state.follow(monotonic, wall);
+        Now { due_ms: state.due.read(monotonic), settled_ms: state.settled.read(monotonic) }
+    }
+}
+
+impl State {
+    fn follow(&mut self, monotonic: Duration, wall: Duration) {
+        let offset = wall.saturating_sub(monotonic);
+        // Backwards, time goes on at half speed until the wall clock has caught up.
+        let slowed = monotonic.saturating_sub(self.last_read) / 2;
+        self.last_read = self.last_read.max(monotonic);
+        self.due.offset = offset.max(self.due.offset.saturating_sub(slowed));
+        self.settled.offset = self.settled.offset.saturating_sub(slowed).max(offset.min(self.settled.offset));
+        let ahead = offset.saturating_sub(self.settled.offset);
+        if ahead <= DRIFT {
+            self.jump_since = None;
+            self.settled.offset = self.settled.offset.max(offset);
+        } else {
+            let since = *self.jump_since.get_or_insert(monotonic);
+            if monotonic.saturating_sub(since) >= TRUST_AFTER {
+                self.settled.offset = offset;
+                self.jump_since = None;
+            }
+        }
+    }
+}
+
+fn wall() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn at(clock: &Clock, start: Instant, monotonic: u64, wall: Duration) -> Now {
+        clock.read(start + Duration::from_secs(monotonic), wall)
+    }
+
+    #[test]
+    fn a_jump_forwards_moves_due_times_at_once_and_retention_after_ten_minutes() {
+        let start = Instant::now();
+        let clock = Clock::start(start, DAY);
+        let jumped = |seconds| DAY + DAY + Duration::from_secs(seconds);
+        let now = at(&clock, start, 1, jumped(1));
+        assert_eq!(now.due_ms, millis(jumped(1)));
+        assert_eq!(now.settled_ms, millis(DAY + Duration::from_secs(1)));
+        let now = at(&clock, start, 602, jumped(602));
+        assert_eq!(now.settled_ms, millis(jumped(602)));
+    }
+
+    #[test]
+    fn a_jump_backwards_never_turns_time_back() {
+        let start = Instant::now();
+        let clock = Clock::start(start, DAY);
+        let before = at(&clock, start, 10, DAY + Duration::from_secs(10));
+        let after = at(&clock, start, 20, Duration::from_secs(20));
+        assert_eq!(after.due_ms, before.due_ms + 5_000);
+        assert_eq!(after.settled_ms, before.settled_ms + 5_000);
+        let caught_up = at(&clock, start, 400_000, Duration::from_secs(400_000));
+        assert_eq!(caught_up.due_ms, 400_000_000);
+    }
+}

@@ -1,0 +1,145 @@
+//! TOML in, checked types out: everything is valid, or every problem is reported at once and nothing starts.
+//!
+//! Each layer below owns the type of its own settings; this module fills them. Invariant: a [`Config`] cannot be wrong
+//! in itself (names resolve, numbers are in range, patterns parse); whether a plugin loads is seen later.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::capability::http::GrantSettings;
+use crate::delivery::retry;
+use crate::id::Name;
+use crate::ledger::{From, QueuePolicy};
+use crate::limit::Limits;
+use crate::secret_store;
+use crate::trigger::schedule;
+
+/// The whole configuration, after all files are merged.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `[host]`.
+    pub host: Host,
+    /// `[secrets]`.
+    pub secrets: BTreeMap<String, secret_store::Source>,
+    /// Every queue that a table, a consumer or a publish grant names; inboxes are not in it.
+    pub queues: BTreeMap<Name, QueuePolicy>,
+    /// In the order of their names.
+    pub connectors: Vec<Connector>,
+}
+
+/// `[host]`.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Ledger, compile cache, admin token; relative to the first config file's folder.
+    pub data_dir: PathBuf,
+    /// Health, metrics, API.
+    pub admin: SocketAddr,
+    /// Extra names under which the admin listener may be asked (`Host` header).
+    pub admin_hosts: Vec<String>,
+    /// Whether `/metrics` needs no token.
+    pub metrics_open: bool,
+    /// How long runs may settle after SIGTERM.
+    pub grace: Duration,
+    /// Sandboxes at once.
+    pub runs: usize,
+    /// Free disk below which nothing new is accepted; `None` is the default of 512 MiB or 5 %, whichever is smaller.
+    pub min_free: Option<u64>,
+}
+
+/// Where a plugin's bytes come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plugin {
+    /// A file; relative to the config file that names it.
+    Path(PathBuf),
+    /// Embedded in the binary.
+    Builtin(String),
+}
+
+/// Whether a sandbox outlives its run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reuse {
+    /// A fresh sandbox for every run.
+    Never,
+    /// Kept while it succeeds, retired at half its memory.
+    Always,
+}
+
+/// `consume` of a connector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Consume {
+    /// The queue.
+    pub queue: Name,
+    /// Where a new subscription begins.
+    pub from: From,
+    /// Deliveries of a run.
+    pub batch: usize,
+    /// How long a run waits to fill its batch.
+    pub batch_wait: Duration,
+    /// Runs at once.
+    pub concurrency: usize,
+    /// Unfinished messages before the subscription reads no further.
+    pub pending_max: usize,
+}
+
+/// `allow` of a connector; what is not named is refused.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Allow {
+    /// Queues it may publish to.
+    pub publish: Vec<Name>,
+    /// Secrets it may see.
+    pub secrets: Vec<String>,
+    /// Requests it may send.
+    pub http: Vec<GrantSettings>,
+}
+
+/// One `[connectors.X]`.
+#[derive(Clone, Debug)]
+pub struct Connector {
+    /// X.
+    pub name: Name,
+    /// What runs.
+    pub plugin: Plugin,
+    /// The plugin's own settings.
+    pub config: serde_json::Map<String, serde_json::Value>,
+    /// Off keeps its messages and starts nothing.
+    pub enabled: bool,
+    /// The name that it had before.
+    pub was: Option<Name>,
+    /// Deliveries dying in a row that pause it; 0 is never.
+    pub brake: u32,
+    /// Whether a sandbox outlives its run.
+    pub reuse: Reuse,
+    /// How long dead letters are kept.
+    pub dead_retention: Duration,
+    /// Bytes of dead letters at which the connector is held.
+    pub dead_max_bytes: u64,
+    /// The queue it reads, if any.
+    pub consume: Option<Consume>,
+    /// Its schedules, if any.
+    pub schedules: Vec<schedule::Settings>,
+    /// When failures are tried again.
+    pub retry: retry::Policy,
+    /// What a sandbox and a call may use.
+    pub limits: Limits,
+    /// What it may do.
+    pub allow: Allow,
+}
+
+/// One thing wrong in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Problem {
+    /// The file, as it was named.
+    pub file: String,
+    /// From 1; 0 where no place in a file is meant.
+    pub line: usize,
+    /// From 1, in characters.
+    pub column: usize,
+    /// The TOML path, as in `connectors.issues.retry.attempts`.
+    pub key: String,
+    /// What is wrong.
+    pub message: String,
+    /// What is allowed, or what to write instead.
+    pub help: String,
+}

@@ -1,0 +1,2 @@
+//! A delivery until it is settled.
+pub mod retry;

@@ -1,0 +1,138 @@
+//! The limits of a connector: names, defaults, values.
+//!
+//! Owns no enforcement: each limit bites in the runtime or in a capability, which counts it under [`Limit::label`].
+
+use std::time::Duration;
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+
+/// A limit that can bite, named as in TOML and in `bulkhead_limit_hits_total{limit}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Limit {
+    /// Sum of all linear memories and tables of a sandbox.
+    Memory,
+    /// Thread CPU time of one call.
+    Cpu,
+    /// Wall time of one call.
+    Wall,
+    /// Size of one message.
+    Message,
+    /// Messages published by one call.
+    Publishes,
+    /// Bytes published by one call.
+    PublishBytes,
+    /// Entries of the sandbox's resource table.
+    Handles,
+    /// Bytes of log of one call.
+    Log,
+    /// HTTP requests of one call.
+    Requests,
+    /// Bytes of HTTP request bodies of one request.
+    RequestBytes,
+    /// Bytes of one HTTP response, decompressed.
+    ResponseBytes,
+    /// Size or number of state entries.
+    State,
+    /// Bytes copied from the guest by one host call.
+    Hostcall,
+    /// Size or time of compiling a plugin.
+    Compile,
+}
+
+impl Limit {
+    /// Every limit, for metrics and the reference.
+    pub const ALL: [Self; 14] = [
+        Self::Memory,
+        Self::Cpu,
+        Self::Wall,
+        Self::Message,
+        Self::Publishes,
+        Self::PublishBytes,
+        Self::Handles,
+        Self::Log,
+        Self::Requests,
+        Self::RequestBytes,
+        Self::ResponseBytes,
+        Self::State,
+        Self::Hostcall,
+        Self::Compile,
+    ];
+
+    /// The metric's label.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Cpu => "cpu",
+            Self::Wall => "wall",
+            Self::Message => "message",
+            Self::Publishes => "publishes",
+            Self::PublishBytes => "publish_bytes",
+            Self::Handles => "handles",
+            Self::Log => "log",
+            Self::Requests => "requests",
+            Self::RequestBytes => "request_bytes",
+            Self::ResponseBytes => "response_bytes",
+            Self::State => "state",
+            Self::Hostcall => "hostcall",
+            Self::Compile => "compile",
+        }
+    }
+}
+
+/// `[connectors.X.limits]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Sum of linear memories and tables of a sandbox, in bytes.
+    pub memory_bytes: u64,
+    /// Thread CPU time of a call.
+    pub cpu: Duration,
+    /// Wall time of a call, waiting included.
+    pub wall: Duration,
+    /// Largest message that the connector takes, in bytes.
+    pub message_bytes: u64,
+    /// Messages published by a call.
+    pub publishes: u32,
+    /// Bytes published by a call.
+    pub publish_bytes: u64,
+    /// Resource handles held by a sandbox.
+    pub handles: u32,
+    /// Bytes logged by a call (log, stdout and stderr together); more is dropped and counted.
+    pub log_bytes: u64,
+    /// HTTP requests sent by a call.
+    pub requests: u32,
+    /// HTTP requests under way at once in the connector.
+    pub requests_at_once: u32,
+    /// Bytes of a request's body.
+    pub request_bytes: u64,
+    /// Bytes of a response's body after decompression.
+    pub response_bytes: u64,
+}
+
+impl Default for Limits {
+    /// Suits an integration on a small machine: a page of a large API fits, a runaway does not last.
+    fn default() -> Self {
+        Self {
+            memory_bytes: 64 * MIB,
+            cpu: Duration::from_secs(5),
+            wall: Duration::from_secs(30),
+            message_bytes: MIB,
+            publishes: 10_000,
+            publish_bytes: 32 * MIB,
+            handles: 1_000,
+            log_bytes: 256 * KIB,
+            requests: 1_000,
+            requests_at_once: 16,
+            request_bytes: 8 * MIB,
+            response_bytes: 16 * MIB,
+        }
+    }
+}
+
+/// The largest `limits.message` that can be configured.
+pub const MESSAGE_BYTES_MAX: u64 = 16 * MIB;
+/// The largest message of a queue that nobody consumes.
+pub const MESSAGE_BYTES_DEFAULT: u64 = MIB;
+/// A message past this many hops becomes a dead letter: two connectors that feed each other must end.
+pub const HOPS_MAX: u32 = 32;

@@ -1,0 +1,70 @@
+//! What travels through queues, before and after it is accepted.
+//!
+//! Owns the shapes only: where a message is stored belongs to the ledger, what happened to it to [`crate::settlement`].
+//! Invariant: header names are lower case; a body is bytes, never text.
+
+/// One header of a message: a lower-case name and its value. A name may repeat.
+pub type Header = (String, String);
+
+/// An accepted message as every subscription sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Message {
+    /// Stable over every redelivery.
+    pub id: String,
+    /// What the sender ordered it by, if anything.
+    pub key: Option<String>,
+    /// In the order in which the sender gave them.
+    pub headers: Vec<Header>,
+    /// The payload.
+    pub body: Vec<u8>,
+    /// When it was accepted, in milliseconds since the Unix epoch.
+    pub enqueued_at_ms: u64,
+    /// When it stops being worth delivering, if ever.
+    pub expires_at_ms: Option<u64>,
+    /// The id of the message that it was made from, if any.
+    pub parent: Option<String>,
+    /// How many connectors it has passed through in this host.
+    pub hops: u32,
+}
+
+impl Message {
+    /// Its size for every account and limit: body, headers, id and key.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        size_bytes(&self.id, self.key.as_deref(), &self.headers, &self.body)
+    }
+}
+
+/// A message that is to be accepted; its id is decided already.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Draft {
+    /// Given by the sender, or derived.
+    pub id: String,
+    /// What to order it by, if anything.
+    pub key: Option<String>,
+    /// In the sender's order.
+    pub headers: Vec<Header>,
+    /// The payload.
+    pub body: Vec<u8>,
+    /// Deliver no sooner than this after the commit, in milliseconds.
+    pub delay_ms: Option<u64>,
+    /// Not worth delivering later than this after the commit, in milliseconds.
+    pub expires_ms: Option<u64>,
+    /// The id of the message that it was made from, if any.
+    pub parent: Option<String>,
+    /// The parent's hops plus one; 0 for what came from outside.
+    pub hops: u32,
+}
+
+impl Draft {
+    /// Its size for every account and limit: body, headers, id and key.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        size_bytes(&self.id, self.key.as_deref(), &self.headers, &self.body)
+    }
+}
+
+fn size_bytes(id: &str, key: Option<&str>, headers: &[Header], body: &[u8]) -> u64 {
+    let headers: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    (id.len() + key.map_or(0, str::len) + headers + body.len()) as u64
+}

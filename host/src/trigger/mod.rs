@@ -1,0 +1,2 @@
+//! What makes deliveries happen: queues and schedules.
+pub mod schedule;
