@@ -5,12 +5,15 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::rc::Rc;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::about::schema_of;
 use crate::http::{ErrorKind, Request, Response};
 use crate::{Draft, queue};
 
@@ -267,6 +270,30 @@ impl Host {
     pub(crate) fn record(&self, line: String) {
         self.0.borrow_mut().metrics.push(line);
     }
+}
+
+/// Fails unless the JSON Schema of a config type is the one checked in at `path`; with `UPDATE_SCHEMA=1` in the
+/// environment it writes the file instead.
+///
+/// ```
+/// # std::fs::write(std::env::temp_dir().join("bulkhead-doc.schema.json"), bulkhead_sdk::about::schema_of::<Config>() + "\n").unwrap();
+/// #[derive(schemars::JsonSchema)]
+/// struct Config { repo: String }
+///
+/// # let path = std::env::temp_dir().join("bulkhead-doc.schema.json");
+/// bulkhead_sdk::testing::check_schema::<Config>(&path);
+/// ```
+///
+/// # Panics
+/// When they differ, or the file cannot be read or written.
+pub fn check_schema<T: JsonSchema>(path: impl AsRef<Path>) {
+    let path = path.as_ref();
+    let current = schema_of::<T>() + "\n";
+    if std::env::var_os("UPDATE_SCHEMA").is_some() {
+        return std::fs::write(path, current).expect("the schema can be written");
+    }
+    let known = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(known == current, "{} is not the schema of the config type: run the test with UPDATE_SCHEMA=1", path.display());
 }
 
 /// The host of this thread.
