@@ -2,7 +2,11 @@
 //!
 //! The one place that knows SQL. Its interface is the domain's, because a second ledger will follow.
 
+mod unmerged;
+
 use std::time::Duration;
+
+pub use unmerged::{Full, Ledger, Reservation, StateUsage};
 
 /// Whether a queue keeps the order of its keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
