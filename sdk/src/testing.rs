@@ -209,7 +209,8 @@ impl Host {
     /// When the value is not of that shape.
     #[must_use]
     pub fn value<T: DeserializeOwned>(&self, key: &str) -> Option<T> {
-        self.entry(key).map(|bytes| serde_json::from_slice(&bytes).expect("the state has the shape that the test asks for"))
+        self.entry(key)
+            .map(|bytes| serde_json::from_slice(&bytes).expect("the state has the shape that the test asks for"))
     }
 
     /// What the connector counted and measured, a line each.
@@ -235,7 +236,10 @@ impl Host {
             return Err(queue::Error::Full(format!("queue `{queue}` is full")));
         }
         let first = inner.published.len();
-        let ids = drafts.iter().enumerate().map(|(ordinal, draft)| draft.id.clone().unwrap_or_else(|| format!("id-{}", first + ordinal)));
+        let ids = drafts
+            .iter()
+            .enumerate()
+            .map(|(ordinal, draft)| draft.id.clone().unwrap_or_else(|| format!("id-{}", first + ordinal)));
         let ids = ids.collect();
         inner.published.extend(drafts.into_iter().map(|draft| (queue.to_owned(), draft)));
         Ok(ids)
@@ -293,7 +297,11 @@ pub fn check_schema<T: JsonSchema>(path: impl AsRef<Path>) {
         return std::fs::write(path, current).expect("the schema can be written");
     }
     let known = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(known == current, "{} is not the schema of the config type: run the test with UPDATE_SCHEMA=1", path.display());
+    assert!(
+        known == current,
+        "{} is not the schema of the config type: run the test with UPDATE_SCHEMA=1",
+        path.display()
+    );
 }
 
 /// The host of this thread.

@@ -105,9 +105,13 @@ async fn send(
     body: Bytes,
 ) -> Result<Json<Accepted>, Problem> {
     let Some(queue) = admin.directory.queue(&name) else {
-        return Err(Problem::new(StatusCode::NOT_FOUND, format!("no connector in the configuration names queue `{name}`")));
+        return Err(Problem::new(
+            StatusCode::NOT_FOUND,
+            format!("no connector in the configuration names queue `{name}`"),
+        ));
     };
-    let is_lines = headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/x-ndjson"));
+    let is_lines =
+        headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/x-ndjson"));
     let bad = |error: String| Problem::new(StatusCode::BAD_REQUEST, error);
     let drafts = if is_lines { parse_lines(&body) } else { parse_one(&body) }.map_err(bad)?;
     let drafts = drafts.into_iter().map(|draft| (queue, draft)).collect();
@@ -123,7 +127,8 @@ fn parse_one(body: &[u8]) -> Result<Vec<Draft>, String> {
 fn parse_lines(body: &[u8]) -> Result<Vec<Draft>, String> {
     let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     let parse = |(number, line)| {
-        let incoming: Incoming = serde_json::from_slice(line).map_err(|error| format!("line {}: {error}", number + 1))?;
+        let incoming: Incoming =
+            serde_json::from_slice(line).map_err(|error| format!("line {}: {error}", number + 1))?;
         incoming.into_draft().map_err(|error| format!("line {}: {error}", number + 1))
     };
     lines.enumerate().map(parse).collect()

@@ -72,14 +72,7 @@ impl Grants {
         config: &serde_json::Map<String, serde_json::Value>,
     ) -> Self {
         let config = config::Grant::new(config);
-        Self {
-            services,
-            subject,
-            limits,
-            queue: queue::Grant::default(),
-            config,
-            secrets: secrets::Grant::default(),
-        }
+        Self { services, subject, limits, queue: queue::Grant::default(), config, secrets: secrets::Grant::default() }
     }
 
     /// Nothing at all: for looking at a plugin.

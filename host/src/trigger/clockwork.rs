@@ -91,8 +91,7 @@ impl Clockwork {
         let schedule = &self.settings.name;
         let is_running = self.subscription.counts().backlog > 0;
         let draft = if is_running { None } else { Some(self.draft(planned_ms)) };
-        let stored =
-            self.ledger.enqueue_tick(self.connector_id, schedule, planned_ms, self.inbox, draft).await;
+        let stored = self.ledger.enqueue_tick(self.connector_id, schedule, planned_ms, self.inbox, draft).await;
         match stored {
             Ok(()) => {
                 let lag = Duration::from_millis(self.clock.now_ms().saturating_sub(planned_ms));

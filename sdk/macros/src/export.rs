@@ -185,7 +185,9 @@ fn doc_text(attributes: &[Attribute]) -> syn::Result<Option<String>> {
                 Expr::Lit(ExprLit { lit: Lit::Str(line), .. }) => lines.push(line.value().trim().to_owned()),
                 other => return Err(syn::Error::new_spanned(other, "a doc comment is text")),
             },
-            other => return Err(syn::Error::new_spanned(other, "only a doc comment may stand here: it is the summary")),
+            other => {
+                return Err(syn::Error::new_spanned(other, "only a doc comment may stand here: it is the summary"));
+            }
         }
     }
     Ok((!lines.is_empty()).then(|| lines.join(" ").trim().to_owned()))

@@ -103,9 +103,7 @@ impl SecretHandle {
 }
 
 pub(crate) fn secret(name: &str) -> Result<SecretHandle, crate::secrets::Error> {
-    secrets::get(name)
-        .map(SecretHandle)
-        .map_err(|secrets::SecretError::Unavailable(text)| crate::secrets::Error(text))
+    secrets::get(name).map(SecretHandle).map_err(|secrets::SecretError::Unavailable(text)| crate::secrets::Error(text))
 }
 
 pub(crate) fn count(name: &str, value: u64, labels: &[(&str, &str)]) {
