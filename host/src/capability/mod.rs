@@ -72,14 +72,7 @@ impl Grants {
         config: &serde_json::Map<String, serde_json::Value>,
     ) -> Self {
         let config = config::Grant::new(config);
-        Self {
-            services,
-            subject,
-            limits,
-            queue: queue::Grant::default(),
-            config,
-            secrets: secrets::Grant::default(),
-        }
+        Self { services, subject, limits, queue: queue::Grant::default(), config, secrets: secrets::Grant::default() }
     }
 
     /// Nothing at all: for looking at a plugin.
@@ -210,6 +203,9 @@ impl Session {
 
     /// A call has ended: takes what it staged.
     pub fn end_call(&mut self) -> Ended {
+        if self.memory.was_refused() {
+            self.grants.limit_hit(Limit::Memory);
+        }
         if self.log.end_call() {
             self.grants.limit_hit(Limit::Log);
         }

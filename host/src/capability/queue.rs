@@ -113,7 +113,9 @@ impl Stage {
             (None, false) if self.parents.is_empty() => return Err(invalid("no message is being handled")),
             (None, false) => Some(0),
             (None, true) if draft.id.is_some() => None,
-            (None, true) => return Err(invalid("in a batch, a draft needs the `cause` that it was made from, or an `id`")),
+            (None, true) => {
+                return Err(invalid("in a batch, a draft needs the `cause` that it was made from, or an `id`"));
+            }
         };
         let ordinal = parent.map_or(0, |parent| {
             let counter = &mut self.parents[parent].ordinal;
@@ -161,7 +163,8 @@ impl Stage {
         if draft.delay_ms.is_some_and(|delay| delay > message::DELAY_MS_MAX) {
             return Err(invalid("its `delay-ms` is longer than 30 days"));
         }
-        let hops = parent.map_or_else(|| self.parents.iter().map(|parent| parent.hops).max().unwrap_or(0), |it| it.hops);
+        let hops =
+            parent.map_or_else(|| self.parents.iter().map(|parent| parent.hops).max().unwrap_or(0), |it| it.hops);
         let draft = Draft {
             id,
             key: draft.key,
@@ -174,7 +177,10 @@ impl Stage {
         };
         let (size, most) = (draft.size_bytes(), target.message_bytes);
         if size > most {
-            let text = format!("a message of {size} bytes is more than queue `{}` takes: its smallest consumer's `limits.message` is {most} bytes", target.name);
+            let text = format!(
+                "a message of {size} bytes is more than queue `{}` takes: its smallest consumer's `limits.message` is {most} bytes",
+                target.name
+            );
             return Err(Refusal::Limit(Limit::Message, text));
         }
         Ok(draft)
@@ -201,7 +207,10 @@ impl Stage {
             Ok(reservation) => self.reservation.absorb(reservation),
             Err(Full::Bound) if target.name.as_str() == self.consumed => {}
             Err(Full::Bound) => {
-                return Err(Refusal::Full(format!("queue `{0}` is full: its bound is `queues.{0}.max_bytes`", target.name)));
+                return Err(Refusal::Full(format!(
+                    "queue `{0}` is full: its bound is `queues.{0}.max_bytes`",
+                    target.name
+                )));
             }
             Err(Full::Disk) => return Err(Refusal::Full("the disk is full: see `host.min_free`".to_owned())),
         }

@@ -110,7 +110,9 @@ impl Stage {
         let after = usage_after(usage, key, before.as_deref(), value.as_deref());
         let grows = after.bytes > usage.bytes || after.keys > usage.keys;
         if grows && (after.keys > KEYS_MAX || after.bytes > STATE_BYTES_MAX) {
-            return Err(Refusal::Limit(format!("the connector's state is full: {KEYS_MAX} keys and {STATE_BYTES_MAX} bytes are the most")));
+            return Err(Refusal::Limit(format!(
+                "the connector's state is full: {KEYS_MAX} keys and {STATE_BYTES_MAX} bytes are the most"
+            )));
         }
         self.usage = Some(after);
         self.writes.insert(key.to_owned(), value);
@@ -141,7 +143,11 @@ impl Stage {
             }
         }
         for (key, value) in self.earlier.iter().chain(&self.writes) {
-            if value.is_some() { keys.insert(key.clone()) } else { keys.remove(key) };
+            if value.is_some() {
+                keys.insert(key.clone())
+            } else {
+                keys.remove(key)
+            };
         }
         Ok(keys)
     }
@@ -214,7 +220,12 @@ impl Session {
     }
 
     /// Adds to a number that is stored as decimal text; an absent key counts as 0.
-    async fn state_increment(&mut self, key: &str, delta: i128, range: std::ops::RangeInclusive<i128>) -> Result<i128, String> {
+    async fn state_increment(
+        &mut self,
+        key: &str,
+        delta: i128,
+        range: std::ops::RangeInclusive<i128>,
+    ) -> Result<i128, String> {
         let before: i128 = match self.state_read(key).await? {
             None => 0,
             Some(value) => std::str::from_utf8(&value)

@@ -86,10 +86,13 @@ impl Engine {
     /// When the machine does not allow what the pool needs (address space), or no thread can be started.
     pub fn start(settings: Settings) -> anyhow::Result<Self> {
         let engine = wasmtime::Engine::new(&config(settings)?).map_err(|error| {
-            anyhow!("the sandbox engine cannot start (fewer `host.runs` or a smaller `limits.memory` need less): {error:#}")
+            anyhow!(
+                "the sandbox engine cannot start (fewer `host.runs` or a smaller `limits.memory` need less): {error:#}"
+            )
         })?;
         let mut linker = Linker::new(&engine);
-        capability::link(&mut linker).map_err(|error| anyhow!("the interfaces for plugins cannot be linked: {error:#}"))?;
+        capability::link(&mut linker)
+            .map_err(|error| anyhow!("the interfaces for plugins cannot be linked: {error:#}"))?;
         let ticker = Ticker::start(engine).context("no thread for the epoch ticker")?;
         let guests = Builder::new_multi_thread()
             .worker_threads(cores())
@@ -151,7 +154,8 @@ fn config(settings: Settings) -> anyhow::Result<Config> {
 }
 
 fn pool(settings: Settings) -> anyhow::Result<PoolingAllocationConfig> {
-    let slots = u32::try_from(settings.runs + settings.kept).context("too many `host.runs`")?.saturating_add(SPARE_SLOTS);
+    let slots =
+        u32::try_from(settings.runs + settings.kept).context("too many `host.runs`")?.saturating_add(SPARE_SLOTS);
     let memory_bytes = usize::try_from(settings.memory_bytes_max).context("`limits.memory` is too large")?;
     let warm = u32::try_from(cores()).unwrap_or(u32::MAX);
     let mut pool = PoolingAllocationConfig::new();

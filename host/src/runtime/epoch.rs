@@ -39,7 +39,8 @@ impl Ticker {
     pub(super) fn start(engine: Engine) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let of_thread = shared.clone();
-        let thread = thread::Builder::new().name("bulkhead-epoch".to_owned()).spawn(move || tick(&engine, &of_thread))?;
+        let thread =
+            thread::Builder::new().name("bulkhead-epoch".to_owned()).spawn(move || tick(&engine, &of_thread))?;
         Ok(Self { shared, thread: Some(thread) })
     }
 

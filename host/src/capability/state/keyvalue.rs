@@ -89,9 +89,7 @@ macro_rules! serve {
                 keys: Vec<String>,
             ) -> Answer<Vec<$found>, $draft::store::Error> {
                 let found = self.state_read_many(keys).await;
-                Ok(found
-                    .map(|entries| entries.into_iter().map($find).collect())
-                    .map_err($draft::store::Error::Other))
+                Ok(found.map(|entries| entries.into_iter().map($find).collect()).map_err($draft::store::Error::Other))
             }
 
             async fn set_many(
