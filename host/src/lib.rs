@@ -6,7 +6,7 @@
 //!
 //! | layer | modules |
 //! | --- | --- |
-//! | 0 entry | `cli`, `host`, `admin` |
+//! | 0 entry | [`cli`], `host`, `admin` |
 //! | 1 config | [`config`] |
 //! | 2 trigger | [`trigger`] |
 //! | 3 delivery | [`delivery`] |
@@ -18,6 +18,7 @@
 pub mod bindings;
 pub mod broker;
 pub mod capability;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod delivery;

@@ -1,7 +1,9 @@
-//! Plugins' bytes, and the folder of what was compiled from them.
+//! Plugins' bytes (files and the built-in ones), and the folder of what was compiled from them.
 //!
 //! Does not know how to compile or run them. Invariant: what [`PluginStore::cached`] answers is byte for byte what
 //! [`PluginStore::keep`] was given by a host with the same key: it carries a MAC, is read once, and checked as read.
+
+mod builtin;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -11,6 +13,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+
+pub use builtin::{builtin, builtin_names};
 
 /// A larger plugin is refused: the largest that toolchains make (Python's) have half of it.
 pub const PLUGIN_BYTES_MAX: u64 = 32 << 20;
