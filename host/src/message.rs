@@ -32,32 +32,7 @@ pub struct Message {
 impl Message {
     /// Its size for every account and limit: body, headers, id and key.
     #[must_use]
-    pub /// What a tick of a schedule looks like in a connector's inbox: the body of its message, as JSON.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tick {
-    /// Which of the connector's schedules.
-    pub schedule: String,
-    /// The planned time, in milliseconds since the Unix epoch.
-    pub planned_at_ms: u64,
-    /// The schedule's `input`, as JSON.
-    pub input: Option<String>,
-}
-
-impl Tick {
-    /// As the body of a message.
-    #[must_use]
-    pub fn to_json(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("strings and numbers are JSON")
-    }
-
-    /// From the body of a message; `None` where it is no tick.
-    #[must_use]
-    pub fn from_json(body: &[u8]) -> Option<Self> {
-        serde_json::from_slice(body).ok()
-    }
-}
-
-fn size_bytes(&self) -> u64 {
+    pub fn size_bytes(&self) -> u64 {
         size_bytes(&self.id, self.key.as_deref(), &self.headers, &self.body)
     }
 }
@@ -88,6 +63,31 @@ impl Draft {
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
         size_bytes(&self.id, self.key.as_deref(), &self.headers, &self.body)
+    }
+}
+
+/// What a tick of a schedule looks like in a connector's inbox: the body of its message, as JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tick {
+    /// Which of the connector's schedules.
+    pub schedule: String,
+    /// The planned time, in milliseconds since the Unix epoch.
+    pub planned_at_ms: u64,
+    /// The schedule's `input`, as JSON.
+    pub input: Option<String>,
+}
+
+impl Tick {
+    /// As the body of a message.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("strings and numbers are JSON")
+    }
+
+    /// From the body of a message; `None` where it is no tick.
+    #[must_use]
+    pub fn from_json(body: &[u8]) -> Option<Self> {
+        serde_json::from_slice(body).ok()
     }
 }
 
