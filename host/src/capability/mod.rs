@@ -203,6 +203,9 @@ impl Session {
 
     /// A call has ended: takes what it staged.
     pub fn end_call(&mut self) -> Ended {
+        if self.memory.was_refused() {
+            self.grants.limit_hit(Limit::Memory);
+        }
         if self.log.end_call() {
             self.grants.limit_hit(Limit::Log);
         }

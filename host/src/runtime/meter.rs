@@ -6,7 +6,7 @@
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Sleep;
 
+use super::epoch::Ticking;
 use crate::limit::Limit;
 
 /// The meter of one sandbox. Shared by the call's future and the epoch callback, which never work at the same time.
@@ -41,11 +42,6 @@ pub(super) enum Cut {
     /// Host code panicked.
     Panic(String),
 }
-
-/// A limit that bit, as an error that passes through the guest's stack.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("over `limits.{}`", .0.label())]
-pub(super) struct Spent(pub(super) Limit);
 
 impl Meter {
     pub(super) fn new(cpu: Duration) -> Self {
@@ -80,8 +76,10 @@ impl Meter {
     }
 
     /// Runs a call until it answers or a limit is spent.
-    pub(super) fn run<'a, F: Future>(&'a self, call: Pin<&'a mut F>) -> Metered<'a, F> {
-        Metered { meter: self, call, alarm: None }
+    /// Dropping a call ends its waits in host calls.
+    pub(super) async fn run<F: Future>(&self, ticking: Ticking<'_>, call: F) -> Result<F::Output, Cut> {
+        let _ticking = ticking;
+        Metered { meter: self, call: pin!(call), alarm: None }.await
     }
 
     fn poll_begins(&self) {
@@ -122,8 +120,8 @@ impl Meter {
     }
 }
 
-/// A call under its meter. Ends waits in host calls at the wall deadline; the caller drops the call then.
-pub(super) struct Metered<'a, F> {
+/// A call under its meter.
+struct Metered<'a, F> {
     meter: &'a Meter,
     call: Pin<&'a mut F>,
     /// Made at the first wait only: most calls never wait.
@@ -171,15 +169,19 @@ fn nanos(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::pin;
-
+    use super::super::epoch::Ticker;
     use super::*;
+
+    async fn run<F: Future>(meter: &Meter, call: F) -> Result<F::Output, Cut> {
+        let ticker = Ticker::start(wasmtime::Engine::default()).expect("a thread");
+        meter.run(ticker.ticking(), call).await
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_wait_ends_at_the_wall_deadline() {
         let meter = Meter::new(Duration::from_secs(5));
         meter.begin(Duration::from_millis(20));
-        let waiting = pin!(std::future::pending::<()>());
+        let waiting = std::future::pending::<()>();
         assert!(matches!(meter.run(waiting).await, Err(Cut::Limit(Limit::Wall))));
     }
 
@@ -188,15 +190,15 @@ mod tests {
         let meter = Meter::new(Duration::from_millis(5));
         for _ in 0..2 {
             meter.begin(Duration::from_secs(60));
-            let spinning = pin!(async {
+            let spinning = async {
                 loop {
                     let began = Instant::now();
                     while began.elapsed() < Duration::from_millis(1) {}
                     meter.check();
                     tokio::task::yield_now().await;
                 }
-            });
-            assert!(matches!(meter.run::<_>(spinning).await, Err::<(), _>(Cut::Limit(Limit::Cpu))));
+            };
+            assert!(matches!(run(&meter, spinning).await, Err::<(), _>(Cut::Limit(Limit::Cpu))));
         }
     }
 
@@ -204,8 +206,8 @@ mod tests {
     async fn a_panic_ends_the_call_alone() {
         let meter = Meter::new(Duration::from_secs(5));
         meter.begin(Duration::from_secs(60));
-        let broken = pin!(async { panic!("oh") });
-        let ended: Result<(), Cut> = meter.run(broken).await;
+        let broken = async { panic!("oh") };
+        let ended: Result<(), Cut> = run(&meter, broken).await;
         assert!(matches!(ended, Err(Cut::Panic(text)) if text == "oh"));
     }
 }
