@@ -6,7 +6,7 @@
 //!
 //! | layer | modules |
 //! | --- | --- |
-//! | 0 entry | `cli`, `host`, `admin` |
+//! | 0 entry | [`cli`], `host`, `admin` |
 //! | 1 config | [`config`] |
 //! | 2 trigger | [`trigger`] |
 //! | 3 delivery | [`delivery`] |
@@ -15,16 +15,20 @@
 //! | 6 outside | [`broker`], [`ledger`], [`egress`], `listener`, [`secret_store`], [`plugin_store`], [`telemetry`] |
 //! | 7 vocabulary | [`message`], [`settlement`], [`limit`], [`mask`], [`metrics`], [`bindings`], [`clock`], [`id`] |
 
+pub mod admin;
 pub mod bindings;
 pub mod broker;
 pub mod capability;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod delivery;
 pub mod egress;
+pub mod host;
 pub mod id;
 pub mod ledger;
 pub mod limit;
+pub mod listener;
 pub mod mask;
 pub mod message;
 pub mod metrics;

@@ -3,6 +3,20 @@
 //! Each layer below owns the type of its own settings; this module fills them. Invariant: a [`Config`] cannot be wrong
 //! in itself (names resolve, numbers are in range, patterns parse); whether a plugin loads is seen later.
 
+mod connector;
+mod document;
+mod environment;
+mod grant;
+mod host;
+mod keys;
+mod problem;
+mod quantity;
+mod queue;
+mod reference;
+mod schema;
+mod validate;
+mod view;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,6 +29,18 @@ use crate::ledger::{From, QueuePolicy};
 use crate::limit::Limits;
 use crate::secret_store;
 use crate::trigger::schedule;
+
+use document::{Sources, Table};
+use problem::Report;
+use view::View;
+
+pub use keys::BUILTINS;
+pub use problem::{Problem, closest, suggestion};
+pub use quantity::{duration, size};
+pub use reference::reference;
+
+/// Guests wait for each other and for the outside most of the time: a few for each core keep it busy.
+const RUNS_PER_CORE: usize = 4;
 
 /// The whole configuration, after all files are merged.
 #[derive(Clone, Debug)]
@@ -29,10 +55,71 @@ pub struct Config {
     pub connectors: Vec<Connector>,
 }
 
+/// A configuration that is valid in itself.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What was configured.
+    pub config: Config,
+    /// What is most likely not meant, but works.
+    pub warnings: Vec<Problem>,
+    sources: Sources,
+    tree: Table,
+}
+
+impl Loaded {
+    /// A problem that was found later, as when a plugin does not load; `key` is the TOML path that it is about.
+    #[must_use]
+    pub fn problem(&self, key: &str, message: impl Into<String>, help: impl Into<String>) -> Problem {
+        self.sources.problem(document::place_of(&self.tree, key), key, message.into(), help.into())
+    }
+}
+
+/// Reads files in their order (later ones override earlier ones), fills `${VAR}` from `environment`, checks everything.
+///
+/// # Errors
+/// Every problem at once, in the order of the files.
+pub fn load(files: &[PathBuf], environment: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Vec<Problem>> {
+    let (sources, unreadable) = Sources::read(files);
+    let mut report = Report::new(&sources);
+    for (place, message) in unreadable {
+        report.problem(place, "", message, "`--config FILE` names the file; it may be given several times");
+    }
+    let mut tree = sources.merged(&keys::ROOT, &mut report);
+    if report.has_problems() {
+        // What else is wrong cannot be told from half a file.
+        return Err(report.finish().0);
+    }
+    fill(&mut tree, environment, &mut report);
+    validate::validate(&tree, &mut report);
+    let config = build(&View::root(&tree, &keys::ROOT), &mut report);
+    let (problems, warnings) = report.finish();
+    if problems.is_empty() { Ok(Loaded { config, warnings, sources, tree }) } else { Err(problems) }
+}
+
+/// Fills variables everywhere but in `[secrets]`.
+fn fill(tree: &mut Table, environment: &dyn Fn(&str) -> Option<String>, report: &mut Report<'_>) {
+    for (key, entry) in tree.iter_mut().filter(|(key, _)| *key != "secrets") {
+        environment::fill(&mut entry.node, &document::join("", key), environment, report);
+    }
+}
+
+fn build(root: &View<'_>, report: &mut Report<'_>) -> Config {
+    let connectors = connector::connectors(root, report);
+    if root.named("connectors").is_empty() {
+        report.warning(root.place, "connectors", "no connector is configured", "add a table `[connectors.NAME]`");
+    }
+    Config {
+        host: host::host(&root.child_or_empty("host"), report),
+        secrets: host::secrets(root, report),
+        queues: queue::queues(root, &connectors, report),
+        connectors,
+    }
+}
+
 /// `[host]`.
 #[derive(Clone, Debug)]
 pub struct Host {
-    /// Ledger, compile cache, admin token; relative to the first config file's folder.
+    /// Ledger, compile cache, admin token; relative to the file that names it, by default `data` beside the first file.
     pub data_dir: PathBuf,
     /// Health, metrics, API.
     pub admin: SocketAddr,
@@ -125,21 +212,4 @@ pub struct Connector {
     pub limits: Limits,
     /// What it may do.
     pub allow: Allow,
-}
-
-/// One thing wrong in the configuration.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Problem {
-    /// The file, as it was named.
-    pub file: String,
-    /// From 1; 0 where no place in a file is meant.
-    pub line: usize,
-    /// From 1, in characters.
-    pub column: usize,
-    /// The TOML path, as in `connectors.issues.retry.attempts`.
-    pub key: String,
-    /// What is wrong.
-    pub message: String,
-    /// What is allowed, or what to write instead.
-    pub help: String,
 }

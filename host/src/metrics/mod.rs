@@ -133,6 +133,12 @@ type SecondsFamily<Labels> = Family<Labels, Histogram, Seconds>;
 #[derive(Clone)]
 pub struct Metrics(Arc<Families>);
 
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Metrics")
+    }
+}
+
 struct Families {
     registry: Mutex<Registry>,
     plugin: PluginMetrics,

@@ -1,0 +1,268 @@
+//! The command line: which verbs there are, what they take, and how they end.
+//!
+//! Only parses: each verb's work lies in a file of its own. Invariant: arguments are checked types from here on.
+
+pub mod check;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config;
+use crate::id::Name;
+
+/// Nothing was started or changed: configuration, arguments, a plugin or the data directory is not usable.
+pub const EXIT_UNUSABLE: u8 = 2;
+
+/// Runs integration connectors as sandboxed WebAssembly components, durably.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "bulkhead", version, propagate_version = true)]
+pub struct Cli {
+    /// Configuration file; given several times, later files override earlier ones
+    #[arg(long, global = true, value_name = "FILE", default_value = "bulkhead.toml")]
+    pub config: Vec<PathBuf>,
+    /// Print data as JSON on standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// How log lines are written on standard error
+    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t)]
+    pub log_format: LogFormat,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    #[default]
+    Pretty,
+}
+
+/// A verb and what it takes.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Run the configured connectors
+    Run(Run),
+    /// Report every problem of the configuration and of the plugins that it names
+    Check,
+    /// Show what a plugin exports, imports and asks for
+    Inspect(Inspect),
+    /// Put messages into a queue
+    Send(Send),
+    /// List the queues and who reads them
+    Queues,
+    /// Look at dead letters, deliver them again or drop them
+    Dead {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: Dead,
+    },
+}
+
+/// `bulkhead run`.
+#[derive(Clone, Debug, Args)]
+pub struct Run {
+    /// End when nothing is left to do
+    #[arg(long)]
+    pub until_idle: bool,
+    /// What is due later than this from now does not keep the run from ending
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = config::duration, requires = "until_idle")]
+    pub idle_horizon: Duration,
+}
+
+/// `bulkhead inspect`.
+#[derive(Clone, Debug, Args)]
+pub struct Inspect {
+    /// Path of a component, or builtin:NAME
+    pub plugin: String,
+}
+
+/// `bulkhead send`.
+#[derive(Clone, Debug, Args)]
+#[command(group = clap::ArgGroup::new("payload").required(true).args(["body", "lines"]))]
+pub struct Send {
+    /// The queue
+    #[arg(value_parser = Name::parse)]
+    pub queue: Name,
+    /// The body itself, or @FILE to read it from a file (@- is standard input)
+    #[arg(long, value_name = "TEXT|@FILE", value_parser = parse_body, allow_hyphen_values = true)]
+    pub body: Option<Body>,
+    /// Every line of standard input is a message
+    #[arg(long)]
+    pub lines: bool,
+    /// What the messages are ordered by
+    #[arg(long)]
+    pub key: Option<String>,
+    /// A header; may be given several times
+    #[arg(long = "header", value_name = "NAME:VALUE", value_parser = parse_header)]
+    pub headers: Vec<(String, String)>,
+    /// The id of the message, instead of a random one
+    #[arg(long, conflicts_with = "lines")]
+    pub id: Option<String>,
+}
+
+/// Where a body comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// The argument itself.
+    Text(String),
+    /// A file.
+    File(PathBuf),
+    /// Standard input.
+    Stdin,
+}
+
+/// `bulkhead dead`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Dead {
+    /// List dead letters
+    List {
+        /// Only those of this connector
+        #[arg(long, value_name = "NAME", value_parser = Name::parse)]
+        connector: Option<Name>,
+    },
+    /// Show a dead letter with its message and attempts
+    Show {
+        /// Its id, as `dead list` prints it
+        id: String,
+    },
+    /// Deliver dead letters again
+    Retry {
+        /// Which.
+        #[command(flatten)]
+        selection: Selection,
+        /// Deliver to this connector instead of the one in which they died
+        #[arg(long, value_name = "CONNECTOR", value_parser = Name::parse)]
+        to: Option<Name>,
+    },
+    /// Remove dead letters for ever
+    Drop {
+        /// Which.
+        #[command(flatten)]
+        selection: Selection,
+    },
+}
+
+/// Which dead letters are meant: some, those of a connector, or all.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Selection {
+    /// Their ids, as `dead list` prints them
+    #[arg(value_name = "ID")]
+    pub ids: Vec<String>,
+    /// Every dead letter of this connector
+    #[arg(long, value_name = "NAME", value_parser = Name::parse)]
+    pub connector: Option<Name>,
+    /// Every dead letter
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// Reads the process's arguments; wrong ones end it with a message and exit code 2.
+#[must_use]
+pub fn parse() -> Cli {
+    Cli::parse()
+}
+
+/// The exit code for what cannot be used.
+#[must_use]
+pub fn unusable() -> ExitCode {
+    ExitCode::from(EXIT_UNUSABLE)
+}
+
+/// Reads the configuration that the arguments name, with the process's environment.
+///
+/// # Errors
+/// Every problem at once.
+pub fn load(cli: &Cli) -> Result<config::Loaded, Vec<config::Problem>> {
+    config::load(&cli.config, &|name| std::env::var(name).ok())
+}
+
+fn parse_body(text: &str) -> Result<Body, String> {
+    match text.strip_prefix('@') {
+        None => Ok(Body::Text(text.to_owned())),
+        Some("") => Err("name a file after `@`, or `-` for standard input".into()),
+        Some("-") => Ok(Body::Stdin),
+        Some(path) => Ok(Body::File(path.into())),
+    }
+}
+
+fn parse_header(text: &str) -> Result<(String, String), String> {
+    match text.split_once(':') {
+        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_lowercase(), value.trim().to_owned())),
+        _ => Err("write NAME:VALUE".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot parse has failed")]
+
+    use super::*;
+    use clap::CommandFactory as _;
+
+    fn check(line: &str) -> Result<Command, clap::error::ErrorKind> {
+        let words = std::iter::once("bulkhead").chain(line.split_whitespace());
+        Cli::try_parse_from(words).map(|cli| cli.command).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn one_minute_is_the_idle_horizon_unless_said_otherwise() {
+        for (line, seconds) in [("run --until-idle", 60), ("run --until-idle --idle-horizon 5m", 300)] {
+            let Ok(Command::Run(run)) = check(line) else { panic!("{line}") };
+            assert_eq!((run.until_idle, run.idle_horizon), (true, Duration::from_secs(seconds)));
+        }
+    }
+
+    #[test]
+    fn a_message_comes_from_the_argument_a_file_or_standard_input() {
+        for (line, body) in [
+            ("send q --body {}", Some(Body::Text("{}".into()))),
+            ("send q --body @a.json", Some(Body::File("a.json".into()))),
+            ("send q --body @-", Some(Body::Stdin)),
+            ("send q --lines", None),
+        ] {
+            let Ok(Command::Send(send)) = check(line) else { panic!("{line}") };
+            assert_eq!(send.body, body, "{line}");
+        }
+    }
+
+    #[test]
+    fn wrong_arguments_are_refused() {
+        for line in [
+            "",
+            "send q",
+            "send q --body a --lines",
+            "send Q --lines",
+            "send q --lines --id 1",
+            "send q --lines --header nothing",
+            "run --until-idle --idle-horizon 5",
+            "run --idle-horizon 5s",
+            "dead retry",
+            "dead drop --all 7",
+            "inspect",
+        ] {
+            assert!(check(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn global_options_stand_before_or_after_the_verb() {
+        let cli = Cli::try_parse_from(["bulkhead", "check", "--config", "a", "--config", "b", "--json"]).unwrap();
+        assert_eq!(cli.config, [PathBuf::from("a"), PathBuf::from("b")]);
+        assert!(cli.json);
+        let cli = Cli::try_parse_from(["bulkhead", "--log-format", "json", "queues"]).unwrap();
+        assert_eq!((cli.config, cli.log_format), (vec![PathBuf::from("bulkhead.toml")], LogFormat::Json));
+    }
+}

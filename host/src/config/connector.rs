@@ -1,0 +1,134 @@
+//! `[connectors.X]`: triggers, policies, limits, and what must hold between connectors.
+
+use std::collections::BTreeMap;
+
+use super::problem::Report;
+use super::validate::BUILTIN_PREFIX;
+use super::view::View;
+use super::{Connector, Consume, Plugin, Reuse, grant};
+use crate::delivery::retry::{Jitter, Policy};
+use crate::id::Name;
+use crate::ledger::From;
+use crate::limit::Limits;
+use crate::trigger::schedule;
+
+/// Reads every connector; those that miss something have been reported and are left out.
+pub(super) fn connectors(root: &View<'_>, report: &mut Report<'_>) -> Vec<Connector> {
+    let secrets: Vec<&str> = root.named("secrets").into_iter().map(|(name, _)| name).collect();
+    let views = root.named("connectors");
+    check_renames(&views, report);
+    views.iter().filter_map(|(name, view)| connector(name, view, &secrets, report)).collect()
+}
+
+fn connector(name: &str, view: &View<'_>, secrets: &[&str], report: &mut Report<'_>) -> Option<Connector> {
+    check_triggers(view, report);
+    let limits = limits(&view.child_or_empty("limits"));
+    let allow = grant::allow(&view.child_or_empty("allow"), secrets, &limits, report);
+    let schedules = schedules(view, report);
+    Some(Connector {
+        name: Name::parse(name).ok()?,
+        plugin: plugin(view, report)?,
+        config: match view.json("config") {
+            Some(serde_json::Value::Object(config)) => config,
+            _ => serde_json::Map::new(),
+        },
+        enabled: view.boolean("enabled"),
+        was: view.text("was").and_then(|was| Name::parse(was).ok()),
+        brake: view.integer("brake"),
+        reuse: if view.text("reuse") == Some("always") { Reuse::Always } else { Reuse::Never },
+        dead_retention: view.duration("dead_retention"),
+        dead_max_bytes: view.size("dead_max_bytes"),
+        consume: consume(view),
+        schedules,
+        retry: retry(&view.child_or_empty("retry")),
+        limits,
+        allow,
+    })
+}
+
+fn check_triggers(view: &View<'_>, report: &mut Report<'_>) {
+    // A webhook is a trigger of a later version: it is a problem by itself.
+    if !["consume", "schedule", "webhook"].iter().any(|trigger| view.has(trigger)) {
+        let help = "add `consume = \"QUEUE\"` or `schedule = { every = \"5m\" }`";
+        report.problem(view.place, &view.path, "nothing ever starts this connector", help);
+    }
+}
+
+fn plugin(view: &View<'_>, report: &Report<'_>) -> Option<Plugin> {
+    match view.text("plugin")?.strip_prefix(BUILTIN_PREFIX) {
+        Some(name) => Some(Plugin::Builtin(name.to_owned())),
+        None => view.path("plugin", report).map(Plugin::Path),
+    }
+}
+
+fn consume(connector: &View<'_>) -> Option<Consume> {
+    let view = connector.child_or_empty("consume");
+    let queue = connector.text("consume").or_else(|| view.text("queue"))?;
+    Some(Consume {
+        queue: Name::parse(queue).ok()?,
+        from: if view.text("from") == Some("latest") { From::Latest } else { From::Oldest },
+        batch: view.integer("batch"),
+        batch_wait: view.duration("batch_wait"),
+        concurrency: view.integer("concurrency"),
+        pending_max: view.integer("pending_max"),
+    })
+}
+
+fn schedules(connector: &View<'_>, report: &mut Report<'_>) -> Vec<schedule::Settings> {
+    let mut schedules: Vec<schedule::Settings> = Vec::new();
+    for view in connector.children("schedule") {
+        let name = view.text("name").unwrap_or_default();
+        if schedules.iter().any(|other| other.name == name) {
+            let message = format!("a second schedule named `{name}`");
+            let help = "give each schedule of the connector a `name` of its own";
+            report.problem(view.place_of("name"), &view.path_of("name"), message, help);
+        }
+        let input = view.json("input").map(|input| input.to_string());
+        schedules.push(schedule::Settings { name: name.to_owned(), every: view.duration("every"), input });
+    }
+    schedules
+}
+
+fn retry(view: &View<'_>) -> Policy {
+    Policy {
+        attempts: view.integer("attempts"),
+        first: view.duration("first"),
+        factor: view.number("factor"),
+        max: view.duration("max"),
+        jitter: if view.text("jitter") == Some("none") { Jitter::None } else { Jitter::Full },
+    }
+}
+
+fn limits(view: &View<'_>) -> Limits {
+    Limits {
+        memory_bytes: view.size("memory"),
+        cpu: view.duration("cpu"),
+        wall: view.duration("wall"),
+        message_bytes: view.size("message"),
+        publishes: view.integer("publishes"),
+        publish_bytes: view.size("publish_bytes"),
+        handles: view.integer("handles"),
+        log_bytes: view.size("log"),
+        requests: view.integer("requests"),
+        requests_at_once: view.integer("requests_at_once"),
+        request_bytes: view.size("request_bytes"),
+        response_bytes: view.size("response_bytes"),
+    }
+}
+
+/// `was` moves what a name owned: the old name must be free, and moved once.
+fn check_renames(views: &[(&str, View<'_>)], report: &mut Report<'_>) {
+    let mut heirs: BTreeMap<&str, &str> = BTreeMap::new();
+    for (name, view) in views {
+        let Some(was) = view.text("was") else { continue };
+        let (place, path) = (view.place_of("was"), view.path_of("was"));
+        if views.iter().any(|(other, _)| *other == was) {
+            let help = "`was` is a name that no connector has any more";
+            report.problem(place, &path, format!("the connector `{was}` still exists"), help);
+        }
+        if let Some(heir) = heirs.insert(was, name) {
+            let message = format!("the connector `{heir}` takes over from `{was}` already");
+            report.problem(place, &path, message, "one connector alone can take it over");
+        }
+    }
+}

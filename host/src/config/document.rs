@@ -1,0 +1,314 @@
+//! TOML files as one tree of values that still know where they were written.
+//!
+//! Owns reading, syntax errors and merging; it knows no keys except through the schema's word on tables that an overlay
+//! replaces as a whole. Invariant: every node's place points into the file that it came from, also after merging.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::problem::{Problem, Report};
+use super::schema::Section;
+
+/// More than this is not a configuration; it also bounds what a mistyped `--config` reads.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// A byte of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    file: usize,
+    /// `None` means the file as such.
+    offset: Option<usize>,
+}
+
+impl Place {
+    /// The first file as such, for what no file says.
+    pub(super) const NOWHERE: Self = Self { file: 0, offset: None };
+}
+
+/// The files as they were read, for positions and relative paths.
+#[derive(Clone, Debug)]
+pub(super) struct Sources(Vec<Source>);
+
+#[derive(Clone, Debug)]
+struct Source {
+    path: PathBuf,
+    text: String,
+}
+
+impl Sources {
+    /// Reads every file; those that cannot be read are problems of their own.
+    pub(super) fn read(files: &[PathBuf]) -> (Self, Vec<(Place, String)>) {
+        let mut failed = Vec::new();
+        let mut sources = Vec::new();
+        for (file, path) in files.iter().enumerate() {
+            let text = read_text(path).unwrap_or_else(|(offset, message)| {
+                failed.push((Place { file, offset }, message));
+                String::new()
+            });
+            sources.push(Source { path: path.clone(), text });
+        }
+        (Self(sources), failed)
+    }
+
+    /// Parses every file, reports syntax errors, and merges in the order of the files.
+    pub(super) fn merged(&self, root: &'static Section, report: &mut Report<'_>) -> Table {
+        let mut merged = Table::new();
+        for (file, source) in self.0.iter().enumerate() {
+            let (table, errors) = DeTable::parse_recoverable(&source.text);
+            for error in errors {
+                let place = Place { file, offset: Some(error.span().map_or(0, |span| span.start)) };
+                report.problem(place, "", format!("not valid TOML: {}", error.message()), "");
+            }
+            merge(&mut merged, convert_table(file, table.into_inner()), Some(root));
+        }
+        merged
+    }
+
+    /// Where relative paths of the file at `place` begin.
+    pub(super) fn folder(&self, place: Place) -> PathBuf {
+        let folder = self.0.get(place.file).and_then(|source| source.path.parent());
+        folder.map_or_else(PathBuf::new, Path::to_path_buf)
+    }
+
+    /// A problem with its position spelt out.
+    pub(super) fn problem(&self, place: Place, key: &str, message: String, help: String) -> Problem {
+        let source = self.0.get(place.file);
+        let (line, column) = match (place.offset, source) {
+            (Some(offset), Some(source)) => line_and_column(&source.text, offset),
+            (None, _) | (_, None) => (0, 0),
+        };
+        let file = source.map_or_else(String::new, |source| source.path.display().to_string());
+        Problem { file, line, column, key: key.to_owned(), message, help }
+    }
+}
+
+/// A value and where it was written.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub(super) place: Place,
+    pub(super) value: Value,
+}
+
+/// As in TOML, except that numbers are read and dates stay text.
+#[derive(Clone, Debug)]
+pub(super) enum Value {
+    /// `filled` tells that a variable was put in: then the text may also stand for a number or a boolean.
+    Text {
+        text: String,
+        filled: bool,
+    },
+    /// `None` is beyond 64 bits.
+    Integer(Option<i64>),
+    Float(f64),
+    Boolean(bool),
+    Datetime(String),
+    /// A string whose variables could not be filled in; reported already.
+    Unfilled,
+    List(Vec<Node>),
+    Table(Table),
+}
+
+pub(super) type Table = BTreeMap<String, Entry>;
+
+/// A key and its value.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) key_place: Place,
+    pub(super) node: Node,
+}
+
+impl Node {
+    /// What it is, for people.
+    pub(super) fn kind(&self) -> &'static str {
+        match &self.value {
+            Value::Text { .. } => "a string",
+            Value::Integer(_) => "an integer",
+            Value::Float(_) => "a float",
+            Value::Boolean(_) => "a boolean",
+            Value::Datetime(_) => "a date or time",
+            Value::Unfilled => "nothing",
+            Value::List(_) => "a list",
+            Value::Table(_) => "a table",
+        }
+    }
+
+    pub(super) fn text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Text { text, .. } => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(super) fn integer(&self) -> Option<i64> {
+        match &self.value {
+            Value::Integer(integer) => *integer,
+            Value::Text { text, filled: true } => text.parse().ok(),
+            _ => None,
+        }
+    }
+
+    pub(super) fn number(&self) -> Option<f64> {
+        match &self.value {
+            Value::Float(number) => Some(*number),
+            // A factor is small; beyond 2^53 the range check refuses it anyway.
+            Value::Integer(integer) => integer.and_then(|integer| i32::try_from(integer).ok()).map(f64::from),
+            Value::Text { text, filled: true } => text.parse().ok(),
+            _ => None,
+        }
+    }
+
+    pub(super) fn boolean(&self) -> Option<bool> {
+        match &self.value {
+            Value::Boolean(boolean) => Some(*boolean),
+            Value::Text { text, filled: true } => text.parse().ok(),
+            _ => None,
+        }
+    }
+
+    pub(super) fn list(&self) -> Option<&[Self]> {
+        match &self.value {
+            Value::List(nodes) => Some(nodes),
+            _ => None,
+        }
+    }
+
+    pub(super) fn table(&self) -> Option<&Table> {
+        match &self.value {
+            Value::Table(table) => Some(table),
+            _ => None,
+        }
+    }
+
+    /// The value as JSON, or the place of a number that JSON cannot hold.
+    pub(super) fn json(&self) -> Result<serde_json::Value, Place> {
+        Ok(match &self.value {
+            Value::Text { text, .. } | Value::Datetime(text) => text.as_str().into(),
+            Value::Integer(integer) => integer.ok_or(self.place)?.into(),
+            Value::Float(number) => serde_json::Value::Number(serde_json::Number::from_f64(*number).ok_or(self.place)?),
+            Value::Boolean(boolean) => (*boolean).into(),
+            Value::Unfilled => serde_json::Value::Null,
+            Value::List(nodes) => serde_json::Value::Array(nodes.iter().map(Self::json).collect::<Result<_, _>>()?),
+            Value::Table(table) => serde_json::Value::Object(json_object(table)?),
+        })
+    }
+}
+
+/// A table as a JSON object, or the place of a number that JSON cannot hold.
+pub(super) fn json_object(table: &Table) -> Result<serde_json::Map<String, serde_json::Value>, Place> {
+    table.iter().map(|(key, entry)| Ok((key.clone(), entry.node.json()?))).collect()
+}
+
+/// Where the value of a TOML path was written, or the nearest table around it.
+pub(super) fn place_of(table: &Table, wanted: &str) -> Place {
+    nearest(table, "", wanted).unwrap_or(Place::NOWHERE)
+}
+
+/// A key after a path, quoted where TOML needs it.
+pub(super) fn join(path: &str, key: &str) -> String {
+    let bare = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+    let key = if bare { key.to_owned() } else { format!("{key:?}") };
+    if path.is_empty() { key } else { format!("{path}.{key}") }
+}
+
+fn nearest(table: &Table, path: &str, wanted: &str) -> Option<Place> {
+    table.iter().find_map(|(key, entry)| nearest_in(&entry.node, &join(path, key), wanted))
+}
+
+fn nearest_in(node: &Node, path: &str, wanted: &str) -> Option<Place> {
+    let rest = wanted.strip_prefix(path)?;
+    if !rest.is_empty() && !rest.starts_with(['.', '[']) {
+        return None;
+    }
+    let inside = match &node.value {
+        Value::Table(table) => nearest(table, path, wanted),
+        Value::List(nodes) => {
+            let mut items = nodes.iter().enumerate();
+            items.find_map(|(index, node)| nearest_in(node, &format!("{path}[{index}]"), wanted))
+        }
+        _ => None,
+    };
+    Some(inside.unwrap_or(node.place))
+}
+
+fn read_text(path: &Path) -> Result<String, (Option<usize>, String)> {
+    let unreadable = |error: std::io::Error| (None, format!("cannot be read: {error}"));
+    let length = std::fs::metadata(path).map_err(unreadable)?.len();
+    if length > FILE_BYTES_MAX {
+        return Err((None, format!("is no configuration: it is larger than {} MiB", FILE_BYTES_MAX >> 20)));
+    }
+    let bytes = std::fs::read(path).map_err(unreadable)?;
+    String::from_utf8(bytes).map_err(|error| (None, format!("is not UTF-8: {}", error.utf8_error())))
+}
+
+fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
+    let before = &text.as_bytes()[..offset.min(text.len())];
+    let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    // Continuation bytes begin with 10: what is left counts characters.
+    let column = before[line_start..].iter().filter(|byte| **byte & 0xC0 != 0x80).count() + 1;
+    (line, column)
+}
+
+fn convert_table(file: usize, table: DeTable<'_>) -> Table {
+    let entry = |(key, value): (Spanned<_>, Spanned<DeValue<'_>>)| {
+        let key_place = Place { file, offset: Some(key.span().start) };
+        let key: std::borrow::Cow<'_, str> = key.into_inner();
+        (key.into_owned(), Entry { key_place, node: convert(file, value) })
+    };
+    table.into_iter().map(entry).collect()
+}
+
+fn convert(file: usize, value: Spanned<DeValue<'_>>) -> Node {
+    let place = Place { file, offset: Some(value.span().start) };
+    let value = match value.into_inner() {
+        DeValue::String(text) => Value::Text { text: text.into_owned(), filled: false },
+        DeValue::Integer(digits) => Value::Integer(i64::from_str_radix(digits.as_str(), digits.radix()).ok()),
+        DeValue::Float(digits) => Value::Float(digits.as_str().parse().unwrap_or(f64::NAN)),
+        DeValue::Boolean(boolean) => Value::Boolean(boolean),
+        DeValue::Datetime(time) => Value::Datetime(time.to_string()),
+        DeValue::Array(nodes) => Value::List(nodes.into_iter().map(|node| convert(file, node)).collect()),
+        DeValue::Table(table) => Value::Table(convert_table(file, table)),
+    };
+    Node { place, value }
+}
+
+/// Tables merge key by key, everything else is replaced; so is a table that holds one of several alternatives.
+fn merge(base: &mut Table, overlay: Table, section: Option<&'static Section>) {
+    for (key, entry) in overlay {
+        let inner = section.and_then(|section| section.table_of(&key));
+        let replace = inner.is_some_and(|section| section.exactly_one);
+        match (base.get_mut(&key), entry) {
+            (Some(Entry { node: Node { value: Value::Table(old), .. }, .. }), Entry { node, .. })
+                if !replace && matches!(node.value, Value::Table(_)) =>
+            {
+                if let Value::Table(new) = node.value {
+                    merge(old, new, inner);
+                }
+            }
+            (_, entry) => {
+                base.insert(key, entry);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_count_characters() {
+        assert_eq!(line_and_column("a\nö = 1\n", 2), (2, 1));
+        assert_eq!(line_and_column("a\nö = 1\n", 5), (2, 3));
+        assert_eq!(line_and_column("", 9), (1, 1));
+    }
+
+    #[test]
+    fn odd_keys_are_quoted() {
+        assert_eq!(join("", "host"), "host");
+        assert_eq!(join("connectors", "a.b"), "connectors.\"a.b\"");
+    }
+}

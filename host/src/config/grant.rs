@@ -1,0 +1,120 @@
+//! `allow` of a connector: what it may publish, see and request.
+//!
+//! Checks that named secrets exist and that URL patterns are what the gate can enforce.
+
+use super::Allow;
+use super::problem::{Report, suggestion};
+use super::quantity::{show_duration, show_size};
+use super::view::View;
+use crate::capability::credential::Auth;
+use crate::capability::http::GrantSettings;
+use crate::capability::http::pattern::{AnyHost, UrlPattern};
+use crate::id::Name;
+use crate::limit::Limits;
+
+/// Reads `allow`; `secrets` are the names in `[secrets]`, `limits` those of the same connector.
+pub(super) fn allow(view: &View<'_>, secrets: &[&str], limits: &Limits, report: &mut Report<'_>) -> Allow {
+    let mut publish: Vec<Name> = Vec::new();
+    for (text, _) in view.texts("publish") {
+        publish.extend(Name::parse(text).ok().filter(|name| !publish.contains(name)));
+    }
+    for (index, (name, node)) in view.texts("secrets").into_iter().enumerate() {
+        if !secrets.contains(&name) {
+            let path = format!("{}[{index}]", view.path_of("secrets"));
+            report.problem(node.place, &path, "not in `[secrets]`", suggestion(name, secrets));
+        }
+    }
+    let grants = view.children("http");
+    Allow {
+        publish,
+        secrets: view.texts("secrets").into_iter().map(|(name, _)| name.to_owned()).collect(),
+        http: grants.iter().filter_map(|grant| http(grant, secrets, limits, report)).collect(),
+    }
+}
+
+fn http(view: &View<'_>, secrets: &[&str], limits: &Limits, report: &mut Report<'_>) -> Option<GrantSettings> {
+    warn_of_wide(view, limits, report);
+    let auth = view.child("auth").and_then(|auth| credential(&auth, secrets, report));
+    let private = view.boolean("private");
+    let pattern = pattern(view, report)?;
+    if private && !pattern.names_host_and_port() {
+        let help = "write host and port out in `url`, as in \"http://10.0.0.5:8080/*\"";
+        let message = "a private address needs a `url` with one host and its port";
+        report.problem(view.place_of("private"), &view.path_of("private"), message, help);
+    }
+    Some(GrantSettings {
+        key: view.path.clone(),
+        pattern,
+        methods: view.texts("methods").into_iter().map(|(method, _)| method.to_owned()).collect(),
+        private,
+        timeout: view.duration_if("timeout"),
+        max_request: view.size_if("max_request"),
+        max_response: view.size_if("max_response"),
+        idempotency: view.boolean("idempotency"),
+        auth,
+    })
+}
+
+fn pattern(view: &View<'_>, report: &mut Report<'_>) -> Option<UrlPattern> {
+    let any = if view.boolean("any") { AnyHost::Allowed } else { AnyHost::Refused };
+    match UrlPattern::parse(view.text("url")?, any) {
+        Ok(pattern) => Some(pattern),
+        Err(message) => {
+            report.problem(view.place_of("url"), &view.path_of("url"), message, "");
+            None
+        }
+    }
+}
+
+/// A grant narrows the connector's limits and never widens them.
+fn warn_of_wide(view: &View<'_>, limits: &Limits, report: &mut Report<'_>) {
+    let size = |key, limit: &'static str, bound| {
+        view.size_if(key).filter(|size| *size > bound).map(|_| (key, limit, show_size(bound)))
+    };
+    let timeout = view.duration_if("timeout").filter(|timeout| *timeout > limits.wall);
+    let wide = [
+        timeout.map(|_| ("timeout", "limits.wall", show_duration(limits.wall))),
+        size("max_request", "limits.request_bytes", limits.request_bytes),
+        size("max_response", "limits.response_bytes", limits.response_bytes),
+    ];
+    for (key, limit, bound) in wide.into_iter().flatten() {
+        let message = format!("more than the connector's `{limit}` ({bound}), which holds all the same");
+        report.warning(view.place_of(key), &view.path_of(key), message, format!("lower it, or raise `{limit}`"));
+    }
+}
+
+fn credential(view: &View<'_>, secrets: &[&str], report: &mut Report<'_>) -> Option<Auth> {
+    if view.has("bearer") {
+        return Some(Auth::Bearer { secret: secret(view, "bearer", secrets, report)? });
+    }
+    if let Some(basic) = view.child("basic") {
+        if basic.text("user").is_some_and(|user| user.contains(':')) {
+            let help = "HTTP basic authentication has no way to send it";
+            report.problem(basic.place_of("user"), &basic.path_of("user"), "a user's name cannot hold a colon", help);
+        }
+        let secret = secret(&basic, "password", secrets, report)?;
+        return Some(Auth::Basic { user: basic.text("user")?.to_owned(), secret });
+    }
+    if let Some(header) = view.child("header") {
+        if header.text("prefix").is_some_and(|prefix| http::HeaderValue::from_str(prefix).is_err()) {
+            let help = "use visible ASCII characters and spaces";
+            report.problem(header.place_of("prefix"), &header.path_of("prefix"), "not allowed in a header", help);
+        }
+        let secret = secret(&header, "secret", secrets, report)?;
+        let prefix = header.text("prefix").unwrap_or_default().to_owned();
+        return Some(Auth::Header { name: header.text("name")?.to_owned(), prefix, secret });
+    }
+    let query = view.child("query")?;
+    let secret = secret(&query, "secret", secrets, report)?;
+    Some(Auth::Query { name: query.text("name")?.to_owned(), secret })
+}
+
+/// The name of a secret that exists. What is written is not repeated: it may be the value, pasted by mistake.
+fn secret(view: &View<'_>, key: &str, secrets: &[&str], report: &mut Report<'_>) -> Option<String> {
+    let name = view.text(key)?;
+    if !secrets.contains(&name) {
+        report.problem(view.place_of(key), &view.path_of(key), "not in `[secrets]`", suggestion(name, secrets));
+        return None;
+    }
+    Some(name.to_owned())
+}

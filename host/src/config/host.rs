@@ -1,0 +1,37 @@
+//! `[host]` and `[secrets]`.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use super::problem::Report;
+use super::view::View;
+use super::{Host, RUNS_PER_CORE};
+use crate::secret_store::Source;
+
+/// What the listener falls back to when its address is wrong: nothing is started then.
+const NO_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+pub(super) fn host(view: &View<'_>, report: &Report<'_>) -> Host {
+    Host {
+        data_dir: view.path("data_dir", report).unwrap_or_default(),
+        admin: view.text("admin").and_then(|text| text.parse().ok()).unwrap_or(NO_ADDRESS),
+        admin_hosts: view.texts("admin_hosts").into_iter().map(|(text, _)| text.to_owned()).collect(),
+        metrics_open: view.boolean("metrics_open"),
+        grace: view.duration("grace"),
+        runs: view.integer_if("runs").unwrap_or_else(runs_by_cores),
+        min_free: view.size_if("min_free"),
+    }
+}
+
+pub(super) fn secrets(root: &View<'_>, report: &Report<'_>) -> BTreeMap<String, Source> {
+    let source = |view: &View<'_>| match (view.text("env"), view.path("file", report)) {
+        (Some(variable), None) => Some(Source::Env(variable.to_owned())),
+        (_, path) => path.map(Source::File),
+    };
+    let entries = root.named("secrets").into_iter();
+    entries.filter_map(|(name, view)| Some((name.to_owned(), source(&view)?))).collect()
+}
+
+fn runs_by_cores() -> usize {
+    RUNS_PER_CORE * std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}

@@ -1,0 +1,377 @@
+//! Every key of the configuration, in one list: what it holds, its default, what it means.
+//!
+//! A key that the design names and this version does not act on yet is a [`Key::later`] line (or [`Key::ignored`] where
+//! nothing breaks): a later version only changes that line. `docs/reference-config.md` is written from this list.
+
+use std::time::Duration;
+
+use super::schema::Default::{Is, Required, Unset, Words};
+use super::schema::{Key, Kind, Section};
+use crate::delivery::retry::DELAY_MAX;
+use crate::limit::MESSAGE_BYTES_MAX;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3_600);
+/// A leap year: nothing recurs more seldom.
+const YEAR: Duration = Duration::from_secs(366 * 86_400);
+/// Longer than anybody keeps messages, short enough that no sum of times overflows.
+const TEN_YEARS: Duration = Duration::from_secs(3_650 * 86_400);
+
+/// The plugins that are embedded in the binary.
+pub const BUILTINS: [&str; 4] = ["http-poll", "http-request", "jq", "log"];
+
+pub(super) static ROOT: Section = Section {
+    about: "Tables of a configuration file.",
+    exactly_one: false,
+    keys: &[
+        Key::new("host", Kind::Table(&HOST), Unset, "The host itself."),
+        Key::new("secrets", Kind::Named(&Kind::SecretName, &SECRET), Unset, "Where secret values come from."),
+        Key::new("queues", Kind::Named(&Kind::Queue, &QUEUE), Unset, "Queues that need other than the defaults."),
+        Key::new("connectors", Kind::Named(&Kind::Name, &CONNECTOR), Unset, "What runs."),
+        Key::later("routes", "Messages copied from one queue to others by a condition."),
+    ],
+};
+
+static HOST: Section = Section {
+    about: "The host itself.",
+    exactly_one: false,
+    keys: &[
+        Key::new(
+            "data_dir",
+            Kind::Path,
+            Is("data"),
+            "Folder of the ledger, the compile cache and the admin token; locked by one process. The default lies beside the first configuration file.",
+        ),
+        Key::new("admin", Kind::Address, Is("127.0.0.1:9100"), "Listener for health, metrics and the API."),
+        Key::new(
+            "admin_hosts",
+            Kind::List(&Kind::Text),
+            Words("loopback names"),
+            "More names under which the admin listener may be asked (`Host` header).",
+        ),
+        Key::new("metrics_open", Kind::Boolean, Is("false"), "`/metrics` needs no token."),
+        Key::new(
+            "grace",
+            Kind::Duration(Duration::ZERO, HOUR),
+            Is("30s"),
+            "How long runs may settle after SIGTERM before they are cut off and delivered again after the next start.",
+        ),
+        Key::new("runs", Kind::Integer(1, 4_096), Words("4 × cores"), "Sandboxes at once in the host."),
+        Key::new(
+            "min_free",
+            Kind::Size(0, TIB),
+            Words("512MiB or 5 % of the disk, whichever is smaller"),
+            "Free disk below which nothing new is accepted.",
+        ),
+        Key::ignored("listen", Kind::Address, "Listener for webhooks."),
+        Key::later("memory", "Memory of all sandboxes together."),
+        Key::later("history", "For which deliveries attempts and effects are kept."),
+        Key::later("trusted_proxies", "Proxies whose `X-Forwarded-*` headers are believed."),
+        Key::later("tls", "Certificate and key of both listeners, more roots for requests."),
+        Key::later("proxy", "Proxy for requests."),
+        Key::later("mask", "Headers and body pointers that are never shown."),
+        Key::later("otlp", "Where traces go."),
+    ],
+};
+
+static SECRET: Section = Section {
+    about: "Where the value of one secret comes from. `${VAR}` is not filled in here; an overlay replaces the whole entry.",
+    exactly_one: true,
+    keys: &[
+        Key::new("env", Kind::Variable, Unset, "An environment variable; it is removed from the process at start."),
+        Key::new("file", Kind::Path, Unset, "A file; one line break at its end does not count."),
+        Key::later("sealed", "A value kept encrypted in the data folder."),
+    ],
+};
+
+static QUEUE: Section = Section {
+    about: "A queue exists as soon as a connector names it; a table is only needed for other than the defaults.",
+    exactly_one: false,
+    keys: &[
+        Key::new(
+            "ordering",
+            Kind::Choice(&["none", "key"]),
+            Is("none"),
+            "`key`: a message waits until the earlier ones of its key are settled.",
+        ),
+        Key::new(
+            "retention",
+            Kind::Duration(SECOND, TEN_YEARS),
+            Is("7d"),
+            "How long messages stay where nobody subscribes, and for a connector that has left the configuration.",
+        ),
+        Key::new(
+            "keep",
+            Kind::Duration(SECOND, TEN_YEARS),
+            Unset,
+            "Messages stay at least this long, also when settled.",
+        ),
+        Key::new(
+            "expires",
+            Kind::Duration(SECOND, TEN_YEARS),
+            Unset,
+            "Messages are dropped at this age although a connector still has to settle them; counted and logged.",
+        ),
+        Key::new("max_bytes", Kind::Size(KIB, 16 * TIB), Is("1GiB"), "Stored bytes at which the queue is full."),
+        Key::new(
+            "dedup",
+            Kind::Duration(SECOND, YEAR),
+            Unset,
+            "Window in which a second message with the same id is dropped; off where it is not set.",
+        ),
+        Key::new("dedup_max", Kind::Integer(1, 1_000_000_000), Is("20000000"), "Ids remembered at most."),
+        Key::later("broker", "What keeps the queue, where it is not the embedded ledger."),
+    ],
+};
+
+static CONNECTOR: Section = Section {
+    about: "A plugin with its configuration, its triggers, its policies and its grants. It needs `consume` or `schedule`.",
+    exactly_one: false,
+    keys: &[
+        Key::new(
+            "plugin",
+            Kind::ShortOrTable(&Kind::Plugin, &PLUGIN),
+            Required,
+            "What runs: the path of a component, or `builtin:` and one of `http-poll`, `http-request`, `jq`, `log`.",
+        ),
+        Key::new("config", Kind::AnyTable, Unset, "The plugin's own settings."),
+        Key::new("enabled", Kind::Boolean, Is("true"), "`false` keeps its messages and starts nothing."),
+        Key::new(
+            "was",
+            Kind::Name,
+            Unset,
+            "The name that it had before: its subscriptions, state, schedules and dead letters move.",
+        ),
+        Key::new(
+            "brake",
+            Kind::Integer(0, 1_000_000),
+            Is("20"),
+            "Deliveries dying in a row that pause the connector; 0 is never.",
+        ),
+        Key::new(
+            "reuse",
+            Kind::Choice(&["never", "always"]),
+            Is("never"),
+            "`always` keeps a sandbox while it succeeds, instead of a fresh one for every run.",
+        ),
+        Key::new("dead_retention", Kind::Duration(SECOND, TEN_YEARS), Is("30d"), "How long dead letters are kept."),
+        Key::new(
+            "dead_max_bytes",
+            Kind::Size(KIB, 16 * TIB),
+            Is("1GiB"),
+            "Bytes of dead letters at which the connector is held.",
+        ),
+        Key::new("consume", Kind::ShortOrTable(&Kind::Queue, &CONSUME), Unset, "The queue that it reads."),
+        Key::new("schedule", Kind::TableOrList(&SCHEDULE), Unset, "When it runs by the clock."),
+        Key::new("retry", Kind::Table(&RETRY), Unset, "When a failed delivery is tried again."),
+        Key::new("limits", Kind::Table(&LIMITS), Unset, "What a sandbox and a call may use."),
+        Key::new("allow", Kind::Table(&ALLOW), Unset, "What it may do; what is not named is refused."),
+        Key::later("webhook", "Requests from outside that become deliveries."),
+        Key::later("rate", "Deliveries in a time."),
+        Key::later("on_dead", "What else happens to a dead letter."),
+    ],
+};
+
+static PLUGIN: Section = Section {
+    about: "",
+    exactly_one: false,
+    keys: &[Key::later("path", "The path of a component."), Key::later("key", "The key that it must be signed with.")],
+};
+
+static CONSUME: Section = Section {
+    about: "The queue that the connector reads; `consume = \"QUEUE\"` is short for `consume = { queue = \"QUEUE\" }`.",
+    exactly_one: false,
+    keys: &[
+        Key::new("queue", Kind::Queue, Required, "The queue."),
+        Key::new(
+            "from",
+            Kind::Choice(&["oldest", "latest"]),
+            Is("oldest"),
+            "Where a new subscription begins: at the oldest message kept, or after what is there.",
+        ),
+        Key::new("batch", Kind::Integer(1, 1_024), Is("32"), "Deliveries of a run."),
+        Key::new(
+            "batch_wait",
+            Kind::Duration(Duration::ZERO, HOUR),
+            Is("0s"),
+            "How long a run waits to fill its batch.",
+        ),
+        Key::new("concurrency", Kind::Integer(1, 256), Is("1"), "Runs of the connector at once."),
+        Key::new(
+            "pending_max",
+            Kind::Integer(1, 10_000_000),
+            Is("100000"),
+            "Messages looked at and not settled, past which the subscription reads no further.",
+        ),
+    ],
+};
+
+static SCHEDULE: Section = Section {
+    about: "When the connector runs by the clock: one table, or a list of tables with different names.",
+    exactly_one: false,
+    keys: &[
+        Key::new("name", Kind::Name, Is("default"), "Tells several schedules of a connector apart."),
+        Key::new(
+            "every",
+            Kind::Duration(Duration::from_millis(10), YEAR),
+            Required,
+            "The period. Ticks count from the Unix epoch plus a fixed phase; the first start fires at once.",
+        ),
+        Key::new("input", Kind::Any, Unset, "Handed to the plugin with every tick, as JSON."),
+        Key::later("cron", "A cron expression instead of a period."),
+        Key::later("timezone", "The time zone of `cron`."),
+        Key::later("overlap", "What happens while the tick before is still running."),
+        Key::later("catch_up", "What happens to ticks that were missed."),
+        Key::later("window", "How far back missed ticks count."),
+        Key::later("jitter", "Random delay of a tick."),
+        Key::later("start", "No tick before."),
+        Key::later("end", "No tick after."),
+    ],
+};
+
+static RETRY: Section = Section {
+    about: "When a failed delivery is tried again.",
+    exactly_one: false,
+    keys: &[
+        Key::new("attempts", Kind::Integer(1, 1_000), Is("8"), "Attempts before a dead letter, the first included."),
+        Key::new("first", Kind::Duration(Duration::ZERO, DELAY_MAX), Is("1s"), "Delay before the second attempt."),
+        Key::new("factor", Kind::Number(1.0, 100.0), Is("2.0"), "Growth from one delay to the next."),
+        Key::new("max", Kind::Duration(Duration::ZERO, DELAY_MAX), Is("10m"), "The longest delay."),
+        Key::new(
+            "jitter",
+            Kind::Choice(&["full", "none"]),
+            Is("full"),
+            "`full` spreads delays evenly between zero and the whole, so that failures do not come back together.",
+        ),
+        Key::later("within", "Time after which a delivery is not tried again."),
+        Key::later("on", "Which failures are tried again."),
+    ],
+};
+
+static LIMITS: Section = Section {
+    about: "What a sandbox and a call may use; a metric names the limit that bit.",
+    exactly_one: false,
+    keys: &[
+        Key::new(
+            "memory",
+            Kind::Size(64 * KIB, 4 * GIB),
+            Is("64MiB"),
+            "Linear memories and tables of a sandbox together.",
+        ),
+        Key::new("cpu", Kind::Duration(MS, HOUR), Is("5s"), "CPU time of a call."),
+        Key::new("wall", Kind::Duration(MS, HOUR), Is("30s"), "Time of a call, waiting included."),
+        Key::new(
+            "message",
+            Kind::Size(1, MESSAGE_BYTES_MAX),
+            Is("1MiB"),
+            "The largest message that the connector takes.",
+        ),
+        Key::new("publishes", Kind::Integer(0, 1_000_000), Is("10000"), "Messages published by a call."),
+        Key::new("publish_bytes", Kind::Size(0, GIB), Is("32MiB"), "Bytes published by a call."),
+        Key::new("handles", Kind::Integer(1, 100_000), Is("1000"), "Resource handles held by a sandbox."),
+        Key::new("log", Kind::Size(0, 64 * MIB), Is("256KiB"), "Bytes logged by a call; more is dropped and counted."),
+        Key::new("requests", Kind::Integer(0, 100_000), Is("1000"), "HTTP requests sent by a call."),
+        Key::new("requests_at_once", Kind::Integer(1, 1_024), Is("16"), "HTTP requests under way in the connector."),
+        Key::new("request_bytes", Kind::Size(0, GIB), Is("8MiB"), "Bytes of a request's body."),
+        Key::new("response_bytes", Kind::Size(0, GIB), Is("16MiB"), "Bytes of a response's body after decompression."),
+    ],
+};
+
+static ALLOW: Section = Section {
+    about: "What the connector may do. What is not named is refused; an empty list grants nothing.",
+    exactly_one: false,
+    keys: &[
+        Key::new("publish", Kind::List(&Kind::Queue), Unset, "Queues that it may publish to."),
+        Key::new(
+            "secrets",
+            Kind::List(&Kind::SecretName),
+            Unset,
+            "Secrets whose values the plugin may see; credentials of requests need none of this.",
+        ),
+        Key::new("http", Kind::Tables(&HTTP), Unset, "Requests that it may send."),
+    ],
+};
+
+static HTTP: Section = Section {
+    about: "One grant for HTTP requests.",
+    exactly_one: false,
+    keys: &[
+        Key::new(
+            "url",
+            Kind::Text,
+            Required,
+            "Scheme, host (exact, or with `*.` in front), port and path; a `*` at the end covers every path below.",
+        ),
+        Key::new("any", Kind::Boolean, Is("false"), "Lets `url` cover every host."),
+        Key::new("methods", Kind::List(&Kind::Method), Required, "Methods that it may use."),
+        Key::new(
+            "private",
+            Kind::Boolean,
+            Is("false"),
+            "Lets the host be a private or loopback address; `url` must name host and port.",
+        ),
+        Key::new("timeout", Kind::Duration(MS, HOUR), Words("limits.wall"), "Time of a request from start to end."),
+        Key::new("max_request", Kind::Size(0, GIB), Words("limits.request_bytes"), "Bytes of a request's body."),
+        Key::new("max_response", Kind::Size(0, GIB), Words("limits.response_bytes"), "Bytes of a response's body."),
+        Key::new(
+            "idempotency",
+            Kind::Boolean,
+            Is("false"),
+            "Requests with unsafe methods carry an `Idempotency-Key` that is the same on every attempt.",
+        ),
+        Key::new("auth", Kind::Table(&AUTH), Unset, "The credential that the host attaches; the plugin never sees it."),
+        Key::later("rate", "Requests in a time."),
+        Key::later("breaker", "Failures that stop requests for a while."),
+        Key::later("max_signed_body", "Bytes of a body that is signed."),
+        Key::later("placeholders", "Secrets that the host puts into a request in place of a word."),
+    ],
+};
+
+static AUTH: Section = Section {
+    about: "The credential of a grant: exactly one of these.",
+    exactly_one: true,
+    keys: &[
+        Key::new("bearer", Kind::SecretName, Unset, "`Authorization: Bearer` and the secret's value."),
+        Key::new("basic", Kind::Table(&AUTH_BASIC), Unset, "`Authorization: Basic`."),
+        Key::new("header", Kind::Table(&AUTH_HEADER), Unset, "A header."),
+        Key::new("query", Kind::Table(&AUTH_QUERY), Unset, "A query parameter."),
+        Key::later("hmac", "A signature of the body."),
+        Key::later("oauth2", "A token fetched from a token endpoint."),
+        Key::later("aws_sigv4", "A signature for AWS."),
+        Key::later("mtls", "A client certificate."),
+    ],
+};
+
+static AUTH_BASIC: Section = Section {
+    about: "`Authorization: Basic`.",
+    exactly_one: false,
+    keys: &[
+        Key::new("user", Kind::Text, Required, "The user's name, in the clear."),
+        Key::new("password", Kind::SecretName, Required, "The secret that is the password."),
+    ],
+};
+
+static AUTH_HEADER: Section = Section {
+    about: "A header with the secret's value.",
+    exactly_one: false,
+    keys: &[
+        Key::new("name", Kind::HeaderName, Required, "The header's name."),
+        Key::new("prefix", Kind::Text, Is(""), "Stands before the value, as in `Token `."),
+        Key::new("secret", Kind::SecretName, Required, "The secret."),
+    ],
+};
+
+static AUTH_QUERY: Section = Section {
+    about: "A query parameter with the secret's value.",
+    exactly_one: false,
+    keys: &[
+        Key::new("name", Kind::Text, Required, "The parameter's name."),
+        Key::new("secret", Kind::SecretName, Required, "The secret."),
+    ],
+};

@@ -1,0 +1,89 @@
+//! `[queues.X]`, and the queues that exist because a connector names them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Connector;
+use super::problem::{Report, closest};
+use super::view::View;
+use crate::id::Name;
+use crate::ledger::{Ordering, QueuePolicy};
+use crate::limit::MESSAGE_BYTES_DEFAULT;
+
+/// Every queue that a table, a consumer or a grant names, each with its policy.
+pub(super) fn queues(
+    root: &View<'_>,
+    connectors: &[Connector],
+    report: &mut Report<'_>,
+) -> BTreeMap<Name, QueuePolicy> {
+    let mut queues = BTreeMap::new();
+    for (text, view) in root.named("queues") {
+        if let Ok(name) = Name::parse(text) {
+            queues.insert(name, policy(&view));
+        }
+    }
+    warn_of_lonely(root, &queues, connectors, report);
+    for name in connectors.iter().flat_map(named_by) {
+        queues.entry(name.clone()).or_default();
+    }
+    for (name, policy) in &mut queues {
+        policy.message_bytes = message_bytes(name, connectors);
+    }
+    queues
+}
+
+fn policy(view: &View<'_>) -> QueuePolicy {
+    QueuePolicy {
+        ordering: if view.text("ordering") == Some("key") { Ordering::Key } else { Ordering::None },
+        retention: view.duration("retention"),
+        keep: view.duration_if("keep"),
+        expires: view.duration_if("expires"),
+        max_bytes: view.size("max_bytes"),
+        dedup: view.duration_if("dedup"),
+        dedup_max: view.integer("dedup_max"),
+        message_bytes: MESSAGE_BYTES_DEFAULT,
+    }
+}
+
+fn named_by(connector: &Connector) -> impl Iterator<Item = &Name> {
+    connector.consume.iter().map(|consume| &consume.queue).chain(&connector.allow.publish)
+}
+
+/// The smallest `limits.message` of those who read the queue: what it takes, all of them can take.
+fn message_bytes(queue: &Name, connectors: &[Connector]) -> u64 {
+    let readers = connectors.iter().filter(|it| it.consume.as_ref().is_some_and(|consume| consume.queue == *queue));
+    readers.map(|reader| reader.limits.message_bytes).min().unwrap_or(MESSAGE_BYTES_DEFAULT)
+}
+
+/// A queue exists by being named, so a misspelt name is not an error; most often it is one all the same.
+fn warn_of_lonely(
+    root: &View<'_>,
+    tables: &BTreeMap<Name, QueuePolicy>,
+    connectors: &[Connector],
+    report: &mut Report<'_>,
+) {
+    let named: BTreeSet<&str> = connectors.iter().flat_map(named_by).map(Name::as_str).collect();
+    for (name, view) in root.named("queues") {
+        if !named.contains(name) {
+            let help =
+                meant(name, &named).unwrap_or_else(|| "a connector names it in `consume` or `allow.publish`".into());
+            report.warning(view.place, &view.path, "no connector names this queue", help);
+        }
+    }
+    let published: BTreeSet<&str> = connectors.iter().flat_map(|it| &it.allow.publish).map(Name::as_str).collect();
+    let known: BTreeSet<&str> = published.iter().copied().chain(tables.keys().map(Name::as_str)).collect();
+    for (_, connector) in root.named("connectors") {
+        let consume = connector.child("consume");
+        let (view, key) = consume.as_ref().map_or((&connector, "consume"), |consume| (consume, "queue"));
+        let Some(queue) = view.text(key) else { continue };
+        if !known.contains(queue)
+            && let Some(help) = meant(queue, &published)
+        {
+            let message = format!("no connector publishes to `{queue}`");
+            report.warning(view.place_of(key), &view.path_of(key), message, help);
+        }
+    }
+}
+
+fn meant(name: &str, known: &BTreeSet<&str>) -> Option<String> {
+    closest(name, known.iter().copied()).map(|meant| format!("did you mean `{meant}`?"))
+}

@@ -1,0 +1,322 @@
+//! Whether a tree of values is what the schema says: keys, types, ranges, the form of names.
+//!
+//! What concerns several keys at once is checked where they are put together. Values that came from the environment or
+//! that may be a secret by mistake are never repeated in a message.
+
+use std::net::SocketAddr;
+
+use super::document::{Node, Place, Table, Value, join};
+use super::environment::is_variable_name;
+use super::keys::{BUILTINS, ROOT};
+use super::problem::{Report, closest, suggestion};
+use super::quantity::{duration, show_size, size};
+use super::schema::{Available, Default, Kind, Section};
+use crate::id::{NAME_BYTES_MAX, Name};
+
+/// What stands before the name of an embedded plugin.
+pub(super) const BUILTIN_PREFIX: &str = "builtin:";
+
+/// Checks the whole configuration.
+pub(super) fn validate(root: &Table, report: &mut Report<'_>) {
+    check_section(root, &ROOT, "", Place::NOWHERE, report);
+}
+
+fn check_section(table: &Table, section: &'static Section, path: &str, place: Place, report: &mut Report<'_>) {
+    let mut later = false;
+    let mut meant = Vec::new();
+    for (name, entry) in table {
+        let path = join(path, name);
+        let Some(key) = section.key(name) else {
+            meant.extend(closest(name, section.names()));
+            report.problem(entry.key_place, &path, "unknown key", unknown_key_help(name, section));
+            continue;
+        };
+        match key.available {
+            Available::Now => check_value(&entry.node, &key.kind, &path, entry.key_place, report),
+            Available::Ignored => {
+                check_value(&entry.node, &key.kind, &path, entry.key_place, report);
+                let message = "known, but not in this version yet: it has no effect";
+                report.warning(entry.key_place, &path, message, key.about);
+            }
+            Available::Later => {
+                later = true;
+                let help = "take it out; docs/reference-config.md lists what this version knows";
+                report.problem(entry.key_place, &path, "known, but not in this version yet", help);
+            }
+        }
+    }
+    if !later {
+        check_missing(table, section, &meant, path, place, report);
+    }
+}
+
+/// `meant` are the keys that a misspelt one stands for: they are not missing as well.
+fn check_missing(
+    table: &Table,
+    section: &'static Section,
+    meant: &[&str],
+    path: &str,
+    place: Place,
+    report: &mut Report<'_>,
+) {
+    for key in section.keys {
+        let absent = !table.contains_key(key.name) && !meant.contains(&key.name);
+        if matches!(key.default, Default::Required) && absent {
+            let help = format!("add `{}`: {}", key.name, key.kind.expected());
+            report.problem(place, &join(path, key.name), "missing", help);
+        }
+    }
+    if section.exactly_one && meant.is_empty() {
+        let present = section.keys.iter().filter(|key| table.contains_key(key.name)).count();
+        let allowed = format!("allowed: {}", usable(section).join(", "));
+        match present {
+            0 if table.is_empty() => report.problem(place, path, "says nothing", format!("one is needed; {allowed}")),
+            0 | 1 => {}
+            _ => report.problem(place, path, "says several things", format!("keep exactly one; {allowed}")),
+        }
+    }
+}
+
+fn usable(section: &'static Section) -> Vec<&'static str> {
+    section.keys.iter().filter(|key| key.available != Available::Later).map(|key| key.name).collect()
+}
+
+fn unknown_key_help(name: &str, section: &'static Section) -> String {
+    if closest(name, section.names()).is_none()
+        && let Some(home) = home_of(name, &ROOT, "")
+    {
+        return format!("`{name}` belongs in `[{home}]`; allowed here: {}", usable(section).join(", "));
+    }
+    let allowed = suggestion(name, &usable(section));
+    match closest(name, section.names()) {
+        Some(meant) if !allowed.starts_with("did you") => format!("did you mean `{meant}`? {allowed}"),
+        _ => allowed,
+    }
+}
+
+/// The table that knows a key, for a key written one level too high or too low.
+fn home_of(name: &str, section: &'static Section, path: &str) -> Option<String> {
+    section.keys.iter().find_map(|key| {
+        let inner = key.kind.section()?;
+        let path = join(path, key.name) + if matches!(key.kind, Kind::Named(..)) { ".NAME" } else { "" };
+        if inner.key(name).is_some() { Some(path) } else { home_of(name, inner, &path) }
+    })
+}
+
+fn check_value(node: &Node, kind: &'static Kind, path: &str, key_place: Place, report: &mut Report<'_>) {
+    match (kind, &node.value) {
+        (_, Value::Unfilled) => {}
+        (Kind::Any, _) => check_json(node, path, report),
+        (Kind::AnyTable, Value::Table(_)) => check_json(node, path, report),
+        (Kind::Table(section), Value::Table(table)) => check_section(table, section, path, key_place, report),
+        (Kind::TableOrList(section), Value::Table(table)) => check_section(table, section, path, key_place, report),
+        (Kind::ShortOrTable(_, section), Value::Table(table)) => check_section(table, section, path, key_place, report),
+        (Kind::ShortOrTable(short, _), _) => check_short(node, kind, short, path, report),
+        (Kind::Tables(section) | Kind::TableOrList(section), Value::List(nodes)) => {
+            for (index, node) in nodes.iter().enumerate() {
+                check_item(node, section, &format!("{path}[{index}]"), report);
+            }
+        }
+        (Kind::Named(name, section), Value::Table(table)) => check_named(table, name, section, path, report),
+        (Kind::List(kind), Value::List(nodes)) => {
+            for (index, node) in nodes.iter().enumerate() {
+                check_value(node, kind, &format!("{path}[{index}]"), node.place, report);
+            }
+        }
+        _ => check_scalar(node, kind, kind, path, report),
+    }
+}
+
+fn check_item(node: &Node, section: &'static Section, path: &str, report: &mut Report<'_>) {
+    match &node.value {
+        Value::Table(table) => check_section(table, section, path, node.place, report),
+        _ => wrong_type(node, "a table".into(), path, report),
+    }
+}
+
+fn check_short(node: &Node, kind: &'static Kind, short: &'static Kind, path: &str, report: &mut Report<'_>) {
+    match node.value {
+        Value::Text { .. } => check_scalar(node, short, short, path, report),
+        _ => wrong_type(node, kind.expected(), path, report),
+    }
+}
+
+fn check_named(
+    table: &Table,
+    name_kind: &'static Kind,
+    section: &'static Section,
+    path: &str,
+    report: &mut Report<'_>,
+) {
+    for (name, entry) in table {
+        let path = join(path, name);
+        if !is_name(name, name_kind) {
+            report.problem(entry.key_place, &path, "not a name", format!("use {}", name_kind.expected()));
+        }
+        match &entry.node.value {
+            Value::Table(table) => check_section(table, section, &path, entry.key_place, report),
+            _ => wrong_type(&entry.node, "a table".into(), &path, report),
+        }
+    }
+}
+
+fn check_json(node: &Node, path: &str, report: &mut Report<'_>) {
+    if let Err(place) = node.json() {
+        report.problem(place, path, "holds a number that JSON cannot hold", "use finite numbers within 64 bits");
+    }
+}
+
+/// Anything that is one word or number; `outer` is what the operator was asked for.
+fn check_scalar(node: &Node, kind: &'static Kind, outer: &'static Kind, path: &str, report: &mut Report<'_>) {
+    let wrong = match kind {
+        Kind::Boolean => node.boolean().is_none(),
+        Kind::Integer(min, max) => {
+            let integer = node.integer().and_then(|integer| u64::try_from(integer).ok());
+            return check_range(node, integer.map(|it| *min <= it && it <= *max), kind, path, report);
+        }
+        Kind::Number(min, max) => {
+            return check_range(node, node.number().map(|it| *min <= it && it <= *max), kind, path, report);
+        }
+        Kind::Duration(min, max) => return check_duration(node, kind, *min..=*max, path, report),
+        Kind::Size(min, max) => return check_size(node, kind, *min..=*max, path, report),
+        _ => match node.text() {
+            Some(text) => return check_text(node, text, kind, path, report),
+            None => true,
+        },
+    };
+    if wrong {
+        wrong_type(node, outer.expected(), path, report);
+    }
+}
+
+/// `within` is `None` where the value is of another type.
+fn check_range(node: &Node, within: Option<bool>, kind: &'static Kind, path: &str, report: &mut Report<'_>) {
+    let is_number = matches!(node.value, Value::Integer(_)) || node.number().is_some();
+    match within {
+        Some(true) => {}
+        Some(false) => report.problem(node.place, path, "out of range", format!("use {}", kind.expected())),
+        None if is_number => report.problem(node.place, path, "out of range", format!("use {}", kind.expected())),
+        None => wrong_type(node, kind.expected(), path, report),
+    }
+}
+
+fn check_duration(
+    node: &Node,
+    kind: &'static Kind,
+    range: std::ops::RangeInclusive<std::time::Duration>,
+    path: &str,
+    report: &mut Report<'_>,
+) {
+    match (&node.value, node.text().map(duration)) {
+        (_, Some(Ok(duration))) if range.contains(&duration) => {}
+        (_, Some(Ok(_))) => report.problem(node.place, path, "out of range", format!("use {}", kind.expected())),
+        (_, Some(Err(help))) => report.problem(node.place, path, "not a duration", format!("use {help}")),
+        (Value::Integer(Some(number)), _) => {
+            let help = format!("write a unit, as in \"{number}s\" or \"{number}ms\"");
+            report.problem(node.place, path, "a duration needs a unit", help);
+        }
+        _ => wrong_type(node, kind.expected(), path, report),
+    }
+}
+
+fn check_size(
+    node: &Node,
+    kind: &'static Kind,
+    range: std::ops::RangeInclusive<u64>,
+    path: &str,
+    report: &mut Report<'_>,
+) {
+    match (&node.value, node.text().map(size)) {
+        (_, Some(Ok(size))) if range.contains(&size) => {}
+        (_, Some(Ok(_))) => report.problem(node.place, path, "out of range", format!("use {}", kind.expected())),
+        (_, Some(Err(help))) if help.starts_with("did you") => report.problem(node.place, path, "not a size", help),
+        (_, Some(Err(help))) => report.problem(node.place, path, "not a size", format!("use {help}")),
+        (Value::Integer(Some(number)), _) => {
+            let shown = u64::try_from(*number).map_or_else(|_| "1MiB".into(), show_size);
+            report.problem(node.place, path, "a size needs a unit", format!("write it as \"{shown}\""));
+        }
+        _ => wrong_type(node, kind.expected(), path, report),
+    }
+}
+
+fn check_text(node: &Node, text: &str, kind: &'static Kind, path: &str, report: &mut Report<'_>) {
+    match kind {
+        Kind::Choice(words) if !words.contains(&text) => {
+            report.problem(
+                node.place,
+                path,
+                format!("{} is not one of the choices", shown(node)),
+                suggestion(text, words),
+            );
+        }
+        Kind::Plugin => check_plugin(node, text, path, report),
+        Kind::SecretName if !is_name(text, kind) => {
+            let help = "write the name of an entry of `[secrets]`, never the value itself";
+            report.problem(node.place, path, "not the name of a secret", help);
+        }
+        _ if !is_name(text, kind) => {
+            let message = format!("expected {}, found {}", kind.expected(), shown(node));
+            report.problem(node.place, path, message, text_help(text, kind));
+        }
+        _ => {}
+    }
+}
+
+fn text_help(text: &str, kind: &Kind) -> String {
+    match kind {
+        Kind::Method if is_name(&text.to_uppercase(), kind) => format!("write \"{}\"", text.to_uppercase()),
+        Kind::Address => "write \"127.0.0.1:9100\", or \"[::1]:9100\"".into(),
+        Kind::Name | Kind::Queue => {
+            let lower: String = text.to_lowercase().replace(['.', ' ', '/'], "-");
+            if is_name(&lower, kind) { format!("did you mean `{lower}`?") } else { String::new() }
+        }
+        _ => String::new(),
+    }
+}
+
+fn check_plugin(node: &Node, text: &str, path: &str, report: &mut Report<'_>) {
+    match text.strip_prefix(BUILTIN_PREFIX) {
+        Some(name) if !BUILTINS.contains(&name) => {
+            report.problem(node.place, path, format!("no plugin `{name}` is built in"), suggestion(name, &BUILTINS));
+        }
+        None if BUILTINS.contains(&text) => {
+            let help = format!("did you mean \"{BUILTIN_PREFIX}{text}\"?");
+            report.problem(node.place, path, format!("`{text}` is not the path of a component"), help);
+        }
+        None if text.is_empty() => report.problem(node.place, path, "empty", Kind::Plugin.expected()),
+        _ => {}
+    }
+}
+
+/// Whether a text has the form that its kind asks for.
+fn is_name(text: &str, kind: &Kind) -> bool {
+    match kind {
+        Kind::Name | Kind::Queue => Name::parse(text).is_ok(),
+        Kind::SecretName => {
+            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+            (1..=NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(allowed)
+        }
+        Kind::Variable => is_variable_name(text),
+        Kind::Method => {
+            let allowed = |byte: u8| byte.is_ascii_uppercase() || byte == b'-';
+            (1..=32).contains(&text.len()) && text.bytes().all(allowed) && !matches!(text, "CONNECT" | "TRACE")
+        }
+        Kind::HeaderName => http::HeaderName::from_bytes(text.as_bytes()).is_ok(),
+        Kind::Address => text.parse::<SocketAddr>().is_ok(),
+        Kind::Path => !text.is_empty() && !text.contains('\0'),
+        _ => true,
+    }
+}
+
+fn wrong_type(node: &Node, expected: String, path: &str, report: &mut Report<'_>) {
+    report.problem(node.place, path, format!("expected {expected}, found {}", node.kind()), "");
+}
+
+/// A value for a message: short, and never one from the environment.
+fn shown(node: &Node) -> String {
+    const CHARS_MAX: usize = 60;
+    match &node.value {
+        Value::Text { text, filled: false } if text.chars().count() <= CHARS_MAX => format!("{text:?}"),
+        _ => "this value".into(),
+    }
+}

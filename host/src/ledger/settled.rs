@@ -1,0 +1,58 @@
+//! What comes back from the writer: receipts, and outcomes that are on disk.
+//!
+//! Outcomes go into a list that the subscription empties when it looks for work, so that the lease state is right even
+//! if whoever handed the settlement in has gone.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use tokio::sync::{Notify, oneshot};
+
+use crate::settlement::{Origin, Outcome, SettleError};
+
+/// Resolves when a settlement is on disk, or will never be. Dropping it changes nothing.
+#[derive(Debug)]
+pub struct Receipt(pub(super) oneshot::Receiver<Result<(), SettleError>>);
+
+impl Future for Receipt {
+    type Output = Result<(), SettleError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(|answer| answer.unwrap_or(Err(SettleError::Closed)))
+    }
+}
+
+/// The outcomes of one settlement that is on disk.
+pub type Outcomes = Vec<(Origin, Outcome)>;
+
+/// Where the writer puts outcomes that are on disk, and whom it wakes. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Returns(Arc<Returned>);
+
+#[derive(Debug, Default)]
+struct Returned {
+    outcomes: Mutex<Vec<Outcomes>>,
+    wake: Arc<Notify>,
+}
+
+impl Returns {
+    /// An empty list that wakes `wake`.
+    #[must_use]
+    pub fn new(wake: Arc<Notify>) -> Self {
+        Self(Arc::new(Returned { outcomes: Mutex::default(), wake }))
+    }
+
+    /// Takes what has come back.
+    #[must_use]
+    pub fn take(&self) -> Vec<Outcomes> {
+        std::mem::take(&mut *self.0.outcomes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts in what is on disk.
+    pub(super) fn put(&self, outcomes: Outcomes) {
+        self.0.outcomes.lock().unwrap_or_else(PoisonError::into_inner).push(outcomes);
+        self.0.wake.notify_one();
+    }
+}
