@@ -150,6 +150,11 @@ impl Node {
         }
     }
 
+    /// Zero needs no unit.
+    pub(super) fn is_zero(&self) -> bool {
+        matches!(self.value, Value::Integer(Some(0)))
+    }
+
     pub(super) fn number(&self) -> Option<f64> {
         match &self.value {
             Value::Float(number) => Some(*number),
