@@ -6,9 +6,16 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use bulkhead_host::capability::credential::Auth;
 use bulkhead_host::cli::check;
-use bulkhead_host::config::{self, Loaded, Problem};
+use bulkhead_host::config::{self, Connector, Consume, Loaded, Plugin, Problem, Reuse};
+use bulkhead_host::delivery::retry::{Jitter, Policy};
+use bulkhead_host::id::Name;
+use bulkhead_host::ledger::{From, Ordering, QueuePolicy};
+use bulkhead_host::limit::Limits;
+use bulkhead_host::secret_store::Source;
 use proptest::prelude::*;
 
 fn cases() -> PathBuf {
@@ -95,6 +102,129 @@ fn a_plugin_that_does_not_load_is_shown_where_it_is_named() {
     assert_eq!((problem.line, problem.column), (2, 10));
     let problem = loaded.problem("connectors.a.limits.memory", "too small", "");
     assert_eq!(problem.line, 1, "the nearest table that is written");
+}
+
+fn name(text: &str) -> Name {
+    Name::parse(text).unwrap()
+}
+
+fn only_connector(text: &str) -> Connector {
+    load_text(text).unwrap().config.connectors.remove(0)
+}
+
+#[test]
+fn the_defaults_in_the_list_are_those_of_the_parts() {
+    let connector = only_connector("[connectors.a]\nplugin = \"builtin:log\"\nconsume = \"q\"\n[queues.q]\n");
+    assert_eq!((connector.retry, connector.limits), (Policy::default(), Limits::default()));
+    assert_eq!((connector.enabled, connector.brake, connector.reuse), (true, 20, Reuse::Never));
+    assert_eq!(connector.dead_retention, Duration::from_secs(30 * 86_400));
+    assert_eq!(connector.dead_max_bytes, 1 << 30);
+    let consume = Consume {
+        queue: name("q"),
+        from: From::Oldest,
+        batch: 32,
+        batch_wait: Duration::ZERO,
+        concurrency: 1,
+        pending_max: 100_000,
+    };
+    assert_eq!(connector.consume, Some(consume));
+    let config = load_text("[queues.q]").unwrap().config;
+    assert_eq!(config.queues.get("q"), Some(&QueuePolicy::default()));
+    assert_eq!((config.host.admin, config.host.grace), ("127.0.0.1:9100".parse().unwrap(), Duration::from_secs(30)));
+}
+
+#[test]
+fn what_is_written_arrives() {
+    let connector = only_connector(
+        r#"
+        [secrets]
+        token = { env = "TOKEN" }
+        [connectors.a]
+        plugin   = "builtin:jq"
+        enabled  = false
+        was      = "b"
+        brake    = 0
+        reuse    = "always"
+        consume  = { queue = "q", from = "latest", batch = 7, batch_wait = "50ms", concurrency = 2, pending_max = 9 }
+        schedule = { every = "90s", input = { page = 1 } }
+        config   = { text = "x", list = [1, 2.5, true] }
+        retry    = { attempts = 3, first = "2s", factor = 1.5, max = "1h", jitter = "none" }
+        limits   = { memory = "32MiB", cpu = "1s", requests_at_once = 2 }
+        allow.publish = ["out", "out"]
+        allow.secrets = ["token"]
+        allow.http = [{ url = "https://a.example.com/*", methods = ["GET"], timeout = "3s", max_response = "1KiB", auth = { header = { name = "X-Key", prefix = "Key ", secret = "token" } } }]
+        "#,
+    );
+    assert_eq!(connector.plugin, Plugin::Builtin("jq".into()));
+    assert_eq!((connector.enabled, connector.was, connector.brake), (false, Some(name("b")), 0));
+    assert_eq!(connector.reuse, Reuse::Always);
+    let consume = connector.consume.unwrap();
+    assert_eq!((consume.from, consume.batch, consume.batch_wait), (From::Latest, 7, Duration::from_millis(50)));
+    assert_eq!((consume.concurrency, consume.pending_max), (2, 9));
+    assert_eq!(connector.schedules[0].every, Duration::from_secs(90));
+    assert_eq!(connector.schedules[0].input.as_deref(), Some(r#"{"page":1}"#));
+    let config = serde_json::json!({ "text": "x", "list": [1, 2.5, true] });
+    assert_eq!(serde_json::Value::Object(connector.config), config);
+    let [first, max] = [2, 3_600].map(Duration::from_secs);
+    assert_eq!(connector.retry, Policy { attempts: 3, first, factor: 1.5, max, jitter: Jitter::None });
+    let limits =
+        Limits { memory_bytes: 32 << 20, cpu: Duration::from_secs(1), requests_at_once: 2, ..Limits::default() };
+    assert_eq!(connector.limits, limits);
+    assert_eq!((connector.allow.publish, connector.allow.secrets), (vec![name("out")], vec!["token".to_owned()]));
+    let grant = &connector.allow.http[0];
+    assert_eq!((grant.key.as_str(), grant.timeout), ("connectors.a.allow.http[0]", Some(Duration::from_secs(3))));
+    assert_eq!((grant.max_request, grant.max_response), (None, Some(1_024)));
+    let auth = Auth::Header { name: "X-Key".into(), prefix: "Key ".into(), secret: "token".into() };
+    assert_eq!(grant.auth, Some(auth));
+}
+
+#[test]
+fn a_queue_takes_what_its_smallest_reader_takes() {
+    let connector = |name, message| {
+        format!(
+            "[connectors.{name}]\nplugin = \"builtin:log\"\nconsume = \"q\"\nlimits.message = \"{message}\"\nallow.publish = [\"out\"]\n"
+        )
+    };
+    let text = connector("a", "4MiB") + &connector("b", "2MiB") + "[queues.q]\nordering = \"key\"\ndedup = \"1h\"\n";
+    let queues = load_text(&text).unwrap().config.queues;
+    let dedup = Some(Duration::from_secs(3_600));
+    let policy = QueuePolicy { ordering: Ordering::Key, dedup, message_bytes: 2 << 20, ..QueuePolicy::default() };
+    assert_eq!(queues.get("q"), Some(&policy));
+    assert_eq!(queues.get("out"), Some(&QueuePolicy::default()));
+}
+
+#[test]
+fn paths_begin_at_the_file_that_names_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = ["base/bulkhead.toml", "site/overlay.toml"].map(|file| folder.path().join(file));
+    let base =
+        "[connectors.a]\nplugin = \"a.wasm\"\nconsume = \"q\"\n[connectors.b]\nplugin = \"b.wasm\"\nconsume = \"q\"";
+    let overlay = "[secrets]\nkey = { file = \"key\" }\n[connectors.b]\nplugin = \"/opt/b.wasm\"";
+    for (file, text) in files.iter().zip([base, overlay]) {
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, text).unwrap();
+    }
+    let config = config::load(&files, &|_| None).unwrap().config;
+    assert_eq!(config.host.data_dir, folder.path().join("base/data"));
+    assert_eq!(config.secrets["key"], Source::File(folder.path().join("site/key")));
+    assert_eq!(config.connectors[0].plugin, Plugin::Path(folder.path().join("base/a.wasm")));
+    assert_eq!(config.connectors[1].plugin, Plugin::Path("/opt/b.wasm".into()));
+}
+
+#[test]
+fn files_that_are_none_are_problems_without_a_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = ["missing.toml", "binary.toml", "."].map(|file| folder.path().join(file));
+    fs::write(&files[1], b"a = \"\xff\"").unwrap();
+    let problems = config::load(&files, &|_| None).unwrap_err();
+    let messages: Vec<&str> = problems.iter().map(|it| it.message.split(':').next().unwrap()).collect();
+    assert_eq!(messages, ["cannot be read", "is not UTF-8", "cannot be read"]);
+    assert!(problems.iter().all(|problem| problem.line == 0));
+}
+
+#[test]
+fn a_byte_order_mark_is_skipped() {
+    assert!(load_text("\u{feff}[host]\nruns = 1\n").is_ok());
 }
 
 #[test]

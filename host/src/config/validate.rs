@@ -1,7 +1,7 @@
 //! Whether a tree of values is what the schema says: keys, types, ranges, the form of names.
 //!
-//! What concerns several keys at once is checked where they are put together. Values that came from the environment or
-//! that may be a secret by mistake are never repeated in a message.
+//! What concerns several keys at once is checked where they are put together. Invariant: a value that came from the
+//! environment, or that may be a secret by mistake, is not repeated in a message.
 
 use std::net::SocketAddr;
 
@@ -273,7 +273,7 @@ fn text_help(text: &str, kind: &Kind) -> String {
 fn check_plugin(node: &Node, text: &str, path: &str, report: &mut Report<'_>) {
     match text.strip_prefix(BUILTIN_PREFIX) {
         Some(name) if !BUILTINS.contains(&name) => {
-            report.problem(node.place, path, format!("no plugin `{name}` is built in"), suggestion(name, &BUILTINS));
+            report.problem(node.place, path, format!("{} is not built in", shown(node)), suggestion(name, &BUILTINS));
         }
         None if BUILTINS.contains(&text) => {
             let help = format!("did you mean \"{BUILTIN_PREFIX}{text}\"?");
@@ -314,5 +314,31 @@ fn shown(node: &Node) -> String {
     match &node.value {
         Value::Text { text, filled: false } if text.chars().count() <= CHARS_MAX => format!("{text:?}"),
         _ => "this value".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::document::{Sources, place_of};
+    use super::*;
+
+    /// Every key of the list, as a configuration that writes its default out.
+    fn check_defaults(section: &'static Section) {
+        let sources = Sources::read(&[]).0;
+        for key in section.keys {
+            if let Default::Is(text) = key.default {
+                let mut report = Report::new(&sources);
+                let value = Value::Text { text: text.to_owned(), filled: true };
+                let node = Node { place: place_of(&Table::new(), ""), value };
+                check_value(&node, &key.kind, key.name, node.place, &mut report);
+                assert_eq!(report.finish().0, [], "the default of `{}`", key.name);
+            }
+            key.kind.section().into_iter().for_each(check_defaults);
+        }
+    }
+
+    #[test]
+    fn every_default_is_allowed_itself() {
+        check_defaults(&ROOT);
     }
 }
