@@ -37,6 +37,11 @@ impl Name {
         Self(format!("@{connector}").into())
     }
 
+    /// A name that was checked before it was stored.
+    pub(crate) fn stored(text: &str) -> Self {
+        Self(text.into())
+    }
+
     /// Whether this is an inbox's name.
     #[must_use]
     pub fn is_inbox(&self) -> bool {

@@ -1,1 +1,235 @@
-//! (coming)
+//! Plugins' bytes (files and the built-in ones), and the folder of what was compiled from them.
+//!
+//! Does not know how to compile or run them. Invariant: what [`PluginStore::cached`] answers is byte for byte what
+//! [`PluginStore::keep`] was given by a host with the same key: it carries a MAC, is read once, and checked as read.
+
+mod builtin;
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+pub use builtin::{builtin, builtin_names};
+
+/// A larger plugin is refused: the largest that toolchains make (Python's) have half of it.
+pub const PLUGIN_BYTES_MAX: u64 = 32 << 20;
+/// Compiled code is some three times as large as the plugin.
+const CODE_BYTES_MAX: u64 = 8 * PLUGIN_BYTES_MAX;
+const MAC_BYTES: usize = 32;
+const KEY_BYTES: usize = 32;
+
+/// Why a plugin's bytes are not there.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// No such file.
+    #[error("there is no file `{}`", .0.display())]
+    Missing(PathBuf),
+    /// Larger than any plugin may be.
+    #[error("`{}` is larger than {} MiB, the most that a plugin may have", .path.display(), PLUGIN_BYTES_MAX >> 20)]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The system says no.
+    #[error("`{}` cannot be read: {error}", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+}
+
+/// Reads a plugin from a file.
+///
+/// # Errors
+/// When it is not there, not readable or too large.
+pub fn read(path: &Path) -> Result<Vec<u8>, ReadError> {
+    let unreadable = |error: std::io::Error| match error.kind() {
+        ErrorKind::NotFound => ReadError::Missing(path.to_owned()),
+        _ => ReadError::Unreadable { path: path.to_owned(), error },
+    };
+    let bytes = read_bounded(path, PLUGIN_BYTES_MAX).map_err(unreadable)?;
+    bytes.ok_or_else(|| ReadError::TooLarge { path: path.to_owned() })
+}
+
+/// What compiled code belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheKey {
+    /// Hash of the plugin, in hexadecimal.
+    pub sha256: String,
+    /// Hash of the engine and its settings, in hexadecimal.
+    pub engine: String,
+}
+
+/// The folder of compiled plugins.
+pub struct PluginStore {
+    folder: PathBuf,
+    key: [u8; KEY_BYTES],
+}
+
+impl std::fmt::Debug for PluginStore {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("PluginStore").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
+impl PluginStore {
+    /// Opens the store in a data directory that exists; makes its folder and its key at the first start.
+    ///
+    /// # Errors
+    /// When either cannot be made or read.
+    pub fn open(data_dir: &Path) -> anyhow::Result<Self> {
+        let folder = data_dir.join("compiled");
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)
+            .with_context(|| format!("no folder `{}`", folder.display()))?;
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))
+            .with_context(|| format!("`{}` cannot be kept from other users", folder.display()))?;
+        let key = load_key(&data_dir.join("compiled.key"))?;
+        Ok(Self { folder, key })
+    }
+
+    /// What was compiled before, if it is there and untouched.
+    #[must_use]
+    pub fn cached(&self, key: &CacheKey) -> Option<Vec<u8>> {
+        let path = self.path(key);
+        let Ok(Some(mut bytes)) = read_bounded(&path, CODE_BYTES_MAX) else { return None };
+        let code_at = MAC_BYTES.min(bytes.len());
+        let code = bytes.split_off(code_at);
+        if self.mac(key, &code).verify_slice(&bytes).is_err() {
+            tracing::warn!(file = %path.display(), "a compiled plugin was changed: it is ignored and compiled again");
+            return None;
+        }
+        Some(code)
+    }
+
+    /// Keeps compiled code; replaces what is there at once or not at all.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn keep(&self, key: &CacheKey, code: &[u8]) -> std::io::Result<()> {
+        let path = self.path(key);
+        let draft = self.folder.join(format!("{}.tmp", crate::id::random()));
+        let written = self.write(&draft, key, code).and_then(|()| fs::rename(&draft, &path));
+        if written.is_err() {
+            // The draft may not exist; the first error is the one to tell.
+            let _ = fs::remove_file(&draft);
+        }
+        written
+    }
+
+    fn write(&self, draft: &Path, key: &CacheKey, code: &[u8]) -> std::io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
+        file.write_all(&self.mac(key, code).finalize().into_bytes())?;
+        file.write_all(code)
+    }
+
+    fn path(&self, key: &CacheKey) -> PathBuf {
+        self.folder.join(format!("{}-{}.cwasm", key.sha256, key.engine))
+    }
+
+    /// Over the key too: code of one plugin must not pass under the name of another.
+    fn mac(&self, key: &CacheKey, code: &[u8]) -> Hmac<Sha256> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes keys of any length");
+        for part in [key.sha256.as_bytes(), key.engine.as_bytes(), code] {
+            mac.update(&(part.len() as u64).to_le_bytes());
+            mac.update(part);
+        }
+        mac
+    }
+}
+
+fn load_key(path: &Path) -> anyhow::Result<[u8; KEY_BYTES]> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(mut file) => {
+            let mut key = [0; KEY_BYTES];
+            getrandom::fill(&mut key).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+            file.write_all(&key)
+                .and_then(|()| file.sync_all())
+                .with_context(|| format!("`{}` cannot be written", path.display()))?;
+            Ok(key)
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            let bytes = fs::read(path).with_context(|| format!("`{}` cannot be read", path.display()))?;
+            let key = bytes.try_into().map_err(|_| {
+                anyhow::anyhow!("`{}` is damaged: remove it, and plugins are compiled again", path.display())
+            })?;
+            Ok(key)
+        }
+        Err(error) => Err(error).with_context(|| format!("`{}` cannot be made", path.display())),
+    }
+}
+
+/// `None` where the file is larger.
+fn read_bounded(path: &Path, bytes_max: u64) -> std::io::Result<Option<Vec<u8>>> {
+    let file = File::open(path)?;
+    let size = file.metadata()?.len();
+    if size > bytes_max {
+        return Ok(None);
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
+    file.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    Ok((bytes.len() as u64 <= bytes_max).then_some(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(sha256: &str) -> CacheKey {
+        CacheKey { sha256: sha256.to_owned(), engine: "e".to_owned() }
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).expect("it exists").permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn what_is_kept_comes_back_and_nobody_else_reads_it() {
+        let data_dir = tempfile::tempdir().expect("a folder");
+        let store = PluginStore::open(data_dir.path()).expect("a store");
+        store.keep(&key("a"), b"code").expect("it is written");
+        let again = PluginStore::open(data_dir.path()).expect("a store");
+        assert_eq!(again.cached(&key("a")).as_deref(), Some(&b"code"[..]));
+        assert_eq!(again.cached(&key("b")), None);
+        assert_eq!(mode(&store.folder), 0o700);
+        assert_eq!(mode(&store.path(&key("a"))), 0o600);
+        assert_eq!(mode(&data_dir.path().join("compiled.key")), 0o600);
+    }
+
+    #[test]
+    fn changed_code_is_ignored_wherever_it_was_changed() {
+        let data_dir = tempfile::tempdir().expect("a folder");
+        let store = PluginStore::open(data_dir.path()).expect("a store");
+        store.keep(&key("a"), b"code").expect("it is written");
+        let path = store.path(&key("a"));
+        let good = fs::read(&path).expect("it is there");
+        for place in 0..good.len() {
+            let mut bad = good.clone();
+            bad[place] ^= 1;
+            fs::write(&path, bad).expect("it is written");
+            assert_eq!(store.cached(&key("a")), None);
+        }
+        fs::write(&path, &good[..10]).expect("it is written");
+        assert_eq!(store.cached(&key("a")), None);
+        fs::write(store.path(&key("b")), &good).expect("it is written");
+        assert_eq!(store.cached(&key("b")), None, "another plugin's name");
+    }
+
+    #[test]
+    fn a_plugin_that_is_missing_or_too_large_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.wasm");
+        assert!(matches!(read(&path), Err(ReadError::Missing(_))));
+        File::create(&path).expect("a file").set_len(PLUGIN_BYTES_MAX + 1).expect("a sparse file");
+        assert!(matches!(read(&path), Err(ReadError::TooLarge { .. })));
+    }
+}

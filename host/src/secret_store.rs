@@ -1,6 +1,21 @@
-//! Where secret values come from.
+//! Where secret values come from, and the only place that reads them.
+//!
+//! Variables are taken out of the process's environment before any thread starts; files are checked for their mode and
+//! read again when they change, so that a rotation needs no restart. Invariant: a value leaves only as a [`Secret`].
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use crate::mask::Secret;
+
+/// Largest value: a key or a token, not a document.
+const VALUE_BYTES_MAX: u64 = 64 * 1024;
+/// Permission bits of group and others.
+const MODE_OF_OTHERS: u32 = 0o077;
 
 /// One entry of `[secrets]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,4 +24,245 @@ pub enum Source {
     Env(String),
     /// A file.
     File(PathBuf),
+}
+
+/// Values that were taken out of the environment, by the variable's name.
+#[derive(Clone, Debug, Default)]
+pub struct Environment(BTreeMap<String, Secret>);
+
+impl Environment {
+    /// Reads the variables that `sources` name and removes them from the process, so that neither a child nor a plugin
+    /// nor a dump of the environment has them. To be called in `main` before any thread is started.
+    #[must_use]
+    pub fn take(sources: &BTreeMap<String, Source>) -> Self {
+        let mut taken = BTreeMap::new();
+        for variable in sources.values().filter_map(Source::variable) {
+            let Some(value) = std::env::var_os(variable) else { continue };
+            remove(variable);
+            taken.insert(variable.to_owned(), Secret::new(value.into_encoded_bytes()));
+        }
+        Self(taken)
+    }
+}
+
+#[expect(unsafe_code, reason = "edition 2024 marks every change of the environment as unsafe")]
+fn remove(variable: &str) {
+    // SAFETY: `Environment::take` is called before any thread is started: nobody reads the environment meanwhile.
+    unsafe { std::env::remove_var(variable) }
+}
+
+/// All secrets of the configuration, by name.
+#[derive(Debug, Default)]
+pub struct SecretStore(BTreeMap<String, Entry>);
+
+#[derive(Debug)]
+enum Entry {
+    Fixed(Secret),
+    File { path: PathBuf, read: Mutex<Option<(Stamp, Secret)>> },
+}
+
+/// What changes when a file is written or replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    changed: (i64, i64),
+}
+
+impl SecretStore {
+    /// Reads every secret once.
+    ///
+    /// # Errors
+    /// Every secret that has no usable value, with what is wrong; never with a value.
+    pub fn open(sources: &BTreeMap<String, Source>, environment: &Environment) -> Result<Self, Vec<(String, String)>> {
+        let mut entries = BTreeMap::new();
+        let mut problems = Vec::new();
+        for (name, source) in sources {
+            match Entry::open(source, environment) {
+                Ok(entry) => {
+                    entries.insert(name.clone(), entry);
+                }
+                Err(problem) => problems.push((name.clone(), problem)),
+            }
+        }
+        if problems.is_empty() { Ok(Self(entries)) } else { Err(problems) }
+    }
+
+    /// The present value. `None` where there is no such secret, or its file cannot be used any more (which is logged).
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<Secret> {
+        match self.0.get(name)?.value() {
+            Ok(value) => Some(value),
+            Err(problem) => {
+                tracing::error!(secret = name, problem, "the secret cannot be read");
+                None
+            }
+        }
+    }
+}
+
+impl Source {
+    fn variable(&self) -> Option<&str> {
+        match self {
+            Self::Env(variable) => Some(variable),
+            Self::File(_) => None,
+        }
+    }
+}
+
+impl Entry {
+    fn open(source: &Source, environment: &Environment) -> Result<Self, String> {
+        match source {
+            Source::Env(variable) => match environment.0.get(variable) {
+                None => Err(format!("the environment variable `{variable}` is not set")),
+                Some(value) if value.expose().is_empty() => {
+                    Err(format!("the environment variable `{variable}` is empty"))
+                }
+                Some(value) => Ok(Self::Fixed(value.clone())),
+            },
+            Source::File(path) => {
+                let (stamp, value) = read(path)?;
+                Ok(Self::File { path: path.clone(), read: Mutex::new(Some((stamp, value))) })
+            }
+        }
+    }
+
+    fn value(&self) -> Result<Secret, String> {
+        match self {
+            Self::Fixed(value) => Ok(value.clone()),
+            Self::File { path, read } => {
+                let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
+                let stamp = path.metadata().map_err(|error| unreadable(path, &error)).map(|found| Stamp::of(&found))?;
+                if let Some((known, value)) = read.as_ref()
+                    && *known == stamp
+                {
+                    return Ok(value.clone());
+                }
+                // Forgotten first: a file that became unusable must not go on as its old value.
+                *read = None;
+                let (stamp, value) = self::read(path)?;
+                *read = Some((stamp, value.clone()));
+                Ok(value)
+            }
+        }
+    }
+}
+
+impl Stamp {
+    /// The time of change, not of modification: it also moves with the mode, and nobody can set it.
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            bytes: metadata.size(),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+/// Checks and reads the one opened file, so that it cannot be swapped in between.
+fn read(path: &Path) -> Result<(Stamp, Secret), String> {
+    let opened = path.metadata().and_then(|found| if found.is_file() { File::open(path).map(Some) } else { Ok(None) });
+    let Some(file) = opened.map_err(|error| unreadable(path, &error))? else {
+        return Err(format!("`{}` is not a file", path.display()));
+    };
+    let metadata = file.metadata().map_err(|error| unreadable(path, &error))?;
+    let mode = metadata.mode() & 0o777;
+    if mode & MODE_OF_OTHERS != 0 {
+        return Err(format!("`{0}` is open to others (mode {mode:04o}): run `chmod 600 {0}`", path.display()));
+    }
+    // Room for all of it at once: a vector that grows leaves copies behind.
+    let mut value = Vec::with_capacity(usize::try_from(metadata.len().min(VALUE_BYTES_MAX)).unwrap_or(0) + 1);
+    file.take(VALUE_BYTES_MAX + 1).read_to_end(&mut value).map_err(|error| unreadable(path, &error))?;
+    if value.len() as u64 > VALUE_BYTES_MAX {
+        return Err(format!("`{}` is larger than 64 KiB", path.display()));
+    }
+    let kept = value.strip_suffix(b"\n").map_or(value.len(), |line| line.strip_suffix(b"\r").unwrap_or(line).len());
+    value.truncate(kept);
+    if value.is_empty() {
+        return Err(format!("`{}` is empty", path.display()));
+    }
+    Ok((Stamp::of(&metadata), Secret::new(value)))
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> String {
+    format!("`{}` cannot be read: {error}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    fn write(path: &Path, value: &str, mode: u32) {
+        fs::write(path, value).unwrap();
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn open(path: &Path) -> Result<SecretStore, Vec<(String, String)>> {
+        let sources = BTreeMap::from([("token".to_owned(), Source::File(path.to_owned()))]);
+        SecretStore::open(&sources, &Environment::default())
+    }
+
+    fn value(store: &SecretStore) -> Option<Vec<u8>> {
+        store.get("token").map(|secret| secret.expose().to_vec())
+    }
+
+    #[test]
+    fn a_file_is_read_again_when_it_changes_and_only_while_it_is_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        write(&path, "first\n", 0o600);
+        let store = open(&path).unwrap();
+        assert_eq!(value(&store), Some(b"first".to_vec()));
+        write(&path, "second\r\n", 0o600);
+        assert_eq!(value(&store), Some(b"second".to_vec()));
+        let next = folder.path().join("next");
+        write(&next, "third", 0o400);
+        fs::rename(&next, &path).unwrap();
+        assert_eq!(value(&store), Some(b"third".to_vec()));
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(value(&store), None);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(value(&store), None);
+        assert_eq!(store.get("other"), None);
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_said_without_its_value() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let check = |expected: &str| {
+            let problems = open(&path).unwrap_err();
+            assert_eq!(problems[0].0, "token");
+            assert!(problems[0].1.contains(expected) && !problems[0].1.contains("hidden"), "{problems:?}");
+        };
+        check("cannot be read");
+        write(&path, "hidden", 0o640);
+        check("chmod 600");
+        write(&path, "hidden", 0o604);
+        check("mode 0604");
+        write(&path, "\n", 0o600);
+        check("is empty");
+        write(&path, &"hidden".repeat(20_000), 0o600);
+        check("larger than 64 KiB");
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        check("is not a file");
+    }
+
+    #[test]
+    fn a_variable_comes_from_what_was_taken_at_start() {
+        let sources = BTreeMap::from([("token".to_owned(), Source::Env("BULKHEAD_TEST_TOKEN".to_owned()))]);
+        let taken =
+            |value: &str| Environment(BTreeMap::from([("BULKHEAD_TEST_TOKEN".to_owned(), Secret::new(value.into()))]));
+        assert_eq!(value(&SecretStore::open(&sources, &taken("value")).unwrap()), Some(b"value".to_vec()));
+        let problems = SecretStore::open(&sources, &taken("")).unwrap_err();
+        assert!(problems[0].1.contains("is empty"));
+        let problems = SecretStore::open(&sources, &Environment::take(&sources)).unwrap_err();
+        assert!(problems[0].1.contains("is not set"));
+    }
 }

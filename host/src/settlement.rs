@@ -3,6 +3,10 @@
 //! A [`Settlement`] is the only thing that a run hands back: the ledger commits all of it in one transaction, or none.
 //! It does not know how either is stored.
 
+use std::sync::Arc;
+
+use tokio::sync::{Notify, watch};
+
 use crate::message::{Draft, Message};
 
 /// A queue's number in the ledger.
@@ -119,27 +123,60 @@ pub enum SettleError {
     Closed,
 }
 
-/// Opens when everything that a worker handed in before is committed; the gate waits for it before the first unsafe
-/// request of a call. Cheap to clone; one that was never closed is open.
+/// What a call waits behind before its first unsafe request: everything that its worker has decided so far must be
+/// committed. Cheap to clone; the default one is open for ever.
 #[derive(Clone, Debug, Default)]
-pub struct Barrier(Option<tokio::sync::watch::Receiver<bool>>);
+pub struct Barrier(Option<Arc<Shared>>);
+
+/// The worker's side of its [`Barrier`]s.
+#[derive(Debug)]
+pub struct Keeper(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    is_open: watch::Sender<bool>,
+    demand: Notify,
+}
 
 impl Barrier {
-    /// A closed barrier, and the sender that opens it with `true`. Dropping the sender leaves it closed for ever: the
-    /// call waits until its own deadline ends it.
+    /// Asks for the commit and waits for it. Cancel-safe; answers at once where nothing is outstanding.
+    pub async fn passed(&self) {
+        let Some(shared) = &self.0 else { return };
+        let mut is_open = shared.is_open.subscribe();
+        if *is_open.borrow_and_update() {
+            return;
+        }
+        shared.demand.notify_one();
+        // The sender lives in `shared`, which `self` holds: waiting cannot fail.
+        let _ = is_open.wait_for(|open| *open).await;
+    }
+}
+
+impl Default for Keeper {
+    fn default() -> Self {
+        Self(Arc::new(Shared { is_open: watch::Sender::new(true), demand: Notify::new() }))
+    }
+}
+
+impl Keeper {
+    /// A barrier that follows this keeper.
     #[must_use]
-    pub fn closed() -> (tokio::sync::watch::Sender<bool>, Self) {
-        let (sender, receiver) = tokio::sync::watch::channel(false);
-        (sender, Self(Some(receiver)))
+    pub fn barrier(&self) -> Barrier {
+        Barrier(Some(self.0.clone()))
     }
 
-    /// Waits until it is open. Cancel-safe.
-    pub async fn passed(&mut self) {
-        if let Some(receiver) = &mut self.0
-            && receiver.wait_for(|open| *open).await.is_err()
-        {
-            std::future::pending::<()>().await;
-        }
-        self.0 = None;
+    /// Something is outstanding: calls that want to send an unsafe request wait.
+    pub fn close(&self) {
+        self.0.is_open.send_if_modified(|open| std::mem::replace(open, false));
+    }
+
+    /// Everything is committed: waiting calls go on.
+    pub fn open(&self) {
+        self.0.is_open.send_if_modified(|open| !std::mem::replace(open, true));
+    }
+
+    /// Waits until a call stands before the closed barrier. Cancel-safe.
+    pub async fn demanded(&self) {
+        self.0.demand.notified().await;
     }
 }

@@ -1,4 +1,15 @@
 //! Credentials that the gate attaches to requests; a plugin never sees them.
+//!
+//! Owns how a value is placed in a request, not where it comes from (`secret_store`). Invariant: what a plugin wrote in
+//! the place of a credential is gone before the credential is placed there.
+
+use data_encoding::BASE64;
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use url::{Url, form_urlencoded};
+use zeroize::Zeroizing;
+
+use super::http::header::{Owner, is_same, owner};
+use crate::mask::Secret;
 
 /// `auth` of an http grant; the strings in `secret` positions are names in `[secrets]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,4 +42,178 @@ pub enum Auth {
         /// Name of the secret.
         secret: String,
     },
+}
+
+/// The value does not fit the place where it belongs, as a line break in a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the secret's value cannot stand where the grant wants it")]
+pub struct Unfit;
+
+impl Auth {
+    /// The name of the secret whose value is attached.
+    #[must_use]
+    pub fn secret(&self) -> &str {
+        match self {
+            Self::Bearer { secret }
+            | Self::Basic { secret, .. }
+            | Self::Header { secret, .. }
+            | Self::Query { secret, .. } => secret,
+        }
+    }
+
+    /// Checks what an operator wrote.
+    ///
+    /// # Errors
+    /// The text says what is wrong and what is allowed.
+    pub fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Bearer { .. } => Ok(()),
+            Self::Basic { user, .. } if user.contains(':') || user.contains(char::is_control) => {
+                Err("a user name has no `:` and no control characters".to_owned())
+            }
+            Self::Basic { .. } => Ok(()),
+            Self::Header { name, prefix, .. } => check_header(name, prefix),
+            Self::Query { name, .. } if name.is_empty() => Err("the parameter's name is empty".to_owned()),
+            Self::Query { .. } => Ok(()),
+        }
+    }
+
+    /// Places the value in a request, instead of whatever a plugin wrote there.
+    ///
+    /// # Errors
+    /// The value does not fit.
+    pub fn attach(&self, value: &Secret, headers: &mut HeaderMap, url: &mut Url) -> Result<(), Unfit> {
+        match self {
+            Self::Bearer { .. } => place(headers, AUTHORIZATION, &[b"Bearer ", value.expose()]),
+            Self::Basic { user, .. } => {
+                let pair = Zeroizing::new([user.as_bytes(), b":", value.expose()].concat());
+                let encoded = Zeroizing::new(BASE64.encode(&pair));
+                place(headers, AUTHORIZATION, &[b"Basic ", encoded.as_bytes()])
+            }
+            Self::Header { name, prefix, .. } => {
+                let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| Unfit)?;
+                place(headers, name, &[prefix.as_bytes(), value.expose()])
+            }
+            Self::Query { name, .. } => {
+                set_parameter(url, name, std::str::from_utf8(value.expose()).map_err(|_| Unfit)?);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn check_header(name: &str, prefix: &str) -> Result<(), String> {
+    if HeaderName::from_bytes(name.as_bytes()).is_err() {
+        return Err(format!("`{}` is not the name of a header", name.escape_debug()));
+    }
+    if owner(name) != Owner::Plugin {
+        return Err(format!("the header `{name}` belongs to the connection and cannot carry a credential"));
+    }
+    if HeaderValue::from_str(prefix).is_err() {
+        return Err("the prefix has characters that no header can carry".to_owned());
+    }
+    Ok(())
+}
+
+fn place(headers: &mut HeaderMap, name: HeaderName, parts: &[&[u8]]) -> Result<(), Unfit> {
+    let shadows: Vec<HeaderName> = headers.keys().filter(|key| is_same(key.as_str(), name.as_str())).cloned().collect();
+    for shadow in shadows {
+        headers.remove(shadow);
+    }
+    let joined = Zeroizing::new(parts.concat());
+    let mut value = HeaderValue::from_bytes(&joined).map_err(|_| Unfit)?;
+    // Keeps it out of debug texts, and out of the compression tables of HTTP/2.
+    value.set_sensitive(true);
+    headers.insert(name, value);
+    Ok(())
+}
+
+/// The other parameters stay as the plugin encoded them: a signature may depend on it.
+fn set_parameter(url: &mut Url, name: &str, value: &str) {
+    let is_other = |pair: &&str| {
+        let given = form_urlencoded::parse(pair.as_bytes()).next();
+        !pair.is_empty() && !given.is_some_and(|(given, _)| given.eq_ignore_ascii_case(name))
+    };
+    let mut query: Vec<String> =
+        url.query().unwrap_or_default().split('&').filter(is_other).map(str::to_owned).collect();
+    query.push(form_urlencoded::Serializer::new(String::new()).append_pair(name, value).finish());
+    url.set_query(Some(&query.join("&")));
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn attached(
+        auth: &Auth,
+        value: &str,
+        given: &[(&'static str, &str)],
+        url: &str,
+    ) -> (Vec<(String, String)>, String) {
+        let mut headers = HeaderMap::new();
+        for (name, value) in given {
+            headers.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        let mut url = Url::parse(url).unwrap();
+        auth.attach(&Secret::new(value.into()), &mut headers, &mut url).unwrap();
+        let text = |(name, value): (&HeaderName, &HeaderValue)| (name.to_string(), value.to_str().unwrap().to_owned());
+        (headers.iter().map(text).collect(), url.to_string())
+    }
+
+    fn header(name: &str, value: &str) -> Vec<(String, String)> {
+        vec![(name.to_owned(), value.to_owned())]
+    }
+
+    #[test]
+    fn a_header_credential_replaces_every_header_that_could_pass_for_it() {
+        let given = [("authorization", "mine"), ("authorization", "again")];
+        let bearer = Auth::Bearer { secret: "s".into() };
+        assert_eq!(attached(&bearer, "v", &given, "https://a.example/").0, header("authorization", "Bearer v"));
+        let basic = Auth::Basic { user: "user".into(), secret: "s".into() };
+        assert_eq!(
+            attached(&basic, "pass", &given, "https://a.example/").0,
+            header("authorization", "Basic dXNlcjpwYXNz")
+        );
+        let token = Auth::Header { name: "X-Api-Key".into(), prefix: "Token ".into(), secret: "s".into() };
+        let given = [("x-api-key", "mine"), ("x_api_key", "mine"), ("x-api_key", "mine")];
+        assert_eq!(attached(&token, "v", &given, "https://a.example/").0, header("x-api-key", "Token v"));
+    }
+
+    #[test]
+    fn a_query_credential_replaces_its_parameter_and_leaves_the_others_as_written() {
+        let auth = Auth::Query { name: "key".into(), secret: "s".into() };
+        for (given, expected) in [
+            ("https://a.example/x", "https://a.example/x?key=a+b%26c"),
+            ("https://a.example/x?q=%7e+%20&z", "https://a.example/x?q=%7e+%20&z&key=a+b%26c"),
+            ("https://a.example/x?key=1&k%65y=2&KEY=3&q=4", "https://a.example/x?q=4&key=a+b%26c"),
+        ] {
+            assert_eq!(attached(&auth, "a b&c", &[], given).1, expected);
+        }
+    }
+
+    #[test]
+    fn a_value_that_would_break_a_header_is_refused() {
+        let auth = Auth::Bearer { secret: "s".into() };
+        let (mut headers, mut url) = (HeaderMap::new(), Url::parse("https://a.example/").unwrap());
+        assert_eq!(auth.attach(&Secret::new(b"a\r\nb".to_vec()), &mut headers, &mut url), Err(Unfit));
+        assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn odd_settings_are_refused() {
+        let header =
+            |name: &str, prefix: &str| Auth::Header { name: name.into(), prefix: prefix.into(), secret: "s".into() };
+        for auth in [
+            header("a b", ""),
+            header("Host", ""),
+            header("proxy-authorization", ""),
+            header("x", "a\nb"),
+            Auth::Basic { user: "a:b".into(), secret: "s".into() },
+            Auth::Query { name: String::new(), secret: "s".into() },
+        ] {
+            assert!(auth.check().is_err(), "{auth:?}");
+        }
+        assert_eq!(header("X-Api-Key", "Token ").check(), Ok(()));
+    }
 }

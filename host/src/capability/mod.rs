@@ -1,3 +1,313 @@
 //! The gate: every effect of a plugin is authorised, limited, counted and carried out here.
+//!
+//! Three lives, in this order in every file: [`Services`] once per process, [`Grants`] once per connector, [`Session`]
+//! once per sandbox (it is the data of the sandbox's store). A call begins with [`Session::begin_call`] and ends with
+//! [`Session::end_call`], which hands over what it staged; what a failed call staged is dropped with its session.
+//! Invariant: no grant, no effect; and every refusal is a typed error, a counted figure and a line in the log.
+
+pub mod config;
 pub mod credential;
 pub mod http;
+pub mod log;
+pub mod memory;
+pub mod metrics;
+pub mod queue;
+pub mod secrets;
+pub mod state;
+pub mod wasi;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmtime::component::{HasSelf, Linker, ResourceTable};
+
+use crate::bindings;
+use crate::id::Name;
+use crate::ledger::{Ledger, Reservation};
+use crate::limit::{Limit, Limits};
+use crate::metrics::{Effect, Metrics};
+use crate::settlement::{Barrier, ConnectorId, Publish, StateChanges};
+
+/// Lines about refusals that one call may write to the operator's log; the metric counts them all.
+const REFUSAL_LINES_MAX: u32 = 16;
+
+/// What all connectors share.
+#[derive(Clone, Debug)]
+pub struct Services {
+    /// Where state lies and publishes reserve their room; none where a plugin is only looked at.
+    pub ledger: Option<Ledger>,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+/// Which connector it is.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// Its name in the configuration.
+    pub name: Name,
+    /// Its first name: ids are derived from it, so that a rename changes none.
+    pub lineage: String,
+    /// Its number in the ledger.
+    pub id: ConnectorId,
+}
+
+/// What one connector may do, with its limits.
+#[derive(Debug)]
+pub struct Grants {
+    services: Services,
+    subject: Subject,
+    limits: Limits,
+    queue: queue::Grant,
+    config: config::Grant,
+    secrets: secrets::Grant,
+}
+
+impl Grants {
+    /// A connector that may do nothing yet but read its configuration.
+    #[must_use]
+    pub fn new(
+        services: Services,
+        subject: Subject,
+        limits: Limits,
+        config: &serde_json::Map<String, serde_json::Value>,
+    ) -> Self {
+        let config = config::Grant::new(config);
+        Self { services, subject, limits, queue: queue::Grant::default(), config, secrets: secrets::Grant::default() }
+    }
+
+    /// Nothing at all: for looking at a plugin.
+    #[must_use]
+    pub fn none(name: Name) -> Self {
+        let services = Services { ledger: None, metrics: Metrics::default() };
+        let subject = Subject { lineage: name.to_string(), name, id: ConnectorId(0) };
+        Self::new(services, subject, Limits::default(), &serde_json::Map::new())
+    }
+
+    /// `allow.publish`.
+    #[must_use]
+    pub fn with_publish(mut self, targets: Vec<queue::Target>) -> Self {
+        self.queue = queue::Grant::new(targets);
+        self
+    }
+
+    /// `allow.secrets`.
+    #[must_use]
+    pub fn with_secrets(mut self, names: Vec<String>, lookup: secrets::Lookup) -> Self {
+        self.secrets = secrets::Grant::new(names, lookup);
+        self
+    }
+
+    /// What its sandboxes and calls may use.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Its name in the configuration.
+    #[must_use]
+    pub fn connector(&self) -> &Name {
+        &self.subject.name
+    }
+
+    /// Where it is counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.services.metrics
+    }
+
+    /// Counts a limit that bit.
+    pub fn limit_hit(&self, limit: Limit) {
+        self.services.metrics.limit_hit(&self.subject.name, limit);
+    }
+}
+
+/// What a call is made for.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// The queue that the deliveries came from.
+    pub queue: &'a str,
+    /// What is handled: one message, or the messages of a batch.
+    pub causes: &'a [Cause<'a>],
+    /// Whether drafts must name their cause.
+    pub is_batch: bool,
+    /// Counts the segments of the run: state that earlier calls of the same segment wrote is seen, although it is not
+    /// committed yet.
+    pub segment: u64,
+    /// What the first unsafe request waits behind.
+    pub barrier: Barrier,
+}
+
+/// A message that is being handled.
+#[derive(Clone, Copy, Debug)]
+pub struct Cause<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// How many connectors it has passed through.
+    pub hops: u32,
+}
+
+/// What a call has staged.
+#[derive(Debug, Default)]
+pub struct Staged {
+    /// In the order in which they were published.
+    pub publishes: Vec<Publish>,
+    /// Their room in the queues; to be kept until the settlement is handed in.
+    pub reservation: Reservation,
+    /// State read and written.
+    pub state: StateChanges,
+    /// Whether a request with an unsafe method went out: the segment ends here.
+    pub unsafe_sent: bool,
+}
+
+/// One sandbox's side of the gate.
+pub struct Session {
+    grants: Arc<Grants>,
+    table: ResourceTable,
+    memory: memory::Account,
+    queue: queue::Stage,
+    state: state::Stage,
+    log: log::Session,
+    wasi: wasi::State,
+    refusal_lines: u32,
+    held: Option<Duration>,
+}
+
+impl Session {
+    /// For a fresh sandbox.
+    #[must_use]
+    pub fn new(grants: Arc<Grants>) -> Self {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(grants.limits.handles as usize);
+        Self {
+            table,
+            memory: memory::Account::new(grants.limits.memory_bytes),
+            queue: queue::Stage::default(),
+            state: state::Stage::default(),
+            log: log::Session::new(&grants),
+            wasi: wasi::State::default(),
+            refusal_lines: 0,
+            held: None,
+            grants,
+        }
+    }
+
+    /// A call begins: counters start anew.
+    pub fn begin_call(&mut self, call: &Call<'_>) {
+        self.refusal_lines = 0;
+        self.held = None;
+        self.memory.begin_call();
+        self.queue.begin_call(call);
+        self.state.begin_call(call.segment);
+        self.log.begin_call(call.causes.first().map_or("", |cause| cause.id), self.grants.limits.log_bytes);
+    }
+
+    /// A call has ended: takes what it staged.
+    pub fn end_call(&mut self) -> Ended {
+        if self.memory.was_refused() {
+            self.grants.limit_hit(Limit::Memory);
+        }
+        if self.log.end_call() {
+            self.grants.limit_hit(Limit::Log);
+        }
+        let (publishes, reservation) = self.queue.end_call();
+        let state = self.state.end_call();
+        Ended { publishes, reservation, state, unsafe_sent: false, held: self.held }
+    }
+
+    /// What its connector may do.
+    #[must_use]
+    pub fn grants(&self) -> &Arc<Grants> {
+        &self.grants
+    }
+
+    /// The account of memory, for the store's limiter.
+    pub fn memory(&mut self) -> &mut memory::Account {
+        &mut self.memory
+    }
+
+    /// Bytes of memory in use.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory.used_bytes()
+    }
+
+    /// The end of what the guest wrote to standard error in this call.
+    #[must_use]
+    pub fn stderr_tail(&self) -> String {
+        self.log.stderr_tail()
+    }
+
+    /// An effect was refused: counts it and tells the operator what to change.
+    fn refuse(&mut self, effect: Effect, reason: &'static str, text: &str) {
+        let connector = &self.grants.subject.name;
+        self.grants.services.metrics.denied(connector, effect, reason);
+        if self.refusal_lines < REFUSAL_LINES_MAX {
+            self.refusal_lines += 1;
+            tracing::warn!(%connector, effect = effect.label(), reason, "{text}");
+        }
+    }
+
+    /// The gate held the call back: a retry costs no attempt.
+    fn hold(&mut self, delay: Duration) {
+        self.held = Some(self.held.map_or(delay, |held| held.max(delay)));
+    }
+}
+
+/// What [`Session::end_call`] answers: what was staged, for the runtime to hand on or to drop.
+#[derive(Debug)]
+pub struct Ended {
+    /// With the place of each draft's cause; `None` for a draft with an id and no cause.
+    pub publishes: Vec<(Option<usize>, Publish)>,
+    /// The room of all of them.
+    pub reservation: Reservation,
+    /// State read and written.
+    pub state: StateChanges,
+    /// Whether a request with an unsafe method went out.
+    pub unsafe_sent: bool,
+    /// The longest delay with which the gate held the call back, if it did.
+    pub held: Option<Duration>,
+}
+
+/// A limit that ends the call, as an error that passes through the guest's stack.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("over `limits.{}`: {what}", .limit.label())]
+pub struct OverLimit {
+    /// Which.
+    pub limit: Limit,
+    /// What was too much.
+    pub what: &'static str,
+}
+
+/// Offers every interface to components; what is not here is refused at load.
+///
+/// # Errors
+/// When two interfaces have the same name: never, in a program that has started once.
+pub fn link(linker: &mut Linker<Session>) -> wasmtime::Result<()> {
+    use bindings::bulkhead::connector;
+    wasi::link(linker)?;
+    config::link(linker)?;
+    state::link(linker)?;
+    log::link(linker)?;
+    connector::types::add_to_linker::<Session, HasSelf<Session>>(linker, |session| session)?;
+    connector::http::add_to_linker::<Session, HasSelf<Session>>(linker, |session| session)?;
+    connector::queue::add_to_linker::<Session, HasSelf<Session>>(linker, |session| session)?;
+    connector::metrics::add_to_linker::<Session, HasSelf<Session>>(linker, |session| session)?;
+    connector::secrets::add_to_linker::<Session, HasSelf<Session>>(linker, |session| session)?;
+    connector::reveal::add_to_linker::<Session, HasSelf<Session>>(linker, |session| session)
+}
+
+impl bindings::bulkhead::connector::types::Host for Session {}
+
+mod unmerged {
+    use crate::bindings::bulkhead::connector::http::{Host, HttpError, Request, Response};
+
+    impl Host for super::Session {
+        async fn send(&mut self, _request: Request) -> Result<Response, HttpError> {
+            Err(HttpError::Denied("no http yet".to_owned()))
+        }
+
+        async fn send_all(&mut self, requests: Vec<Request>) -> Vec<Result<Response, HttpError>> {
+            requests.iter().map(|_| Err(HttpError::Denied("no http yet".to_owned()))).collect()
+        }
+    }
+}

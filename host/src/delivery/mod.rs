@@ -1,2 +1,16 @@
 //! A delivery until it is settled.
+//!
+//! [`lane`] runs batches of deliveries through sandboxes and hands settlements in; [`segment`] collects what commits
+//! together; [`outcome`] and [`retry`] decide what a failure means; [`brake`] and [`hold`] stop a connector that only
+//! does harm. Nothing here knows where deliveries come from (that is [`crate::trigger`]) or how they are stored.
+
+pub mod brake;
+pub mod connector;
+mod handing;
+pub mod hold;
+pub mod lane;
+pub mod outcome;
 pub mod retry;
+pub mod segment;
+
+pub use crate::capability::Staged;

@@ -1,2 +1,7 @@
 //! What makes deliveries happen: queues and schedules.
+//!
+//! A trigger leases or enqueues and hands over to [`crate::delivery`]; it never runs a plugin itself. Webhooks come later.
+
+pub mod clockwork;
+pub mod queue;
 pub mod schedule;

@@ -1,10 +1,35 @@
-//! HTTP through the gate.
+//! HTTP through the gate: [`Services`] (once per process) → [`Grant`] (once per connector) → [`Session`] (once per run).
+//!
+//! Policy only: what may be asked, by whom, how often, with which credential. Sockets are opened in `egress`. Both ways
+//! in, our `http` interface (whole bodies) and `wasi:http/outgoing-handler` (streams), pass [`Session`] in the same order:
+//! parse → match the grants → limits → headers → barrier → credential → send → cap. Nothing is retried or redirected here.
 
+mod exchange;
+pub mod header;
 pub mod pattern;
+mod refusal;
+mod session;
+mod streaming;
+pub mod target;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+use wasmtime::component::{HasSelf, Linker};
+use wasmtime_wasi_http::{WasiHttp, WasiHttpCtxView};
+
 use super::credential::Auth;
+use crate::bindings::bulkhead::connector::http as interface;
+use crate::egress::Egress;
+use crate::egress::address::Reach;
+use crate::egress::client::Clients;
+use crate::id::Name;
+use crate::limit::Limits;
+use crate::metrics::Metrics;
+use crate::secret_store::SecretStore;
+
+pub use session::{CallScope, CallUse, Session};
 
 /// One entry of `allow.http`.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,4 +52,87 @@ pub struct GrantSettings {
     pub idempotency: bool,
     /// The credential that the gate attaches.
     pub auth: Option<Auth>,
+}
+
+impl GrantSettings {
+    fn reach(&self) -> Reach {
+        // Checked again although the configuration has: this is the line that opens the private network.
+        if self.private && self.pattern.names_host_and_port() { Reach::Private } else { Reach::Public }
+    }
+}
+
+/// What HTTP needs of the process. Cheap to clone.
+#[derive(Clone)]
+pub struct Services {
+    egress: Egress,
+    secrets: Arc<SecretStore>,
+    metrics: Metrics,
+}
+
+impl Services {
+    /// Collects them.
+    #[must_use]
+    pub fn new(egress: Egress, secrets: Arc<SecretStore>, metrics: Metrics) -> Self {
+        Self { egress, secrets, metrics }
+    }
+}
+
+/// What one connector may ask for over HTTP.
+pub struct Grant {
+    services: Services,
+    connector: Name,
+    lineage: Name,
+    entries: Vec<GrantSettings>,
+    limits: Limits,
+    at_once: Arc<Semaphore>,
+    clients: Clients,
+}
+
+/// Which connector a [`Grant`] is for.
+#[derive(Clone, Debug)]
+pub struct Holder {
+    /// Its name, for texts, logs and metrics.
+    pub connector: Name,
+    /// Its first name: derived ids survive a rename.
+    pub lineage: Name,
+}
+
+impl Grant {
+    /// Makes a connector's grant; `entries` is its `allow.http`, and empty grants nothing.
+    #[must_use]
+    pub fn new(services: &Services, holder: Holder, entries: Vec<GrantSettings>, limits: Limits) -> Arc<Self> {
+        let at_once = Arc::new(Semaphore::new(limits.requests_at_once as usize));
+        let clients = Clients::new(&services.egress);
+        let Holder { connector, lineage } = holder;
+        Arc::new(Self { services: services.clone(), connector, lineage, entries, limits, at_once, clients })
+    }
+
+    /// `connectors.NAME.KEY`, as an operator would look for it.
+    fn key(&self, key: &str) -> String {
+        format!("connectors.{}.{key}", self.connector)
+    }
+}
+
+/// Links `bulkhead:connector/http`.
+///
+/// # Errors
+/// The linker has it already.
+pub fn add_to_linker<T: Send + 'static>(
+    linker: &mut Linker<T>,
+    get: fn(&mut T) -> &mut Session,
+) -> wasmtime::Result<()> {
+    interface::add_to_linker::<T, HasSelf<Session>>(linker, get)
+}
+
+/// Links `wasi:http/{types,outgoing-handler}`; `get` is made of [`Session::view`] and the run's resource table.
+///
+/// # Errors
+/// The linker has them already.
+pub fn add_streaming_to_linker<T: Send + 'static>(
+    linker: &mut Linker<T>,
+    get: fn(&mut T) -> WasiHttpCtxView<'_>,
+) -> wasmtime::Result<()> {
+    use wasmtime_wasi_http::p2::bindings::{LinkOptions, http};
+    http::outgoing_handler::add_to_linker::<T, WasiHttp>(linker, get)?;
+    http::types::add_to_linker::<T, WasiHttp>(linker, &LinkOptions::default().into(), get)
 }

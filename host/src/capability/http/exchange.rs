@@ -1,0 +1,278 @@
+//! One admitted request and its answer.
+//!
+//! Runs on egress's runtime, never on a guest's threads. Everything that comes in passes [`Answer`], which is also where
+//! a later check of contents belongs. Invariant: from the barrier to the last byte one deadline holds.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode};
+use reqwest::Body;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout_at;
+use url::Url;
+
+use super::refusal::{Failure, HeldBy, Refusal};
+use super::target::{Host, Target};
+use super::{Grant, GrantSettings};
+use crate::bindings::bulkhead::connector::http::Response;
+use crate::capability::credential::Auth;
+use crate::egress::client::{self, RESPONSE_HEADER_BYTES_MAX};
+use crate::settlement::Barrier;
+
+/// How soon to come back when the connector's own requests were in the way.
+const BUSY_DELAY: Duration = Duration::from_secs(1);
+/// How soon to come back when a secret cannot be read: somebody is replacing it, or has to.
+const SECRET_DELAY: Duration = Duration::from_secs(10);
+const SLOW: &str = "the answer did not come in time";
+
+/// A request that may be sent.
+pub(super) struct Admitted {
+    pub(super) grant: Arc<Grant>,
+    /// Which entry of the grant covers it.
+    pub(super) entry: usize,
+    pub(super) method: Method,
+    pub(super) target: Target,
+    pub(super) headers: HeaderMap,
+    /// Waited for by unsafe methods.
+    pub(super) barrier: Option<Barrier>,
+    pub(super) deadline: tokio::time::Instant,
+    /// When the head of the answer must be there, if sooner.
+    pub(super) head_by: Option<tokio::time::Instant>,
+}
+
+/// An answer whose body is still coming.
+pub(super) struct Answer {
+    response: reqwest::Response,
+    host: String,
+    /// Bytes still allowed, of how many, by which key.
+    left: u64,
+    max: u64,
+    key: String,
+    deadline: tokio::time::Instant,
+    meter: Meter,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Counts a request when it is over: with its status if it was answered in full, else as an error.
+struct Meter {
+    grant: Arc<Grant>,
+    entry: usize,
+    started: Instant,
+    outcome: Outcome,
+}
+
+enum Outcome {
+    /// Not a request: nothing was sent.
+    Nothing,
+    Failed,
+    Answered(StatusCode),
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        let status = match self.outcome {
+            Outcome::Nothing => return,
+            Outcome::Failed => "error",
+            Outcome::Answered(status) => &status.as_str().to_owned(),
+        };
+        let (grant, pattern) = (&self.grant, &self.grant.entries[self.entry].pattern);
+        let seconds = self.started.elapsed().as_secs_f64();
+        grant.services.metrics.http_request(&grant.connector, pattern.as_str(), status, seconds);
+    }
+}
+
+impl Meter {
+    fn start(grant: &Arc<Grant>, entry: usize) -> Self {
+        Self { grant: grant.clone(), entry, started: Instant::now(), outcome: Outcome::Failed }
+    }
+}
+
+impl Admitted {
+    /// Sends it with a whole body and takes the whole answer, of which `budget` more bytes may come.
+    pub(super) async fn whole(self, body: Vec<u8>, budget: Arc<AtomicU64>) -> Result<Response, Failure> {
+        let egress = self.grant.clients.egress().clone();
+        let stopped = self.interrupted("the host is stopping");
+        let body = (!body.is_empty()).then(|| Body::from(body));
+        let work = async move { self.open(body).await?.collect(&budget).await };
+        egress.run(work).await.unwrap_or(Err(stopped))
+    }
+
+    /// Sends it and waits for the head of the answer. To be run by `egress`.
+    pub(super) async fn open(self, body: Option<Body>) -> Result<Answer, Failure> {
+        let permit = self.wait().await?;
+        self.judge_address()?;
+        let request = self.request(body)?;
+        let client = self.grant.clients.get(self.entry().reach()).map_err(|_| self.unreachable("TLS is not usable"))?;
+        let mut meter = Meter::start(&self.grant, self.entry);
+        let head_by = self.head_by.map_or(self.deadline, |by| by.min(self.deadline));
+        match timeout_at(head_by, client.execute(request)).await {
+            Ok(Ok(response)) => self.answer(response, meter, permit),
+            Ok(Err(error)) => {
+                let failure = self.failure(client::Failure::of(&error));
+                if matches!(failure, Failure::Refused(_)) {
+                    meter.outcome = Outcome::Nothing;
+                }
+                Err(failure)
+            }
+            Err(_) => Err(self.interrupted(SLOW)),
+        }
+    }
+
+    pub(super) fn entry(&self) -> &GrantSettings {
+        &self.grant.entries[self.entry]
+    }
+
+    /// First for what must be committed before, then for a place among the connector's requests.
+    async fn wait(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        if let Some(barrier) = &self.barrier {
+            let passed = timeout_at(self.deadline, barrier.passed()).await;
+            passed.map_err(|_| Failure::Held(BUSY_DELAY, HeldBy::Commit))?;
+        }
+        let busy = || Failure::Held(BUSY_DELAY, HeldBy::AtOnce);
+        let permit = timeout_at(self.deadline, self.grant.at_once.clone().acquire_owned()).await;
+        permit.map_err(|_| busy())?.map_err(|_| busy())
+    }
+
+    /// Names are judged when they are looked up.
+    fn judge_address(&self) -> Result<(), Failure> {
+        match self.target.host() {
+            Host::Name(_) => Ok(()),
+            Host::Address(address) => {
+                let judged = self.grant.clients.judge(self.entry().reach(), *address);
+                judged.map_err(|refused| self.failure(client::Failure::Refused(refused)))
+            }
+        }
+    }
+
+    /// Puts the request together; from here on it holds the credential and is shown to nobody.
+    fn request(&self, body: Option<Body>) -> Result<reqwest::Request, Failure> {
+        let (mut headers, mut url) = (self.headers.clone(), self.target.url().clone());
+        if let Some(auth) = &self.entry().auth {
+            self.attach(auth, &mut headers, &mut url)?;
+        }
+        let mut request = reqwest::Request::new(self.method.clone(), url);
+        *request.headers_mut() = headers;
+        *request.body_mut() = body;
+        Ok(request)
+    }
+
+    /// A secret that is missing is the operator's to repair: messages wait for it instead of dying.
+    fn attach(&self, auth: &Auth, headers: &mut HeaderMap, url: &mut Url) -> Result<(), Failure> {
+        let (grant, secret) = (&self.grant, auth.secret());
+        let attached =
+            grant.services.secrets.get(secret).is_some_and(|value| auth.attach(&value, headers, url).is_ok());
+        if attached {
+            return Ok(());
+        }
+        let key = format!("{}.auth", self.entry().key);
+        tracing::error!(connector = %grant.connector, secret, key, "the credential cannot be attached: requests wait");
+        Err(Failure::Held(SECRET_DELAY, HeldBy::Secret))
+    }
+
+    fn answer(
+        &self,
+        response: reqwest::Response,
+        meter: Meter,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Answer, Failure> {
+        let (max, key) = self.grant.response_bytes(self.entry());
+        let header_bytes: usize =
+            response.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        if response.content_length().is_some_and(|announced| announced > max) {
+            return Err(Failure::TooLarge { max, key });
+        }
+        if header_bytes > RESPONSE_HEADER_BYTES_MAX as usize {
+            return Err(self.interrupted("the answer has too many headers"));
+        }
+        let (host, deadline) = (self.host(), self.deadline);
+        Ok(Answer { response, host, left: max, max, key, deadline, meter, _permit: permit })
+    }
+
+    fn failure(&self, failure: client::Failure) -> Failure {
+        match failure {
+            client::Failure::Refused(refused) => {
+                let (entry, class) = (self.entry(), refused.class);
+                let key = entry.key.clone();
+                Refusal::Address { host: self.host(), class, reach: entry.reach(), key }.into()
+            }
+            client::Failure::Malformed => Refusal::Malformed("it is not a request of HTTP").into(),
+            client::Failure::Unreachable(because) => self.unreachable(because),
+            client::Failure::Interrupted(because) => self.interrupted(because),
+        }
+    }
+
+    pub(super) fn interrupted(&self, because: &'static str) -> Failure {
+        Failure::Interrupted { host: self.host(), because }
+    }
+
+    fn unreachable(&self, because: &'static str) -> Failure {
+        Failure::Unreachable { host: self.host(), because }
+    }
+
+    fn host(&self) -> String {
+        self.target.host_text().to_owned()
+    }
+}
+
+impl Answer {
+    pub(super) fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+
+    pub(super) fn headers(&self) -> &HeaderMap {
+        self.response.headers()
+    }
+
+    /// The next piece of the body, decompressed. `None` at its end; after an error there is nothing more.
+    pub(super) async fn next(&mut self, by: Option<tokio::time::Instant>) -> Option<Result<Bytes, Failure>> {
+        let by = by.map_or(self.deadline, |by| by.min(self.deadline));
+        match timeout_at(by, self.response.chunk()).await {
+            Ok(Ok(Some(chunk))) => Some(self.take(chunk)),
+            Ok(Ok(None)) => {
+                self.meter.outcome = Outcome::Answered(self.status());
+                None
+            }
+            Ok(Err(error)) => Some(Err(match client::Failure::of(&error) {
+                client::Failure::Interrupted(because) => self.interrupted(because),
+                _ => self.interrupted("the answer broke off"),
+            })),
+            Err(_) => Some(Err(self.interrupted(SLOW))),
+        }
+    }
+
+    fn take(&mut self, chunk: Bytes) -> Result<Bytes, Failure> {
+        match self.left.checked_sub(chunk.len() as u64) {
+            Some(left) => {
+                self.left = left;
+                Ok(chunk)
+            }
+            None => Err(Failure::TooLarge { max: self.max, key: self.key.clone() }),
+        }
+    }
+
+    fn interrupted(&self, because: &'static str) -> Failure {
+        Failure::Interrupted { host: self.host.clone(), because }
+    }
+
+    /// Takes all of it.
+    async fn collect(mut self, budget: &AtomicU64) -> Result<Response, Failure> {
+        let text = |(name, value): (&HeaderName, &HeaderValue)| {
+            (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+        };
+        let (status, headers) = (self.status().as_u16(), self.headers().iter().map(text).collect());
+        let mut body = Vec::new();
+        while let Some(chunk) = self.next(None).await {
+            let chunk = chunk?;
+            let spent = |left: u64| left.checked_sub(chunk.len() as u64);
+            if budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spent).is_err() {
+                return Err(Failure::TooLarge { max: self.max, key: self.key.clone() });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Response { status, headers, body })
+    }
+}

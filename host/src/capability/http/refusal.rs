@@ -1,0 +1,232 @@
+//! Why a request got no answer, told to each reader: the plugin (typed), the operator (one log line), the metrics.
+//!
+//! Invariant: every text that refuses names the TOML key that would allow it, and none contains a secret, a query or an
+//! address that the plugin did not write itself.
+
+use std::time::Duration;
+
+use wasmtime_wasi_http::Error as StreamError;
+
+use super::Grant;
+use super::header::Unsendable;
+use crate::bindings::bulkhead::connector::http::HttpError;
+use crate::egress::address::{Class, Reach};
+use crate::limit::Limit;
+use crate::metrics::Effect;
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The gate says no.
+    Refused(Refusal),
+    /// Not now: the plugin shall fail with `retry` after this.
+    Held(Duration, HeldBy),
+    /// Nothing was sent.
+    Unreachable { host: String, because: &'static str },
+    /// It may have had its effect.
+    Interrupted { host: String, because: &'static str },
+    /// The answer is over this many bytes; the key says so.
+    TooLarge { max: u64, key: String },
+}
+
+/// What a request waited for in vain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HeldBy {
+    /// The commit of earlier deliveries.
+    Commit,
+    /// Other requests of the connector.
+    AtOnce,
+    /// A secret that cannot be read at the moment.
+    Secret,
+}
+
+/// What the gate said no to. `key` is what an operator would change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// No entry covers the URL.
+    NotGranted { method: String, url: String },
+    /// An entry covers the URL, but not the method.
+    Method { method: String, url: String, key: String },
+    /// The address is of a kind that the entry does not reach.
+    Address { host: String, class: Class, reach: Reach, key: String },
+    /// It is not a request that can be sent.
+    Malformed(&'static str),
+    /// A header that belongs to the connection.
+    Header(String),
+    /// One call asked too often; only the first time is worth a line in the log.
+    Requests { max: u32, is_first: bool },
+    /// The body is too large.
+    RequestBytes { max: u64, key: String },
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Unsendable> for Failure {
+    fn from(unsendable: Unsendable) -> Self {
+        Self::Refused(match unsendable {
+            Unsendable::Owned(name) => Refusal::Header(name),
+            Unsendable::Malformed(what) => Refusal::Malformed(what),
+        })
+    }
+}
+
+/// Which metric counts a refusal.
+enum Counted {
+    Denied(&'static str),
+    Limit(Limit),
+}
+
+impl Refusal {
+    fn counted(&self) -> Counted {
+        match self {
+            Self::NotGranted { .. } => Counted::Denied("not_granted"),
+            Self::Method { .. } => Counted::Denied("method"),
+            Self::Address { .. } => Counted::Denied("address"),
+            Self::Malformed(_) => Counted::Denied("invalid"),
+            Self::Header(_) => Counted::Denied("header"),
+            Self::Requests { .. } => Counted::Limit(Limit::Requests),
+            Self::RequestBytes { .. } => Counted::Limit(Limit::RequestBytes),
+        }
+    }
+
+    fn key(&self, grant: &Grant) -> String {
+        match self {
+            Self::NotGranted { .. } | Self::Malformed(_) | Self::Header(_) => grant.key("allow.http"),
+            Self::Method { key, .. } => format!("{key}.methods"),
+            Self::Address { key, .. } => format!("{key}.private"),
+            Self::Requests { .. } => grant.key("limits.requests"),
+            Self::RequestBytes { key, .. } => key.clone(),
+        }
+    }
+
+    fn text(&self, grant: &Grant) -> String {
+        let (connector, key) = (&grant.connector, self.key(grant));
+        match self {
+            Self::NotGranted { method, url } => {
+                format!("connector `{connector}` may not {method} {url}: add it to `{key}`")
+            }
+            Self::Method { method, url, .. } => {
+                format!("connector `{connector}` may not {method} {url}: add \"{method}\" to `{key}`")
+            }
+            Self::Address { host, class, reach, .. } => {
+                let fix = address_fix(*class, *reach, &key);
+                format!("connector `{connector}` may not reach `{host}`, which is {}: {fix}", place(*class))
+            }
+            Self::Malformed(what) => format!("connector `{connector}` asked for something that cannot be sent: {what}"),
+            Self::Header(name) => {
+                format!("connector `{connector}` may not set `{name}`: the header belongs to the host")
+            }
+            Self::Requests { max, .. } => {
+                format!("connector `{connector}` may send {max} requests in one call: raise `{key}`")
+            }
+            Self::RequestBytes { max, .. } => {
+                format!("connector `{connector}` may send bodies of {max} bytes: raise `{key}`")
+            }
+        }
+    }
+}
+
+fn place(class: Class) -> &'static str {
+    match class {
+        Class::Public => "public",
+        Class::Loopback | Class::Private | Class::Shared | Class::Own => "on a private network or this machine",
+        Class::LinkLocal | Class::Metadata => "on the local link or a metadata service",
+        Class::Unspecified | Class::Multicast | Class::Broadcast | Class::Reserved => "not the address of one host",
+    }
+}
+
+/// What an operator can do, if anything.
+fn address_fix(class: Class, reach: Reach, key: &str) -> String {
+    if reach.allows_literal(class) {
+        // Private already, but it was reached by name.
+        return "only a grant that spells the address out reaches it".to_owned();
+    }
+    if Reach::Private.allows_by_name(class) {
+        return format!("set `{key} = true` where host and port are written out");
+    }
+    if Reach::Private.allows_literal(class) {
+        return format!("only a grant that spells address and port out, with `{key} = true`, reaches it");
+    }
+    "no grant reaches it".to_owned()
+}
+
+impl Failure {
+    /// Logs and counts what an operator should see; outside trouble is counted with the request.
+    pub(super) fn report(&self, grant: &Grant) {
+        let (counted, key, text) = match self {
+            Self::Refused(refusal) => (refusal.counted(), refusal.key(grant), refusal.text(grant)),
+            Self::TooLarge { key, .. } => (Counted::Limit(Limit::ResponseBytes), key.clone(), self.text(grant)),
+            Self::Held(_, HeldBy::AtOnce) => {
+                (Counted::Limit(Limit::Requests), grant.key("limits.requests_at_once"), self.text(grant))
+            }
+            Self::Held(..) | Self::Unreachable { .. } | Self::Interrupted { .. } => return,
+        };
+        let (connector, metrics) = (&grant.connector, &grant.services.metrics);
+        let reason = match counted {
+            Counted::Denied(reason) => {
+                metrics.denied(connector, Effect::Http, reason);
+                reason
+            }
+            Counted::Limit(limit) => {
+                metrics.limit_hit(connector, limit);
+                limit.label()
+            }
+        };
+        if matches!(self, Self::Refused(Refusal::Requests { is_first: false, .. })) {
+            return;
+        }
+        tracing::warn!(%connector, effect = Effect::Http.label(), reason, key, "{text}");
+    }
+
+    /// What the plugin is told.
+    pub(super) fn error(&self, grant: &Grant) -> HttpError {
+        match self {
+            Self::Refused(Refusal::NotGranted { .. } | Refusal::Method { .. } | Refusal::Address { .. })
+            | Self::Refused(Refusal::Requests { .. }) => HttpError::Denied(self.text(grant)),
+            Self::Refused(Refusal::Malformed(_) | Refusal::Header(_) | Refusal::RequestBytes { .. }) => {
+                HttpError::Invalid(self.text(grant))
+            }
+            Self::Held(delay, _) => HttpError::Held(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)),
+            Self::Unreachable { .. } => HttpError::Unreachable(self.text(grant)),
+            Self::Interrupted { .. } => HttpError::Interrupted(self.text(grant)),
+            Self::TooLarge { .. } => HttpError::TooLarge(self.text(grant)),
+        }
+    }
+
+    /// What a plugin that streams is told: codes of the standard, most of them without a text.
+    pub(super) fn stream_error(&self) -> StreamError {
+        match self {
+            Self::Refused(Refusal::Address { .. }) => StreamError::DestinationIpProhibited,
+            Self::Refused(Refusal::RequestBytes { max, .. }) => StreamError::HttpRequestBodySize(Some(*max)),
+            Self::Refused(Refusal::Malformed(what)) => StreamError::InternalError(Some((*what).to_owned())),
+            Self::Refused(_) => StreamError::HttpRequestDenied,
+            Self::Held(..) => StreamError::ConnectionLimitReached,
+            Self::Unreachable { .. } => StreamError::DestinationUnavailable,
+            Self::Interrupted { .. } => StreamError::HttpResponseIncomplete,
+            Self::TooLarge { max, .. } => StreamError::HttpResponseBodySize(Some(*max)),
+        }
+    }
+
+    fn text(&self, grant: &Grant) -> String {
+        match self {
+            Self::Refused(refusal) => refusal.text(grant),
+            Self::Held(_, by) => match by {
+                HeldBy::Commit => "the deliveries before this one are not committed yet".to_owned(),
+                HeldBy::AtOnce => format!(
+                    "connector `{}` has {} requests under way: raise `{}`",
+                    grant.connector,
+                    grant.limits.requests_at_once,
+                    grant.key("limits.requests_at_once")
+                ),
+                HeldBy::Secret => "the credential cannot be read at the moment".to_owned(),
+            },
+            Self::Unreachable { host, because } => format!("`{host}` cannot be reached: {because}"),
+            Self::Interrupted { host, because } => format!("`{host}` may have got the request: {because}"),
+            Self::TooLarge { max, key } => format!("the answer is over {max} bytes: raise `{key}`"),
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! `wasi:http/outgoing-handler` on the same gate: bodies stream both ways and are never held whole in the host.
+//!
+//! The standard's error codes carry no text, so the operator's log line is where the missing key is named. Trailers of
+//! requests cannot be sent. Invariant: a body that stalls ends with the call's deadline, one that grows at its limit.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::header::CONTENT_LENGTH;
+use http_body::Body as _;
+use http_body_util::{BodyExt, StreamBody};
+use reqwest::Body;
+use tokio::time::Instant;
+use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
+
+use super::exchange::{Admitted, Answer};
+use super::header::{Owner, owner};
+use super::refusal::{Failure, Refusal};
+use super::session::{Asked, Gate, HeldFor, TIMEOUT_MIN};
+
+/// One write of a guest to a body.
+const CHUNK_BYTES_MAX: usize = 64 * 1024;
+/// Writes that wait for the network.
+const CHUNKS_WAITING: usize = 1;
+
+type Sent = Result<(http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>;
+
+impl WasiHttpHooks for Gate {
+    fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
+        Arc::new(|name| owner(name.as_str()) == Owner::Connection)
+    }
+
+    /// The client writes `Host` from the URL.
+    fn set_host_header(&mut self) -> bool {
+        false
+    }
+
+    fn p2_outgoing_body_buffer_chunks(&mut self) -> usize {
+        CHUNKS_WAITING
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        CHUNK_BYTES_MAX
+    }
+
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _failed: Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ) -> Box<dyn Future<Output = Sent> + Send> {
+        let (parts, body) = request.into_parts();
+        let body_bytes = announced(&parts.headers);
+        let admitted = self.admit(Asked {
+            method: parts.method.as_str(),
+            url: &parts.uri.to_string(),
+            headers: parts.headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes())),
+            body_bytes: body_bytes.unwrap_or_default(),
+            timeout: None,
+        });
+        let (grant, held, options) = (self.grant.clone(), self.held.clone(), options.unwrap_or_default());
+        Box::new(async move {
+            let reported = Reported { grant, held };
+            let answer = match admitted {
+                Ok(admitted) => send(admitted, body, body_bytes, options).await,
+                Err(failure) => Err(failure),
+            };
+            let answer = answer.map_err(|failure| reported.error(&failure))?;
+            let nothing_more: Box<dyn Future<Output = _> + Send> = Box::new(std::future::ready(Ok(())));
+            Ok((respond(answer, reported, options.between_bytes_timeout), nothing_more))
+        })
+    }
+}
+
+/// Where failures go that show up after the gate has let a request through.
+struct Reported {
+    grant: Arc<super::Grant>,
+    held: Arc<HeldFor>,
+}
+
+impl Reported {
+    fn error(&self, failure: &Failure) -> Error {
+        failure.report(&self.grant);
+        self.held.note(failure);
+        failure.stream_error()
+    }
+}
+
+/// The length that a guest announced: the standard's types have made sure that it is one number, and hold it to it.
+fn announced(headers: &http::HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+async fn send(
+    mut admitted: Admitted,
+    body: WasiBody,
+    body_bytes: Option<u64>,
+    options: RequestOptions,
+) -> Result<Answer, Failure> {
+    admitted.head_by = options.first_byte_timeout.and_then(after);
+    let outgoing = Outgoing::of(&admitted, body);
+    if let Some(bytes) = body_bytes {
+        admitted.headers.insert(CONTENT_LENGTH, bytes.into());
+    }
+    let (egress, stopped) = (admitted.grant.clients.egress().clone(), admitted.interrupted("the host is stopping"));
+    let problem = outgoing.problem.clone();
+    let work = async move { admitted.open(outgoing.into_body()).await };
+    let answer = egress.run(work).await.unwrap_or(Err(stopped));
+    // The client only knows that the body ended early; why is known here.
+    answer.map_err(|failure| problem.get().cloned().unwrap_or(failure))
+}
+
+/// A timeout that a guest chose, as a point in time.
+fn after(timeout: Duration) -> Option<Instant> {
+    Instant::now().checked_add(timeout.max(TIMEOUT_MIN))
+}
+
+/// A guest's body on its way out.
+struct Outgoing {
+    body: WasiBody,
+    left: u64,
+    too_large: Refusal,
+    problem: Arc<OnceLock<Failure>>,
+}
+
+/// The outgoing body ended early; the reason lies in [`Outgoing::problem`].
+#[derive(Debug, thiserror::Error)]
+#[error("the body ended early")]
+struct Cut;
+
+impl Outgoing {
+    fn of(admitted: &Admitted, body: WasiBody) -> Self {
+        let (max, key) = admitted.grant.request_bytes(admitted.entry());
+        Self { body, left: max, too_large: Refusal::RequestBytes { max, key }, problem: Arc::default() }
+    }
+
+    /// A request without a body must not look like one with an empty body.
+    fn into_body(self) -> Option<Body> {
+        if self.body.is_end_stream() {
+            return None;
+        }
+        Some(Body::wrap_stream(stream::unfold(self, |mut outgoing| async move {
+            let chunk = outgoing.next().await?;
+            Some((chunk, outgoing))
+        })))
+    }
+
+    async fn next(&mut self) -> Option<Result<Bytes, Cut>> {
+        let frame = self.body.frame().await?.map(|frame| frame.into_data());
+        let chunk = match frame {
+            Ok(Ok(chunk)) => chunk,
+            Ok(Err(_)) => return Some(Err(self.cut(Refusal::Malformed("requests with trailers are not supported")))),
+            Err(_) => return Some(Err(self.cut(Refusal::Malformed("its body was not finished")))),
+        };
+        match self.left.checked_sub(chunk.len() as u64) {
+            Some(left) => {
+                self.left = left;
+                Some(Ok(chunk))
+            }
+            None => Some(Err(self.cut(self.too_large.clone()))),
+        }
+    }
+
+    fn cut(&self, why: Refusal) -> Cut {
+        self.problem.get_or_init(|| why.into());
+        Cut
+    }
+}
+
+fn respond(answer: Answer, reported: Reported, between_bytes: Option<Duration>) -> http::Response<WasiBody> {
+    let (status, headers) = (answer.status(), answer.headers().clone());
+    let chunks = stream::unfold(Some((answer, reported)), move |state| async move {
+        let (mut answer, reported) = state?;
+        match answer.next(between_bytes.and_then(after)).await? {
+            Ok(chunk) => Some((Ok(http_body::Frame::data(chunk)), Some((answer, reported)))),
+            Err(failure) => Some((Err(reported.error(&failure)), None)),
+        }
+    });
+    let mut response = http::Response::new(StreamBody::new(chunks).boxed_unsync());
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}

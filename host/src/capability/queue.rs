@@ -1,0 +1,268 @@
+//! Publishing: drafts are checked, given their ids, and staged until the call ends.
+//!
+//! Nothing is stored here: what a call staged commits with its delivery, or not at all. Invariant: a draft that is staged
+//! has its room reserved, so that a settlement never fails for room; and a draft's id is the same on every redelivery.
+
+use std::time::Duration;
+
+use super::{Call, Grants, Session};
+use crate::bindings::bulkhead::connector::queue::{Host, PublishError};
+use crate::bindings::bulkhead::connector::types;
+use crate::id::{self, Kind, Name};
+use crate::ledger::{Full, Reservation};
+use crate::limit::Limit;
+use crate::message::{self, Draft};
+use crate::metrics::Effect;
+use crate::settlement::{Publish, QueueId};
+
+/// The gate's own delay for a call that ended because a queue was full.
+const FULL_DELAY: Duration = Duration::from_secs(1);
+
+/// A queue that a connector may publish to.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Its name in the configuration.
+    pub name: Name,
+    /// Its number in the ledger.
+    pub id: QueueId,
+    /// The largest message that it takes.
+    pub message_bytes: u64,
+}
+
+/// `allow.publish` of one connector.
+#[derive(Debug, Default)]
+pub struct Grant {
+    targets: Vec<Target>,
+}
+
+impl Grant {
+    pub(super) fn new(targets: Vec<Target>) -> Self {
+        Self { targets }
+    }
+
+    fn target(&self, name: &str) -> Option<&Target> {
+        self.targets.iter().find(|target| target.name.as_str() == name)
+    }
+}
+
+/// What the present call publishes.
+#[derive(Debug, Default)]
+pub(super) struct Stage {
+    parents: Vec<Parent>,
+    is_batch: bool,
+    consumed: String,
+    /// Where the last cause was found: drafts mostly come in the order of their causes.
+    last_cause: usize,
+    count: u32,
+    bytes: u64,
+    staged: Vec<(Option<usize>, Publish)>,
+    reservation: Reservation,
+}
+
+/// A message that is being handled, as the parent of drafts.
+#[derive(Debug)]
+struct Parent {
+    id: String,
+    hops: u32,
+    /// Counts its drafts, refused ones too.
+    ordinal: u64,
+}
+
+/// Where a draft stands among those of its call.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// Its parent; none for a draft with an id and no cause in a batch.
+    parent: Option<usize>,
+    ordinal: u64,
+}
+
+/// Why nothing of a publish is staged.
+#[derive(Debug)]
+enum Refusal {
+    Denied(String),
+    Invalid(String),
+    Limit(Limit, String),
+    Full(String),
+}
+
+impl Stage {
+    pub(super) fn begin_call(&mut self, call: &Call<'_>) {
+        let parent = |cause: &super::Cause<'_>| Parent { id: cause.id.to_owned(), hops: cause.hops, ordinal: 0 };
+        self.parents.clear();
+        self.parents.extend(call.causes.iter().map(parent));
+        self.is_batch = call.is_batch;
+        self.consumed.clear();
+        self.consumed.push_str(call.queue);
+        (self.last_cause, self.count, self.bytes) = (0, 0, 0);
+        self.end_call();
+    }
+
+    pub(super) fn end_call(&mut self) -> (Vec<(Option<usize>, Publish)>, Reservation) {
+        (std::mem::take(&mut self.staged), std::mem::take(&mut self.reservation))
+    }
+
+    /// Numbers the drafts, whatever becomes of them, so that a refusal shifts no other draft's id.
+    fn number(&mut self, drafts: &[types::Draft]) -> Result<Vec<Place>, Refusal> {
+        let places: Vec<_> = drafts.iter().map(|draft| self.place(draft)).collect();
+        places.into_iter().collect()
+    }
+
+    fn place(&mut self, draft: &types::Draft) -> Result<Place, Refusal> {
+        let parent = match (&draft.cause, self.is_batch) {
+            (Some(cause), _) => Some(self.find(cause)?),
+            (None, false) if self.parents.is_empty() => return Err(invalid("no message is being handled")),
+            (None, false) => Some(0),
+            (None, true) if draft.id.is_some() => None,
+            (None, true) => {
+                return Err(invalid("in a batch, a draft needs the `cause` that it was made from, or an `id`"));
+            }
+        };
+        let ordinal = parent.map_or(0, |parent| {
+            let counter = &mut self.parents[parent].ordinal;
+            std::mem::replace(counter, *counter + 1)
+        });
+        Ok(Place { parent, ordinal })
+    }
+
+    fn find(&mut self, cause: &str) -> Result<usize, Refusal> {
+        let count = self.parents.len();
+        let found = (0..count).map(|step| (self.last_cause + step) % count).find(|at| self.parents[*at].id == cause);
+        self.last_cause = found.ok_or_else(|| invalid("its `cause` is not a message of this call"))?;
+        Ok(self.last_cause)
+    }
+
+    fn stage(&mut self, grants: &Grants, queue: &str, drafts: Vec<types::Draft>) -> Result<Vec<String>, Refusal> {
+        let places = self.number(&drafts)?;
+        let target = grants.queue.target(queue).ok_or_else(|| denied(grants, queue))?;
+        let mut accepted = Vec::with_capacity(drafts.len());
+        let mut bytes = 0;
+        for (draft, place) in drafts.into_iter().zip(places) {
+            let draft = self.accept(grants, target, draft, place)?;
+            bytes += draft.size_bytes();
+            accepted.push((place.parent, Publish { queue: target.id, draft }));
+        }
+        self.count(grants, accepted.len(), bytes)?;
+        self.reserve(grants, target, bytes)?;
+        let ids = accepted.iter().map(|(_, publish)| publish.draft.id.clone()).collect();
+        self.staged.append(&mut accepted);
+        Ok(ids)
+    }
+
+    /// From a guest's draft to one that is fit to be stored.
+    fn accept(&self, grants: &Grants, target: &Target, draft: types::Draft, place: Place) -> Result<Draft, Refusal> {
+        let parent = place.parent.map(|parent| &self.parents[parent]);
+        let id = match (draft.id, parent) {
+            (Some(id), _) => id,
+            (None, Some(parent)) => {
+                let parts = [grants.subject.lineage.as_str(), target.name.as_str(), parent.id.as_str()];
+                id::derive(Kind::Publish, &parts, place.ordinal)
+            }
+            (None, None) => return Err(invalid("it has neither `id` nor `cause`")),
+        };
+        message::check(&id, draft.key.as_deref(), &draft.headers).map_err(Refusal::Invalid)?;
+        if draft.delay_ms.is_some_and(|delay| delay > message::DELAY_MS_MAX) {
+            return Err(invalid("its `delay-ms` is longer than 30 days"));
+        }
+        let hops =
+            parent.map_or_else(|| self.parents.iter().map(|parent| parent.hops).max().unwrap_or(0), |it| it.hops);
+        let draft = Draft {
+            id,
+            key: draft.key,
+            headers: draft.headers,
+            body: draft.body,
+            delay_ms: draft.delay_ms,
+            expires_ms: draft.expires_ms.map(|expires| expires.min(message::EXPIRES_MS_MAX)),
+            parent: parent.map(|parent| parent.id.clone()),
+            hops: hops.saturating_add(1),
+        };
+        let (size, most) = (draft.size_bytes(), target.message_bytes);
+        if size > most {
+            let text = format!(
+                "a message of {size} bytes is more than queue `{}` takes: its smallest consumer's `limits.message` is {most} bytes",
+                target.name
+            );
+            return Err(Refusal::Limit(Limit::Message, text));
+        }
+        Ok(draft)
+    }
+
+    fn count(&mut self, grants: &Grants, drafts: usize, bytes: u64) -> Result<(), Refusal> {
+        let count = self.count.saturating_add(u32::try_from(drafts).unwrap_or(u32::MAX));
+        if count > grants.limits.publishes {
+            return Err(over(grants, Limit::Publishes, u64::from(grants.limits.publishes)));
+        }
+        let bytes = self.bytes.saturating_add(bytes);
+        if bytes > grants.limits.publish_bytes {
+            return Err(over(grants, Limit::PublishBytes, grants.limits.publish_bytes));
+        }
+        (self.count, self.bytes) = (count, bytes);
+        Ok(())
+    }
+
+    /// Publishing to the queue that is being consumed may go beyond its bound, by what one run publishes: else a full
+    /// queue could never be emptied.
+    fn reserve(&mut self, grants: &Grants, target: &Target, bytes: u64) -> Result<(), Refusal> {
+        let Some(ledger) = &grants.services.ledger else { return Err(invalid("nothing can be published here")) };
+        match ledger.reserve(target.id, bytes) {
+            Ok(reservation) => self.reservation.absorb(reservation),
+            Err(Full::Bound) if target.name.as_str() == self.consumed => {}
+            Err(Full::Bound) => {
+                return Err(Refusal::Full(format!(
+                    "queue `{0}` is full: its bound is `queues.{0}.max_bytes`",
+                    target.name
+                )));
+            }
+            Err(Full::Disk) => return Err(Refusal::Full("the disk is full: see `host.min_free`".to_owned())),
+        }
+        Ok(())
+    }
+}
+
+fn invalid(text: &str) -> Refusal {
+    Refusal::Invalid(text.to_owned())
+}
+
+fn denied(grants: &Grants, queue: &str) -> Refusal {
+    let connector = &grants.subject.name;
+    // Only a name is repeated: anything else would be the guest's text in the operator's log.
+    let queue = Name::parse(queue).map_or_else(|_| "a queue of no valid name".to_owned(), |name| format!("`{name}`"));
+    let key = format!("connectors.{connector}.allow.publish");
+    Refusal::Denied(format!("connector `{connector}` may not publish to {queue}: add it to `{key}`"))
+}
+
+fn over(grants: &Grants, limit: Limit, most: u64) -> Refusal {
+    let (connector, label) = (&grants.subject.name, limit.label());
+    Refusal::Limit(limit, format!("one call may publish {most} at most: raise `connectors.{connector}.limits.{label}`"))
+}
+
+impl Session {
+    fn refuse_publish(&mut self, refusal: Refusal) -> PublishError {
+        match refusal {
+            Refusal::Denied(text) => {
+                self.refuse(Effect::Publish, "not_granted", &text);
+                PublishError::Denied(text)
+            }
+            Refusal::Invalid(text) => {
+                self.refuse(Effect::Publish, "invalid", &text);
+                PublishError::Invalid(text)
+            }
+            Refusal::Limit(limit, text) => {
+                self.grants.limit_hit(limit);
+                self.refuse(Effect::Publish, "limit", &text);
+                PublishError::Invalid(text)
+            }
+            Refusal::Full(text) => {
+                self.hold(FULL_DELAY);
+                self.refuse(Effect::Publish, "full", &text);
+                PublishError::Full(text)
+            }
+        }
+    }
+}
+
+impl Host for Session {
+    fn publish(&mut self, queue: String, messages: Vec<types::Draft>) -> Result<Vec<String>, PublishError> {
+        let staged = self.queue.stage(&self.grants, &queue, messages);
+        staged.map_err(|refusal| self.refuse_publish(refusal))
+    }
+}

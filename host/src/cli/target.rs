@@ -1,0 +1,78 @@
+//! Where a verb that needs the ledger goes: to the running host, or to the ledger itself when none runs.
+//!
+//! The lock of the data directory decides: whoever holds it is asked. Invariant: both ways do the same.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use crate::admin::api::{Accepted, Incoming};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::egress::own_admin::OwnAdmin;
+use crate::host;
+use crate::ledger::{Directory, Ledger, OpenError, Settings};
+use crate::metrics::Metrics;
+use crate::secret_store::token;
+
+/// What answers a verb.
+pub enum Target {
+    /// The host that runs.
+    Running(OwnAdmin),
+    /// The ledger, opened for this verb.
+    Stopped(Ledger, Arc<Directory>),
+}
+
+impl Target {
+    /// Finds out which.
+    ///
+    /// # Errors
+    /// The ledger cannot be opened, or the running host has no token to be asked with.
+    pub fn find(config: &Config) -> anyhow::Result<Self> {
+        let data_dir = &config.host.data_dir;
+        let settings = Settings { min_free: config.host.min_free, ..Settings::new(data_dir.clone()) };
+        match Ledger::open(settings, Clock::default(), Metrics::default()) {
+            Ok(ledger) => {
+                let directory = ledger.configure(&host::layout(config))?;
+                Ok(Self::Stopped(ledger, Arc::new(directory)))
+            }
+            Err(OpenError::Locked { .. }) => {
+                let token = token::load(data_dir).context("another process works on the data directory")?;
+                Ok(Self::Running(OwnAdmin::new(config.host.admin, token)?))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Puts messages into a queue; they are on disk when it answers.
+    ///
+    /// # Errors
+    /// The queue is full or unknown, the disk is full, or the host does not answer.
+    pub async fn send(&self, queue: &str, messages: Vec<Incoming>) -> anyhow::Result<Vec<String>> {
+        match self {
+            Self::Running(admin) => {
+                let mut lines = Vec::new();
+                for message in &messages {
+                    serde_json::to_writer(&mut lines, message)?;
+                    lines.push(b'\n');
+                }
+                let accepted: Accepted = admin.post_lines(&format!("queues/{queue}/messages"), lines).await?;
+                Ok(accepted.ids)
+            }
+            Self::Stopped(ledger, directory) => {
+                let id = directory.queue(queue).with_context(|| format!("there is no queue `{queue}`"))?;
+                let drafts: Result<Vec<_>, String> =
+                    messages.into_iter().map(|message| Ok((id, message.into_draft()?))).collect();
+                let accepted = ledger.append(drafts.map_err(anyhow::Error::msg)?).await?;
+                Ok(accepted.into_iter().map(|message| message.id).collect())
+            }
+        }
+    }
+
+    /// Ends what [`Target::find`] began.
+    pub fn close(self) {
+        if let Self::Stopped(ledger, _) = self {
+            ledger.close();
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! The lane of one worker: batches of deliveries in, settlements out.
+//!
+//! A run is one sandbox working through a batch, one call each (or one for all). What a run decided is handed in by
+//! segments; a call that failed costs its own delivery and its sandbox, the rest goes on in a fresh one. Invariant: a
+//! delivery that was leased is settled, released, or (after a crash) delivered again; it is never dropped.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::watch;
+
+use super::connector::{Connector, Entry, Turn};
+use super::handing::Handing;
+use crate::broker::{Batch, Worker};
+use crate::runtime::permit::Permit;
+use crate::runtime::{Sandbox, failure::Failure};
+use crate::settlement::{Delivery, SettleError};
+
+/// One worker of one subscription.
+pub struct Lane {
+    connector: Arc<Connector>,
+    entry: Entry,
+    handing: Handing,
+    stop: watch::Receiver<bool>,
+}
+
+impl Lane {
+    /// A lane for a worker; `stop` turns true when no further call may begin.
+    #[must_use]
+    pub fn new(connector: Arc<Connector>, entry: Entry, worker: Worker, stop: watch::Receiver<bool>) -> Self {
+        let handing = Handing::new(connector.clone(), entry.clone(), worker);
+        Self { connector, entry, handing, stop }
+    }
+
+    /// The worker, to lease with.
+    pub fn worker(&mut self) -> &mut Worker {
+        self.handing.worker()
+    }
+
+    /// The connector that it works for.
+    #[must_use]
+    pub fn connector(&self) -> &Arc<Connector> {
+        &self.connector
+    }
+
+    /// Runs a batch to its end: every delivery in it is handed in or released.
+    ///
+    /// # Errors
+    /// The ledger has stopped; what was not committed is delivered again after the next start.
+    pub async fn deliver(&mut self, batch: Batch) -> Result<(), SettleError> {
+        let permit = self.connector.permits.acquire(&self.connector.name).await;
+        let turn = Turn::take(&self.connector).await;
+        self.handing.begin(&batch, turn);
+        match self.entry {
+            Entry::Batch { .. } => self.run_together(batch.deliveries, &permit).await?,
+            Entry::Message { .. } | Entry::Tick { .. } => self.run_one_by_one(batch.deliveries, &permit).await?,
+        }
+        self.handing.end(&permit).await
+    }
+
+    /// Waits until everything that was handed in is committed.
+    ///
+    /// # Errors
+    /// The ledger has stopped.
+    pub async fn drain(&mut self) -> Result<(), SettleError> {
+        self.handing.drain().await
+    }
+
+    fn is_stopped(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    async fn run_one_by_one(&mut self, deliveries: Vec<Delivery>, permit: &Permit) -> Result<(), SettleError> {
+        let mut released = Vec::new();
+        let mut failed_keys = HashSet::new();
+        let mut sandbox: Option<Sandbox> = None;
+        for delivery in deliveries {
+            let key = if self.handing.is_ordered() { delivery.message.key.clone() } else { None };
+            let stands_behind = key.as_ref().is_some_and(|key| failed_keys.contains(key));
+            if stands_behind || self.is_stopped() {
+                released.push(delivery);
+                continue;
+            }
+            let (kept, result) = self.attempt(sandbox.take(), &delivery, permit).await?;
+            sandbox = kept;
+            match result {
+                Ok(staged) => self.handing.succeed(delivery, staged, permit).await?,
+                Err(failure) => {
+                    failed_keys.extend(key);
+                    self.handing.fail(&delivery, failure, permit).await?;
+                }
+            }
+        }
+        self.handing.release(released);
+        Ok(())
+    }
+
+    /// One call in the sandbox at hand, or in a fresh one. The sandbox comes back if it may be called again.
+    async fn attempt(
+        &mut self,
+        sandbox: Option<Sandbox>,
+        delivery: &Delivery,
+        permit: &Permit,
+    ) -> Result<(Option<Sandbox>, Result<super::Staged, Failure>), SettleError> {
+        let started = Instant::now();
+        let mut sandbox = match sandbox {
+            Some(sandbox) => sandbox,
+            None => match self.connector.plugin.sandbox(permit).await {
+                Ok(sandbox) => sandbox,
+                Err(failure) => return Ok((None, Err(failure))),
+            },
+        };
+        let entry = self.entry.clone();
+        let scope = self.handing.scope(&entry);
+        let previous_ms = entry.previous_ms(&self.connector, delivery);
+        let call = entry.call(&mut sandbox, &scope, delivery, previous_ms);
+        let result = self.handing.attend(call, permit).await?;
+        self.connector.metrics.attempt_seconds.observe(started.elapsed().as_secs_f64());
+        Ok(((!sandbox.is_finished()).then_some(sandbox), result))
+    }
+
+    /// One call for all. With an order of keys, at most one message of a key is in a call.
+    async fn run_together(&mut self, deliveries: Vec<Delivery>, permit: &Permit) -> Result<(), SettleError> {
+        let mut waiting = deliveries;
+        while !waiting.is_empty() {
+            if self.is_stopped() {
+                self.handing.release(waiting);
+                return Ok(());
+            }
+            let (together, behind) = self.split_by_key(waiting);
+            let failed_keys = self.call_together(together, permit).await?;
+            let (stands_behind, next) = behind.into_iter().partition(|delivery: &Delivery| {
+                delivery.message.key.as_ref().is_some_and(|key| failed_keys.contains(key))
+            });
+            self.handing.release(stands_behind);
+            waiting = next;
+        }
+        Ok(())
+    }
+
+    fn split_by_key(&self, deliveries: Vec<Delivery>) -> (Vec<Delivery>, Vec<Delivery>) {
+        if !self.handing.is_ordered() {
+            return (deliveries, Vec::new());
+        }
+        let mut keys = HashSet::new();
+        deliveries
+            .into_iter()
+            .partition(|delivery| delivery.message.key.as_ref().is_none_or(|key| keys.insert(key.clone())))
+    }
+
+    /// Calls until every delivery has succeeded or failed: those that must run again without the failed ones do, and
+    /// after a call that broke as a whole each one runs alone, so that it is known which one breaks it.
+    async fn call_together(
+        &mut self,
+        deliveries: Vec<Delivery>,
+        permit: &Permit,
+    ) -> Result<HashSet<String>, SettleError> {
+        let mut failed_keys = HashSet::new();
+        let mut calls = vec![deliveries];
+        while let Some(deliveries) = calls.pop().filter(|deliveries| !deliveries.is_empty()) {
+            match self.call_batch(&deliveries, permit).await? {
+                Ok(outcome) => {
+                    let mut again = Vec::new();
+                    let mut succeeded = Vec::new();
+                    for (delivery, result) in deliveries.into_iter().zip(outcome.results) {
+                        match result {
+                            Ok(()) if outcome.rerun_succeeded => again.push(delivery),
+                            Ok(()) => succeeded.push(delivery),
+                            Err(failure) => {
+                                failed_keys.extend(delivery.message.key.clone());
+                                self.handing.fail(&delivery, failure, permit).await?;
+                            }
+                        }
+                    }
+                    self.handing.succeed_together(succeeded, outcome.staged, permit).await?;
+                    calls.extend((!again.is_empty()).then_some(again));
+                }
+                Err(failure) if deliveries.len() == 1 => {
+                    failed_keys.extend(deliveries[0].message.key.clone());
+                    self.handing.fail(&deliveries[0], failure, permit).await?;
+                }
+                Err(_) => calls.extend(deliveries.into_iter().rev().map(|delivery| vec![delivery])),
+            }
+        }
+        Ok(failed_keys)
+    }
+
+    async fn call_batch(
+        &mut self,
+        deliveries: &[Delivery],
+        permit: &Permit,
+    ) -> Result<Result<crate::runtime::BatchResult, Failure>, SettleError> {
+        let started = Instant::now();
+        let mut sandbox = match self.connector.plugin.sandbox(permit).await {
+            Ok(sandbox) => sandbox,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        let entry = self.entry.clone();
+        let scope = self.handing.scope(&entry);
+        let result = self.handing.attend(sandbox.handle_batch(&scope, deliveries), permit).await?;
+        self.connector.metrics.attempt_seconds.observe(started.elapsed().as_secs_f64());
+        Ok(result)
+    }
+}

@@ -1,0 +1,87 @@
+//! From a failed call to what becomes of its delivery.
+//!
+//! Pure: policy, failure, time and a random number in; an [`Outcome`] out. What costs an attempt is decided here and
+//! nowhere else.
+
+use std::time::Duration;
+
+use super::retry::{DELAY_MAX, Policy};
+use crate::runtime::failure::Failure;
+use crate::settlement::Outcome;
+
+/// A delay asked for by the gate is never shorter: an answer of 0 must not become a loop.
+const HELD_MIN: Duration = Duration::from_millis(100);
+
+/// Decides about a delivery whose attempt number `attempt` (from 1) failed at `now_ms`.
+#[must_use]
+pub fn of_failure(policy: &Policy, attempt: u32, failure: Failure, now_ms: u64, random: f64) -> Outcome {
+    match failure {
+        Failure::Reject { reason } => Outcome::Dead { reason },
+        Failure::Held { reason, delay } => {
+            let delay = delay.clamp(HELD_MIN, DELAY_MAX);
+            Outcome::Retry { due_ms: later(now_ms, delay), charged: false, reason }
+        }
+        Failure::Retry { reason, after } => charged(policy, attempt, after, reason, now_ms, random),
+        Failure::Trap { reason } | Failure::Limit { reason, .. } => {
+            charged(policy, attempt, None, reason, now_ms, random)
+        }
+    }
+}
+
+fn charged(
+    policy: &Policy,
+    attempt: u32,
+    after: Option<Duration>,
+    reason: String,
+    now_ms: u64,
+    random: f64,
+) -> Outcome {
+    match policy.delay(attempt, after, random) {
+        Some(delay) => Outcome::Retry { due_ms: later(now_ms, delay), charged: true, reason },
+        None => Outcome::Dead { reason },
+    }
+}
+
+fn later(now_ms: u64, delay: Duration) -> u64 {
+    now_ms.saturating_add(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limit::Limit;
+
+    fn check(attempt: u32, failure: Failure, expected: &Outcome) {
+        let policy = Policy { attempts: 3, jitter: super::super::retry::Jitter::None, ..Policy::default() };
+        assert_eq!(of_failure(&policy, attempt, failure, 1_000, 0.5), *expected);
+    }
+
+    fn reason() -> String {
+        "why".to_owned()
+    }
+
+    #[test]
+    fn a_retry_is_charged_and_put_off() {
+        let expected = Outcome::Retry { due_ms: 3_000, charged: true, reason: reason() };
+        check(2, Failure::Retry { reason: reason(), after: None }, &expected);
+    }
+
+    #[test]
+    fn the_last_attempt_ends_in_a_dead_letter() {
+        check(3, Failure::Trap { reason: reason() }, &Outcome::Dead { reason: reason() });
+        check(3, Failure::Limit { limit: Limit::Cpu, reason: reason() }, &Outcome::Dead { reason: reason() });
+    }
+
+    #[test]
+    fn a_reject_dies_at_once() {
+        check(1, Failure::Reject { reason: reason() }, &Outcome::Dead { reason: reason() });
+    }
+
+    #[test]
+    fn what_the_gate_held_back_costs_nothing() {
+        let expected = Outcome::Retry { due_ms: 3_000, charged: false, reason: reason() };
+        check(3, Failure::Held { reason: reason(), delay: Duration::from_secs(2) }, &expected);
+        let expected = Outcome::Retry { due_ms: 1_100, charged: false, reason: reason() };
+        check(3, Failure::Held { reason: reason(), delay: Duration::ZERO }, &expected);
+    }
+}

@@ -1,0 +1,97 @@
+//! Asks the admin listener of the host that runs on the same data directory.
+//!
+//! For the command line only: connectors never pass here. Speaks plain HTTP to an address from the configuration, with
+//! the bearer token of the data directory.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use reqwest::{Client, Method};
+use serde::de::DeserializeOwned;
+
+use crate::mask::Secret;
+
+/// A host that runs answers within this time; a large `send` is on disk by then too.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The admin listener of a running host.
+#[derive(Debug)]
+pub struct OwnAdmin {
+    client: Client,
+    address: SocketAddr,
+    token: Secret,
+}
+
+impl OwnAdmin {
+    /// A client for the listener at `address`.
+    ///
+    /// # Errors
+    /// The client cannot be made.
+    pub fn new(address: SocketAddr, token: Secret) -> anyhow::Result<Self> {
+        let client = Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(TIMEOUT)
+            .build()
+            .context("cannot make an HTTP client")?;
+        Ok(Self { client, address, token })
+    }
+
+    /// `GET`.
+    ///
+    /// # Errors
+    /// No answer, or one that is not a success.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.ask(Method::GET, path, None).await
+    }
+
+    /// `POST` of a JSON document.
+    ///
+    /// # Errors
+    /// No answer, or one that is not a success.
+    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: Vec<u8>) -> anyhow::Result<T> {
+        self.ask(Method::POST, path, Some(("application/json", body))).await
+    }
+
+    /// `POST` of JSON documents, one a line.
+    ///
+    /// # Errors
+    /// No answer, or one that is not a success.
+    pub async fn post_lines<T: DeserializeOwned>(&self, path: &str, body: Vec<u8>) -> anyhow::Result<T> {
+        self.ask(Method::POST, path, Some(("application/x-ndjson", body))).await
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(&str, Vec<u8>)>,
+    ) -> anyhow::Result<T> {
+        let url = format!("http://{}/api/v1/{path}", self.address);
+        let token = String::from_utf8_lossy(self.token.expose()).into_owned();
+        let mut request = self.client.request(method, url).bearer_auth(token);
+        if let Some((kind, body)) = body {
+            request = request.header(reqwest::header::CONTENT_TYPE, kind).body(body);
+        }
+        let response = request.send().await.with_context(|| {
+            format!("the running host does not answer on its admin listener {}: see `host.admin`", self.address)
+        })?;
+        let status = response.status();
+        let bytes = response.bytes().await.context("the running host broke off its answer")?;
+        if status.is_success() {
+            return serde_json::from_slice(&bytes).context("the running host's answer is not of this version");
+        }
+        let problem: Option<Problem> = serde_json::from_slice(&bytes).ok();
+        match problem {
+            Some(problem) => bail!("{}", problem.detail),
+            None => bail!("the running host answered {status}"),
+        }
+    }
+}
+
+/// The part of a problem document that people read.
+#[derive(serde::Deserialize)]
+struct Problem {
+    detail: String,
+}

@@ -1,0 +1,158 @@
+//! Accepting messages from outside.
+//!
+//! A batch is admitted as a whole (sizes and bounds are checked before anything is handed to the writer), then written
+//! in pieces, so that one huge batch is not one huge transaction. Invariant: what is answered is on disk.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::account::Reservation;
+use super::intake::{Append, Job};
+use super::{APPENDING_BYTES_MAX, AppendError, Full, Ledger};
+use crate::message::Draft;
+use crate::settlement::QueueId;
+
+/// A piece holds at most so many messages: what a group writes in a few milliseconds.
+const PIECE_MESSAGES_MAX: usize = 512;
+/// And at most so many bytes, one message excepted.
+const PIECE_BYTES_MAX: u64 = 2 << 20;
+/// Pieces of one blocking append under way at once: one is written while the next one waits.
+const PIECES_AHEAD: usize = 2;
+
+/// A message that was accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Its id; for a repeat, the id of the first one.
+    pub id: String,
+    /// Whether the queue had it already.
+    pub duplicate: bool,
+}
+
+struct Piece {
+    drafts: Vec<(QueueId, Draft)>,
+    bytes: u64,
+    room: Reservation,
+}
+
+type Reply = oneshot::Receiver<Result<Vec<Appended>, AppendError>>;
+
+impl Ledger {
+    /// Accepts messages; they are on disk when it resolves, answered in their order.
+    ///
+    /// A large batch is committed in several transactions. An error that comes before the first of them (a bound, a
+    /// size, a name) means that nothing was accepted; a later one (disk, stop) that some of the first may have been.
+    /// Sending the same ids again is then safe where the queue has `dedup`.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    pub async fn append(&self, drafts: Vec<(QueueId, Draft)>) -> Result<Vec<Appended>, AppendError> {
+        let mut replies = Vec::new();
+        for piece in self.admit(drafts)? {
+            let share = self.share(piece.bytes).await?;
+            replies.push(self.send(piece, Some(share)));
+        }
+        let mut appended = Vec::new();
+        for reply in replies {
+            appended.extend(reply.await.unwrap_or(Err(AppendError::Closed))?);
+        }
+        Ok(appended)
+    }
+
+    /// Like [`Ledger::append`], blocking the thread; not for use on a thread of an async runtime.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    pub fn append_blocking(&self, drafts: Vec<(QueueId, Draft)>) -> Result<Vec<Appended>, AppendError> {
+        let mut ahead = std::collections::VecDeque::new();
+        let mut appended = Vec::new();
+        let take = |reply: Reply| reply.blocking_recv().unwrap_or(Err(AppendError::Closed));
+        for piece in self.admit(drafts)? {
+            if ahead.len() >= PIECES_AHEAD
+                && let Some(reply) = ahead.pop_front()
+            {
+                appended.extend(take(reply)?);
+            }
+            ahead.push_back(self.send(piece, None));
+        }
+        for reply in ahead {
+            appended.extend(take(reply)?);
+        }
+        Ok(appended)
+    }
+
+    /// Checks the whole batch, keeps room for it, and cuts it.
+    fn admit(&self, drafts: Vec<(QueueId, Draft)>) -> Result<Vec<Piece>, AppendError> {
+        let mut wanted: HashMap<QueueId, u64> = HashMap::new();
+        let mut sizes = Vec::with_capacity(drafts.len());
+        let mut known = None;
+        for (queue, draft) in &drafts {
+            let bytes = draft.size_bytes();
+            let (name, policy) = match &known {
+                Some((same, policy)) if same == queue => policy,
+                _ => {
+                    let policy = self.shared().policy(*queue).ok_or(AppendError::NoSuchQueue)?;
+                    &known.insert((*queue, policy)).1
+                }
+            };
+            if bytes > policy.message_bytes {
+                let bytes_max = policy.message_bytes;
+                return Err(AppendError::TooLarge { queue: name.clone(), bytes, bytes_max });
+            }
+            *wanted.entry(*queue).or_default() += bytes;
+            sizes.push(bytes);
+        }
+        // Held until every piece has room of its own.
+        let _whole = wanted
+            .iter()
+            .map(|(queue, bytes)| self.reserve(*queue, *bytes).map_err(|full| self.refusal(*queue, full)))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(self.cut(drafts, &sizes))
+    }
+
+    fn cut(&self, drafts: Vec<(QueueId, Draft)>, sizes: &[u64]) -> Vec<Piece> {
+        let mut pieces: Vec<Piece> = Vec::with_capacity(drafts.len() / PIECE_MESSAGES_MAX + 1);
+        for ((queue, draft), bytes) in drafts.into_iter().zip(sizes) {
+            let fits = pieces
+                .last()
+                .is_some_and(|piece| piece.drafts.len() < PIECE_MESSAGES_MAX && piece.bytes + bytes <= PIECE_BYTES_MAX);
+            if !fits {
+                pieces.push(Piece { drafts: Vec::new(), bytes: 0, room: Reservation::default() });
+            }
+            if let Some(piece) = pieces.last_mut() {
+                piece.bytes += bytes;
+                piece.drafts.push((queue, draft));
+            }
+        }
+        let mut sizes = sizes.iter();
+        for piece in &mut pieces {
+            let wanted = piece.drafts.iter().zip(sizes.by_ref()).map(|((queue, _), bytes)| (*queue, *bytes));
+            piece.room = self.shared().accounts.force(wanted);
+        }
+        pieces
+    }
+
+    fn refusal(&self, queue: QueueId, full: Full) -> AppendError {
+        match (full, self.shared().policy(queue)) {
+            (Full::Bound, Some((name, _))) => AppendError::Full { queue: name },
+            (Full::Bound, None) => AppendError::NoSuchQueue,
+            (Full::Disk, _) => AppendError::Disk,
+        }
+    }
+
+    /// A share of the bytes that may wait for the writer at once.
+    async fn share(&self, bytes: u64) -> Result<OwnedSemaphorePermit, AppendError> {
+        let permits = u32::try_from(bytes.min(APPENDING_BYTES_MAX as u64)).unwrap_or(u32::MAX);
+        let appending = Arc::clone(&self.shared().appending);
+        appending.acquire_many_owned(permits).await.map_err(|_| AppendError::Closed)
+    }
+
+    fn send(&self, piece: Piece, share: Option<OwnedSemaphorePermit>) -> Reply {
+        let (reply, receiver) = oneshot::channel();
+        let Piece { drafts, bytes, room } = piece;
+        // A closed ledger drops the job, and the receiver learns it.
+        self.shared().intake.push(Job::Append(Append { drafts, bytes, room, reply, share }));
+        receiver
+    }
+}

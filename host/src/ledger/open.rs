@@ -1,0 +1,223 @@
+//! Opening the folder and the file: lock, version check, settings, first fsync.
+//!
+//! Nobody but SQLite opens the ledger's file once it is open, because POSIX locks fall when any descriptor of a file is
+//! closed; the lock between processes is a `flock` on a file of its own. Invariant: a file that is not ours, or that a
+//! newer program wrote, is read and not touched.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use rusqlite::{Connection, OpenFlags};
+use rustix::fs::{FlockOperation, flock};
+
+use super::OpenError;
+use super::schema;
+
+const FILE: &str = "ledger.db";
+const LOCK: &str = "lock";
+/// Where SQLite keeps these two in the file's header, big-endian.
+const HEADER_BYTES: usize = 100;
+const USER_VERSION_AT: usize = 60;
+const APPLICATION_ID_AT: usize = 68;
+/// How long a shell that someone left open may hold the file.
+const BUSY: Duration = Duration::from_secs(5);
+/// More statements than the ledger has.
+const STATEMENTS_MAX: usize = 512;
+/// A write-ahead log that has grown is cut to this when it begins anew.
+const WAL_KEPT_BYTES: i64 = 64 << 20;
+
+/// Where the ledger lies, and how it may use the machine.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The data directory; made where it is missing.
+    pub dir: PathBuf,
+    /// Free disk below which nothing new is accepted; `None` is 512 MiB or 5 %, whichever is smaller.
+    pub min_free: Option<u64>,
+    /// Pages that the writer keeps in memory, in bytes.
+    pub cache_bytes: u64,
+}
+
+impl Settings {
+    /// The defaults for a folder.
+    #[must_use]
+    pub fn new(dir: PathBuf) -> Self {
+        Self { dir, min_free: None, cache_bytes: 32 << 20 }
+    }
+
+    /// The file under the queues.
+    #[must_use]
+    pub fn file(&self) -> PathBuf {
+        self.dir.join(FILE)
+    }
+}
+
+/// What opening gives: the lock, held as long as the file lives, and the writer's connection.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) lock: File,
+    pub(super) db: Connection,
+}
+
+/// Locks the folder and opens the file for writing, making both where they are missing.
+pub(super) fn open(settings: &Settings) -> Result<Opened, OpenError> {
+    let is_new_folder = !settings.dir.exists();
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&settings.dir)
+        .with_context(|| format!("cannot make the data directory {}", settings.dir.display()))?;
+    let lock = lock(&settings.dir)?;
+    let path = settings.file();
+    refuse_strangers(&path)?;
+    let db = connect(&path).with_context(|| format!("cannot open the ledger {}", path.display()))?;
+    refuse_tables(&db, &path)?;
+    let db = prepare(db, settings).with_context(|| format!("cannot open the ledger {}", path.display()))?;
+    sync_folder(&settings.dir)?;
+    if is_new_folder && let Some(parent) = settings.dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        sync_folder(parent)?;
+    }
+    Ok(Opened { lock, db })
+}
+
+/// Opens one more connection that only reads.
+pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags)?;
+    db.busy_timeout(BUSY)?;
+    db.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    db.pragma_update(None, "cache_size", -4096)?;
+    Ok(db)
+}
+
+fn lock(dir: &Path) -> Result<File, OpenError> {
+    let path = dir.join(LOCK);
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let mut text = String::new();
+        // Who holds it is a courtesy: without it the message is still right.
+        let _ = file.read_to_string(&mut text);
+        return Err(OpenError::Locked { dir: dir.to_owned(), holder: text.trim().parse().ok() });
+    }
+    let note = || -> std::io::Result<()> {
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{}", std::process::id())
+    };
+    let mut note = note;
+    note().with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(file)
+}
+
+/// Looks at a file before anything is changed in it.
+fn refuse_strangers(path: &Path) -> Result<(), OpenError> {
+    let mut header = Vec::with_capacity(HEADER_BYTES);
+    match File::open(path) {
+        Ok(file) => {
+            file.take(HEADER_BYTES as u64)
+                .read_to_end(&mut header)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => {
+            return Err(anyhow::Error::new(error).context(format!("cannot read {}", path.display())).into());
+        }
+    }
+    if header.is_empty() {
+        return Ok(());
+    }
+    let foreign = || OpenError::Foreign { path: path.to_owned() };
+    let number = |at: usize| header.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(i32::from_be_bytes);
+    let (Some(application), Some(version)) = (number(APPLICATION_ID_AT), number(USER_VERSION_AT)) else {
+        return Err(foreign());
+    };
+    // A file whose making was cut short has neither number yet; `refuse_tables` looks into it.
+    let is_unborn = application == 0 && version == 0;
+    if !header.starts_with(b"SQLite format 3\0") || (application != schema::APPLICATION_ID && !is_unborn) {
+        return Err(foreign());
+    }
+    if version > schema::VERSION {
+        return Err(OpenError::Newer { found: version, known: schema::VERSION });
+    }
+    Ok(())
+}
+
+fn connect(path: &Path) -> anyhow::Result<Connection> {
+    // Made here and not by SQLite, which would let everyone read it.
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags)?;
+    db.busy_timeout(BUSY)?;
+    Ok(db)
+}
+
+/// What the header could not say: the version of a file whose last commits are still in its write-ahead log, and whether
+/// a file without an application id is empty.
+fn refuse_tables(db: &Connection, path: &Path) -> Result<(), OpenError> {
+    let look = || -> rusqlite::Result<(i32, i32, i64)> {
+        let application = db.pragma_query_value(None, "application_id", |row| row.get(0))?;
+        let version = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        Ok((application, version, db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?))
+    };
+    let (application, version, tables) = look().with_context(|| format!("cannot read {}", path.display()))?;
+    if application != schema::APPLICATION_ID && tables > 0 {
+        return Err(OpenError::Foreign { path: path.to_owned() });
+    }
+    if version > schema::VERSION {
+        return Err(OpenError::Newer { found: version, known: schema::VERSION });
+    }
+    Ok(())
+}
+
+fn prepare(mut db: Connection, settings: &Settings) -> anyhow::Result<Connection> {
+    db.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    // The first three decide about a file that is still empty.
+    db.pragma_update(None, "page_size", 8192)?;
+    db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    db.pragma_update(None, "application_id", schema::APPLICATION_ID)?;
+    db.pragma_update(None, "journal_mode", "WAL")?;
+    db.pragma_update(None, "synchronous", "FULL")?;
+    db.pragma_update(None, "fullfsync", true)?;
+    db.pragma_update(None, "checkpoint_fullfsync", true)?;
+    db.pragma_update(None, "wal_autocheckpoint", 0)?;
+    db.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)?;
+    db.pragma_update(None, "foreign_keys", false)?;
+    db.pragma_update(None, "temp_store", "MEMORY")?;
+    db.pragma_update(None, "cache_size", -i64::try_from(settings.cache_bytes / 1024).unwrap_or(i64::MAX))?;
+    schema::migrate(&mut db)?;
+    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    refuse_damage(&db)?;
+    Ok(db)
+}
+
+/// A log that is longer than its queue says was not written by this program's rules.
+fn refuse_damage(db: &Connection) -> anyhow::Result<()> {
+    let damaged: Option<String> = db.query_row(
+        "SELECT min(name) FROM queue WHERE removed > tail OR
+         (SELECT max(id) FROM message WHERE id BETWEEN queue.id << 40 AND (queue.id + 1 << 40) - 1)
+         > (queue.id << 40) + tail",
+        [],
+        |row| row.get(0),
+    )?;
+    match damaged {
+        Some(queue) => anyhow::bail!("the log of queue `{queue}` and its counters disagree: restore a backup"),
+        None => Ok(()),
+    }
+}
+
+fn sync_folder(dir: &Path) -> Result<(), OpenError> {
+    File::open(dir)
+        .and_then(|folder| folder.sync_all())
+        .with_context(|| format!("cannot make {} durable", dir.display()))?;
+    Ok(())
+}

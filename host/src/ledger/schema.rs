@@ -1,0 +1,220 @@
+//! The tables of the ledger, and how an older file becomes a newer one.
+//!
+//! Owns all `CREATE` statements but those of the dedup slices, which come and go (see `dedup`). A migration is added at
+//! the end of [`MIGRATIONS`] and never changed after a release. Invariant: a file whose version is newer than the list
+//! is not touched. Times are milliseconds since the Unix epoch, sizes are bytes.
+
+use rusqlite::Connection;
+
+/// "BULK": marks a SQLite file as a ledger.
+pub(super) const APPLICATION_ID: i32 = 0x4255_4c4b;
+/// Where the numbers of a queue's messages begin: rowid = queue << 40 | seq.
+pub(super) const SEQ_BITS: u32 = 40;
+/// The largest sequence number.
+pub(super) const SEQ_MAX: u64 = (1 << SEQ_BITS) - 1;
+
+/// Step `n` makes version `n + 1` of version `n`.
+const MIGRATIONS: &[&str] = &[VERSION_1];
+
+const VERSION_1: &str = "
+-- One row for each queue that was ever named. Everything a report or a bound needs is a counter here, kept in the
+-- commits that change it, so that nothing ever sums over messages.
+CREATE TABLE queue (
+    id              INTEGER PRIMARY KEY,
+    name            TEXT    NOT NULL UNIQUE,
+    tail            INTEGER NOT NULL DEFAULT 0, -- seq of the newest message; seqs are dense and begin at 1
+    tail_bytes      INTEGER NOT NULL DEFAULT 0, -- running byte total at the tail
+    removed         INTEGER NOT NULL DEFAULT 0, -- every message up to this seq is removed, but for the stragglers
+    removed_bytes   INTEGER NOT NULL DEFAULT 0, -- running byte total at `removed`
+    stragglers      INTEGER NOT NULL DEFAULT 0, -- messages before `removed` that some subscription has not finished
+    straggler_bytes INTEGER NOT NULL DEFAULT 0,
+    parked          INTEGER NOT NULL DEFAULT 0, -- rows of `parked` for this queue
+    parked_bytes    INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+-- The log of all queues, clustered: rowid = queue << 40 | seq. Small columns come first, so that reading them does not
+-- follow a large body.
+CREATE TABLE message (
+    id          INTEGER PRIMARY KEY,
+    total       INTEGER NOT NULL, -- running byte total of the queue, this message included
+    bytes       INTEGER NOT NULL, -- size of this message as every limit counts it
+    enqueued_ms INTEGER NOT NULL,
+    expires_ms  INTEGER,          -- settled without a run from then on
+    hops        INTEGER NOT NULL,
+    message_id  TEXT    NOT NULL,
+    key         TEXT,
+    parent      TEXT,
+    headers     TEXT,             -- JSON: [[name, value], ...]; NULL where there are none
+    body        BLOB    NOT NULL
+) STRICT;
+
+-- One row for each connector that was ever configured. `was` changes the name, never the lineage, from which derived
+-- ids are made.
+CREATE TABLE connector (
+    id            INTEGER PRIMARY KEY,
+    name          TEXT    NOT NULL UNIQUE,
+    lineage       TEXT    NOT NULL UNIQUE,
+    state_version INTEGER NOT NULL DEFAULT 0, -- grows with every settlement that writes state; the bucket's version
+    state_keys    INTEGER NOT NULL DEFAULT 0,
+    state_bytes   INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+-- One connector reading one queue. A message up to `cursor` is settled unless it has a row in `pending`; a later one is
+-- unsettled unless a row of `settled` covers it.
+CREATE TABLE subscription (
+    id          INTEGER PRIMARY KEY,
+    queue       INTEGER NOT NULL REFERENCES queue (id),
+    connector   INTEGER NOT NULL REFERENCES connector (id),
+    cursor      INTEGER NOT NULL,
+    pending     INTEGER NOT NULL DEFAULT 0, -- rows of `pending`
+    retrying    INTEGER NOT NULL DEFAULT 0, -- those of them, and of `parked`, that failed before
+    parked      INTEGER NOT NULL DEFAULT 0, -- rows of `parked` for this subscription
+    dead        INTEGER NOT NULL DEFAULT 0, -- rows of `dead`
+    dead_bytes  INTEGER NOT NULL DEFAULT 0,
+    orphaned_ms INTEGER,                    -- since when its connector does not consume the queue any more
+    forgotten   INTEGER NOT NULL DEFAULT 0, -- 1: it holds no message back; the row lives on for its dead letters
+    UNIQUE (queue, connector)
+) STRICT;
+CREATE INDEX subscription_of_connector ON subscription (connector);
+
+-- Ranges of messages after the cursor that are settled already, because runs do not end in order. Merged as they meet.
+CREATE TABLE settled (
+    subscription INTEGER NOT NULL REFERENCES subscription (id),
+    first        INTEGER NOT NULL,
+    last         INTEGER NOT NULL,
+    PRIMARY KEY (subscription, first)
+) STRICT, WITHOUT ROWID;
+
+-- Messages up to the cursor that are not settled: failed ones that wait for their next attempt, and ones that were
+-- passed by (behind a failed message of their key, or in a run much slower than its neighbours).
+CREATE TABLE pending (
+    subscription INTEGER NOT NULL REFERENCES subscription (id),
+    seq          INTEGER NOT NULL,
+    due_ms       INTEGER NOT NULL,
+    attempts     INTEGER NOT NULL, -- charged so far
+    key          TEXT,             -- the message's, so that the order of keys is known without reading it
+    reason       TEXT,             -- why it waits; NULL where it never failed
+    history      TEXT,             -- JSON: [{at_ms, reason}, ...], one for each charged attempt
+    PRIMARY KEY (subscription, seq)
+) STRICT, WITHOUT ROWID;
+
+-- Messages outside the log, with a copy of their own. Without a subscription: delayed, appended to the log when due.
+-- With one: redriven from the dead letters, delivered from here to that subscription alone.
+CREATE TABLE parked (
+    id           INTEGER PRIMARY KEY AUTOINCREMENT,
+    queue        INTEGER NOT NULL REFERENCES queue (id),
+    subscription INTEGER REFERENCES subscription (id),
+    due_ms       INTEGER NOT NULL,
+    attempts     INTEGER NOT NULL,
+    reason       TEXT,
+    history      TEXT,
+    bytes        INTEGER NOT NULL,
+    enqueued_ms  INTEGER NOT NULL,
+    expires_ms   INTEGER,
+    hops         INTEGER NOT NULL,
+    message_id   TEXT    NOT NULL,
+    key          TEXT,
+    parent       TEXT,
+    headers      TEXT,
+    body         BLOB    NOT NULL
+) STRICT;
+CREATE INDEX parked_delayed ON parked (due_ms) WHERE subscription IS NULL;
+CREATE INDEX parked_redriven ON parked (subscription, id) WHERE subscription IS NOT NULL;
+
+-- Dead letters: a copy of the message and why each attempt failed.
+CREATE TABLE dead (
+    id           INTEGER PRIMARY KEY AUTOINCREMENT,
+    connector    INTEGER NOT NULL REFERENCES connector (id),
+    subscription INTEGER NOT NULL REFERENCES subscription (id),
+    died_ms      INTEGER NOT NULL,
+    attempts     INTEGER NOT NULL,
+    reason       TEXT    NOT NULL,
+    history      TEXT    NOT NULL, -- JSON: [{at_ms, reason}, ...]
+    bytes        INTEGER NOT NULL,
+    enqueued_ms  INTEGER NOT NULL,
+    expires_ms   INTEGER,
+    hops         INTEGER NOT NULL,
+    message_id   TEXT    NOT NULL,
+    key          TEXT,
+    parent       TEXT,
+    headers      TEXT,
+    body         BLOB    NOT NULL
+) STRICT;
+CREATE INDEX dead_of_connector ON dead (connector, id);
+
+-- The state of connectors. A version is the connector's `state_version` at the last write.
+CREATE TABLE state (
+    id        INTEGER PRIMARY KEY,
+    connector INTEGER NOT NULL REFERENCES connector (id),
+    key       TEXT    NOT NULL,
+    version   INTEGER NOT NULL,
+    value     BLOB    NOT NULL,
+    UNIQUE (connector, key)
+) STRICT;
+
+-- What is known of each schedule: the tick enqueued last, and the one that last succeeded.
+CREATE TABLE schedule (
+    connector           INTEGER NOT NULL REFERENCES connector (id),
+    name                TEXT    NOT NULL,
+    last_planned_ms     INTEGER NOT NULL,
+    previous_success_ms INTEGER,
+    PRIMARY KEY (connector, name)
+) STRICT, WITHOUT ROWID;
+
+-- Why a connector must not run although it is configured: an operator's pause, or its brake.
+CREATE TABLE hold (
+    connector INTEGER NOT NULL REFERENCES connector (id),
+    reason    TEXT    NOT NULL,
+    since_ms  INTEGER NOT NULL,
+    PRIMARY KEY (connector, reason)
+) STRICT, WITHOUT ROWID;
+
+-- The slices of remembered ids. Slice `id` is the table `dedup_<id>` (fingerprint BLOB PRIMARY KEY, accepted_ms,
+-- message_id, answer): ids of one queue, accepted in one stretch of time. A slice is dropped as a whole when the window
+-- of its youngest id has passed.
+CREATE TABLE dedup_slice (
+    id       INTEGER PRIMARY KEY AUTOINCREMENT,
+    queue    INTEGER NOT NULL REFERENCES queue (id),
+    first_ms INTEGER NOT NULL,
+    last_ms  INTEGER NOT NULL,
+    entries  INTEGER NOT NULL,
+    filter   BLOB -- Bloom filter over the fingerprints of a slice that is full
+) STRICT;
+";
+
+/// The newest version this program knows.
+pub(super) const VERSION: i32 = 1;
+const _: () = assert!(MIGRATIONS.len() == VERSION as usize);
+
+/// Brings an open ledger to [`VERSION`], each step in a transaction of its own.
+pub(super) fn migrate(db: &mut Connection) -> rusqlite::Result<()> {
+    let found: i32 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let done = usize::try_from(found).unwrap_or(0);
+    for (version, sql) in (found + 1..).zip(MIGRATIONS.iter().skip(done)) {
+        let transaction = db.transaction()?;
+        transaction.execute_batch(sql)?;
+        transaction.pragma_update(None, "user_version", version)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+/// The row of a message of the log.
+pub(super) fn row_id(queue: u32, seq: u64) -> i64 {
+    (i64::from(queue) << SEQ_BITS) | sql(seq)
+}
+
+/// The sequence number in a row number of the log.
+pub(super) fn seq_of(row_id: i64) -> u64 {
+    row_id.unsigned_abs() & SEQ_MAX
+}
+
+/// A number as SQLite stores it; what does not fit is the largest that does.
+pub(super) fn sql(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A number as it was stored; there are no negative ones.
+pub(super) fn unsql(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}

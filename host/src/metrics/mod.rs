@@ -1,0 +1,430 @@
+//! Every metric of the host: the only place that knows their names.
+//!
+//! Families are reached through typed methods, so that labels come from the configuration and from fixed words, never
+//! from guest or message text. Hot paths resolve their own [`ConnectorMetrics`] once and count without a lookup.
+//! Units are base units (seconds, bytes), as Prometheus asks; the text is OpenMetrics 1.0.
+
+mod plugin;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+use crate::id::Name;
+use crate::limit::Limit;
+
+pub use plugin::{Figure, PluginMetrics};
+
+/// A gauge of seconds or other fractions.
+pub type FloatGauge = Gauge<f64, std::sync::atomic::AtomicU64>;
+
+/// What a plugin may do to the world, as in `bulkhead_denied_total{effect}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Effect {
+    /// An HTTP request.
+    Http,
+    /// A publish.
+    Publish,
+    /// A read or write of state.
+    State,
+    /// A read of a secret.
+    Secret,
+    /// A socket.
+    Socket,
+    /// A name lookup.
+    Lookup,
+    /// A file.
+    Filesystem,
+}
+
+impl Effect {
+    /// The metric's label.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Publish => "publish",
+            Self::State => "state",
+            Self::Secret => "secret",
+            Self::Socket => "socket",
+            Self::Lookup => "lookup",
+            Self::Filesystem => "filesystem",
+        }
+    }
+}
+
+/// Why a connector takes no work, as in `bulkhead_held{reason}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Held {
+    /// An operator paused it.
+    Paused,
+    /// Its brake went on.
+    Brake,
+    /// A queue that it publishes to is full.
+    Full,
+    /// Too much unfinished work.
+    Pending,
+    /// Too many dead letters.
+    DeadLetters,
+    /// A circuit breaker is open.
+    Breaker,
+    /// No room on the disk.
+    Disk,
+    /// It runs alone after repeated conflicts of state.
+    Conflict,
+}
+
+impl Held {
+    /// The metric's label.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Paused => "paused",
+            Self::Brake => "brake",
+            Self::Full => "full",
+            Self::Pending => "pending",
+            Self::DeadLetters => "dead_letters",
+            Self::Breaker => "breaker",
+            Self::Disk => "disk",
+            Self::Conflict => "conflict",
+        }
+    }
+}
+
+macro_rules! labels {
+    ($($name:ident { $($field:ident),* })*) => {
+        $(#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+        struct $name { $($field: String),* })*
+    };
+}
+
+labels! {
+    OfConnector { connector }
+    OfQueue { queue }
+    OfSubscription { queue, connector }
+    Delivered { connector, outcome }
+    Requested { connector, host, status }
+    OfHost { connector, host }
+    Denied { connector, effect, reason }
+    LimitHit { connector, limit }
+    HeldBy { connector, reason }
+    Build { version }
+}
+
+/// Buckets of a histogram of seconds, from 100 µs to 100 s.
+#[derive(Clone)]
+struct Seconds;
+
+impl MetricConstructor<Histogram> for Seconds {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(exponential_buckets(0.000_1, 2.0, 21))
+    }
+}
+
+type SecondsFamily<Labels> = Family<Labels, Histogram, Seconds>;
+
+/// All families and the registry that prints them. Cheap to clone.
+#[derive(Clone)]
+pub struct Metrics(Arc<Families>);
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Metrics")
+    }
+}
+
+struct Families {
+    registry: Mutex<Registry>,
+    plugin: PluginMetrics,
+    deliveries: Family<Delivered, Counter>,
+    attempt_seconds: SecondsFamily<OfConnector>,
+    delivery_seconds: SecondsFamily<OfConnector>,
+    queue_backlog: Family<OfSubscription, Gauge>,
+    queue_oldest_seconds: Family<OfSubscription, FloatGauge>,
+    dead_letters: Family<OfConnector, Gauge>,
+    http_requests: Family<Requested, Counter>,
+    http_request_seconds: SecondsFamily<OfHost>,
+    denied: Family<Denied, Counter>,
+    limit_hits: Family<LimitHit, Counter>,
+    schedule_lag_seconds: SecondsFamily<OfConnector>,
+    ledger_commit_seconds: Histogram,
+    ledger_commit_settlements: Histogram,
+    ledger_wal_bytes: Gauge,
+    held: Family<HeldBy, Gauge>,
+    conflicts: Family<OfConnector, Counter>,
+    duplicates: Family<OfQueue, Counter>,
+    expired: Family<OfSubscription, Counter>,
+    orphaned_messages: Family<OfSubscription, Gauge>,
+    panics: Counter,
+    sandbox_seconds: Histogram,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let families = Families::new();
+        families.register();
+        Self(Arc::new(families))
+    }
+}
+
+impl Families {
+    fn new() -> Self {
+        Self {
+            registry: Mutex::new(Registry::default()),
+            plugin: PluginMetrics::default(),
+            deliveries: Family::default(),
+            attempt_seconds: Family::new_with_constructor(Seconds),
+            delivery_seconds: Family::new_with_constructor(Seconds),
+            queue_backlog: Family::default(),
+            queue_oldest_seconds: Family::default(),
+            dead_letters: Family::default(),
+            http_requests: Family::default(),
+            http_request_seconds: Family::new_with_constructor(Seconds),
+            denied: Family::default(),
+            limit_hits: Family::default(),
+            schedule_lag_seconds: Family::new_with_constructor(Seconds),
+            ledger_commit_seconds: Seconds.new_metric(),
+            ledger_commit_settlements: Histogram::new(exponential_buckets(1.0, 2.0, 9)),
+            ledger_wal_bytes: Gauge::default(),
+            held: Family::default(),
+            conflicts: Family::default(),
+            duplicates: Family::default(),
+            expired: Family::default(),
+            orphaned_messages: Family::default(),
+            panics: Counter::default(),
+            // From 1 µs: instantiation is measured in microseconds.
+            sandbox_seconds: Histogram::new(exponential_buckets(0.000_001, 2.0, 18)),
+        }
+    }
+
+    /// Counters are registered without `_total`: the encoder appends it.
+    fn register(&self) {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let registry = &mut *registry;
+        let build = Family::<Build, Gauge>::default();
+        build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION").to_owned() }).set(1);
+        add(registry, "build_info", "Version of the running binary", &build);
+        add(registry, "deliveries", "Deliveries by outcome: done, retry, dead", &self.deliveries);
+        add(registry, "attempt_seconds", "Wall time of one attempt", &self.attempt_seconds);
+        add(registry, "delivery_seconds", "From enqueue to settled", &self.delivery_seconds);
+        add(registry, "queue_backlog", "Unsettled messages of a subscription", &self.queue_backlog);
+        add(registry, "queue_oldest_seconds", "Age of the oldest unsettled message", &self.queue_oldest_seconds);
+        add(registry, "dead_letters", "Dead letters kept", &self.dead_letters);
+        add(registry, "http_requests", "Requests sent by connectors", &self.http_requests);
+        add(
+            registry,
+            "http_request_seconds",
+            "From the first byte out to the last byte in",
+            &self.http_request_seconds,
+        );
+        add(registry, "denied", "Effects refused by the gate", &self.denied);
+        add(registry, "limit_hits", "Limits that bit", &self.limit_hits);
+        add(
+            registry,
+            "schedule_lag_seconds",
+            "From a tick's planned time to its enqueueing",
+            &self.schedule_lag_seconds,
+        );
+        add(registry, "ledger_commit_seconds", "Time of one group commit", &self.ledger_commit_seconds);
+        add(registry, "ledger_commit_settlements", "Settlements of one group commit", &self.ledger_commit_settlements);
+        add(registry, "ledger_wal_bytes", "Size of the write-ahead log", &self.ledger_wal_bytes);
+        add(registry, "held", "1 while a connector takes no work for this reason", &self.held);
+        add(registry, "conflicts", "Settlements discarded because state had changed", &self.conflicts);
+        add(registry, "duplicates", "Messages dropped as repeats", &self.duplicates);
+        add(registry, "expired", "Messages that expired unsettled", &self.expired);
+        add(registry, "orphaned_messages", "Messages of removed connectors", &self.orphaned_messages);
+        add(registry, "panics", "Panics of host code caught at a run's border", &self.panics);
+        add(registry, "sandbox_seconds", "Time to instantiate a sandbox", &self.sandbox_seconds);
+    }
+}
+
+fn add<Metric>(registry: &mut Registry, name: &str, help: &str, metric: &Metric)
+where
+    Metric: prometheus_client::registry::Metric + EncodeMetric + Clone,
+{
+    registry.register(format!("bulkhead_{name}"), help, metric.clone());
+}
+
+/// How a delivery ended, as in `bulkhead_deliveries_total{outcome}`.
+#[derive(Clone)]
+pub struct ConnectorMetrics {
+    /// Settled with success.
+    pub done: Counter,
+    /// Put off.
+    pub retry: Counter,
+    /// Made a dead letter.
+    pub dead: Counter,
+    /// Wall time of one attempt.
+    pub attempt_seconds: Histogram,
+    /// From enqueue to settled.
+    pub delivery_seconds: Histogram,
+    /// Settlements discarded because state had changed.
+    pub conflicts: Counter,
+}
+
+impl Metrics {
+    /// The figures that a connector's hot path counts, looked up once.
+    #[must_use]
+    pub fn of_connector(&self, connector: &Name) -> ConnectorMetrics {
+        let deliveries = |outcome: &str| {
+            let labels = Delivered { connector: connector.to_string(), outcome: outcome.to_owned() };
+            self.0.deliveries.get_or_create_owned(&labels)
+        };
+        let labels = of_connector(connector);
+        ConnectorMetrics {
+            done: deliveries("done"),
+            retry: deliveries("retry"),
+            dead: deliveries("dead"),
+            attempt_seconds: self.0.attempt_seconds.get_or_create_owned(&labels),
+            delivery_seconds: self.0.delivery_seconds.get_or_create_owned(&labels),
+            conflicts: self.0.conflicts.get_or_create_owned(&labels),
+        }
+    }
+
+    /// Unsettled messages of a subscription.
+    pub fn queue_backlog(&self, queue: &Name, connector: &Name, messages: u64, oldest_seconds: f64) {
+        let labels = of_subscription(queue, connector);
+        self.0.queue_backlog.get_or_create(&labels).set(signed(messages));
+        self.0.queue_oldest_seconds.get_or_create(&labels).set(oldest_seconds);
+    }
+
+    /// Dead letters kept for a connector.
+    pub fn dead_letters(&self, connector: &Name, letters: u64) {
+        self.0.dead_letters.get_or_create(&of_connector(connector)).set(signed(letters));
+    }
+
+    /// One request was answered with `status`, or failed (`error`). `host` is the grant's pattern.
+    pub fn http_request(&self, connector: &Name, host: &str, status: &str, seconds: f64) {
+        let (connector, host, status) = (connector.to_string(), host.to_owned(), status.to_owned());
+        self.0
+            .http_request_seconds
+            .get_or_create(&OfHost { connector: connector.clone(), host: host.clone() })
+            .observe(seconds);
+        self.0.http_requests.get_or_create(&Requested { connector, host, status }).inc();
+    }
+
+    /// The gate refused an effect.
+    pub fn denied(&self, connector: &Name, effect: Effect, reason: &'static str) {
+        let (effect, reason) = (effect.label().to_owned(), reason.to_owned());
+        self.0.denied.get_or_create(&Denied { connector: connector.to_string(), effect, reason }).inc();
+    }
+
+    /// A limit bit.
+    pub fn limit_hit(&self, connector: &Name, limit: Limit) {
+        let labels = LimitHit { connector: connector.to_string(), limit: limit.label().to_owned() };
+        self.0.limit_hits.get_or_create(&labels).inc();
+    }
+
+    /// From a tick's planned time to its enqueueing.
+    pub fn schedule_lag(&self, connector: &Name, seconds: f64) {
+        self.0.schedule_lag_seconds.get_or_create(&of_connector(connector)).observe(seconds);
+    }
+
+    /// One group commit.
+    pub fn ledger_commit(&self, settlements: usize, seconds: f64) {
+        self.0.ledger_commit_seconds.observe(seconds);
+        self.0.ledger_commit_settlements.observe(f64::from(u32::try_from(settlements).unwrap_or(u32::MAX)));
+    }
+
+    /// Size of the write-ahead log.
+    pub fn ledger_wal(&self, bytes: u64) {
+        self.0.ledger_wal_bytes.set(signed(bytes));
+    }
+
+    /// A connector is held back for a reason, or no longer.
+    pub fn held(&self, connector: &Name, reason: Held, is_held: bool) {
+        let labels = HeldBy { connector: connector.to_string(), reason: reason.label().to_owned() };
+        self.0.held.get_or_create(&labels).set(i64::from(is_held));
+    }
+
+    /// A repeat of a message was dropped.
+    pub fn duplicate(&self, queue: &Name) {
+        self.0.duplicates.get_or_create(&OfQueue { queue: queue.to_string() }).inc();
+    }
+
+    /// Messages expired before a connector settled them.
+    pub fn expired(&self, queue: &Name, connector: &Name, messages: u64) {
+        self.0.expired.get_or_create(&of_subscription(queue, connector)).inc_by(messages);
+    }
+
+    /// Messages that wait for a connector that has left the configuration.
+    pub fn orphaned(&self, queue: &Name, connector: &Name, messages: u64) {
+        self.0.orphaned_messages.get_or_create(&of_subscription(queue, connector)).set(signed(messages));
+    }
+
+    /// Host code panicked in a run; the run was charged, the host lives.
+    pub fn panicked(&self) {
+        self.0.panics.inc();
+    }
+
+    /// A sandbox was made.
+    pub fn sandbox(&self, seconds: f64) {
+        self.0.sandbox_seconds.observe(seconds);
+    }
+
+    /// Records a plugin's own figure.
+    ///
+    /// # Errors
+    /// A fixed word for `bulkhead_denied_total{reason}`: the name or the labels are malformed, or there are too many.
+    pub fn plugin(
+        &self,
+        connector: &Name,
+        name: &str,
+        labels: &[(String, String)],
+        figure: Figure,
+    ) -> Result<(), &'static str> {
+        let mut registry = self.0.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.plugin.record(&mut registry, connector, name, labels, figure)
+    }
+
+    /// All metrics as OpenMetrics text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let registry = self.0.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut text = String::new();
+        // Writing into a `String` cannot fail.
+        let _ = encode(&mut text, &registry);
+        text
+    }
+}
+
+fn of_connector(connector: &Name) -> OfConnector {
+    OfConnector { connector: connector.to_string() }
+}
+
+fn of_subscription(queue: &Name, connector: &Name) -> OfSubscription {
+    OfSubscription { queue: queue.to_string(), connector: connector.to_string() }
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_the_documented_ones() {
+        let metrics = Metrics::default();
+        let connector = Name::parse("orders").expect("a name");
+        metrics.of_connector(&connector).done.inc();
+        metrics.denied(&connector, Effect::Http, "not_granted");
+        metrics.plugin(&connector, "rows", &[], Figure::Count(2)).expect("a good name");
+        let text = metrics.text();
+        for line in [
+            r#"bulkhead_deliveries_total{connector="orders",outcome="done"} 1"#,
+            r#"bulkhead_denied_total{connector="orders",effect="http",reason="not_granted"} 1"#,
+            r#"bulkhead_plugin_rows_total{connector="orders"} 2"#,
+            "bulkhead_panics_total 0",
+        ] {
+            assert!(text.contains(line), "{line} in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Why an attempt did not work.
+//!
+//! Owns the classification of what a call ended with; what becomes of the delivery is decided in
+//! [`crate::delivery::outcome`]. Invariant: a reason is bounded and holds no control characters, since parts of it are a
+//! plugin's own words.
+
+use std::time::Duration;
+
+use crate::bindings::bulkhead::connector::types;
+use crate::limit::Limit;
+
+/// Bytes of a reason: a panic message and its place, not a core dump.
+const REASON_BYTES_MAX: usize = 4096;
+
+/// Why a call did not succeed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The plugin asks for another attempt.
+    Retry {
+        /// In its words.
+        reason: String,
+        /// No sooner than after this.
+        after: Option<Duration>,
+    },
+    /// The plugin says that it will never work.
+    Reject {
+        /// In its words.
+        reason: String,
+    },
+    /// The plugin asks for another attempt because the gate held it back: costs nothing.
+    Held {
+        /// In its words.
+        reason: String,
+        /// The gate's own delay.
+        delay: Duration,
+    },
+    /// The plugin broke.
+    Trap {
+        /// What happened, and the end of what it wrote to standard error.
+        reason: String,
+    },
+    /// A limit ended the call.
+    Limit {
+        /// Which.
+        limit: Limit,
+        /// What happened, and the end of what it wrote to standard error.
+        reason: String,
+    },
+}
+
+impl Failure {
+    /// What a plugin answered; `held` is the longest delay with which the gate held this call back, if it did.
+    #[must_use]
+    pub fn of_plugin(failure: types::Failure, held: Option<Duration>) -> Self {
+        match (failure, held) {
+            (types::Failure::Reject(reason), _) => Self::Reject { reason: bounded(&reason) },
+            (types::Failure::Retry(retry), Some(delay)) => Self::Held { reason: bounded(&retry.reason), delay },
+            (types::Failure::Retry(retry), None) => {
+                Self::Retry { reason: bounded(&retry.reason), after: retry.after_ms.map(Duration::from_millis) }
+            }
+        }
+    }
+
+    /// A broken call, with the end of standard error where there is any.
+    #[must_use]
+    pub fn trap(what: &str, stderr: &str) -> Self {
+        Self::Trap { reason: with_stderr(what, stderr) }
+    }
+
+    /// A call that a limit ended, with the end of standard error where there is any.
+    #[must_use]
+    pub fn limit(limit: Limit, what: &str, stderr: &str) -> Self {
+        Self::Limit { limit, reason: with_stderr(what, stderr) }
+    }
+
+    /// Why, for people.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Retry { reason, .. }
+            | Self::Reject { reason }
+            | Self::Held { reason, .. }
+            | Self::Trap { reason }
+            | Self::Limit { reason, .. } => reason,
+        }
+    }
+}
+
+fn with_stderr(what: &str, stderr: &str) -> String {
+    let stderr = stderr.trim();
+    if stderr.is_empty() { bounded(what) } else { bounded(&format!("{what}; it wrote: {stderr}")) }
+}
+
+/// Cuts at a character and escapes control characters other than line ends and tabs.
+fn bounded(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len().min(REASON_BYTES_MAX));
+    for character in text.chars() {
+        if clean.len() + character.len_utf8() > REASON_BYTES_MAX {
+            clean.push('…');
+            break;
+        }
+        if character.is_control() && !matches!(character, '\n' | '\t') {
+            clean.extend(character.escape_default());
+        } else {
+            clean.push(character);
+        }
+    }
+    clean
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_retry_that_the_gate_caused_is_held_with_the_gates_delay() {
+        let retry = types::Failure::Retry(types::Retry { reason: "later".to_owned(), after_ms: Some(5) });
+        let delay = Duration::from_secs(2);
+        let expected = Failure::Held { reason: "later".to_owned(), delay };
+        assert_eq!(Failure::of_plugin(retry, Some(delay)), expected);
+    }
+
+    #[test]
+    fn a_reason_is_cut_at_a_character_and_holds_no_escape_codes() {
+        let Failure::Reject { reason } = Failure::of_plugin(types::Failure::Reject("ä".repeat(10_000)), None) else {
+            panic!("a reject stays one");
+        };
+        assert!(reason.len() <= REASON_BYTES_MAX + '…'.len_utf8() && reason.ends_with('…'));
+        assert_eq!(Failure::trap("broke", "\u{1b}[31mred\n").reason(), "broke; it wrote: \\u{1b}[31mred");
+    }
+}

@@ -1,0 +1,103 @@
+//! Does to the host what the body of a message asks for: a verb, and what it needs behind a space.
+//!
+//! Every limit and every refusal has a verb here, so that a test is a TOML and a line.
+
+use std::time::Duration;
+
+use bulkhead_sdk::prelude::*;
+
+struct Hostile;
+
+impl Consumer for Hostile {
+    fn handle(message: Message) -> Result<(), Failure> {
+        let text = message.text()?;
+        let (verb, rest) = text.split_once(' ').unwrap_or((text, ""));
+        act(verb, rest)
+    }
+}
+
+export!(Hostile: Consumer);
+
+fn act(verb: &str, rest: &str) -> Result<(), Failure> {
+    match verb {
+        "ok" => Ok(()),
+        "spin" => spin(),
+        "sleep" => {
+            std::thread::sleep(Duration::from_secs(number(rest)));
+            Ok(())
+        }
+        "grow" => grow(),
+        "recurse" => recurse(0).map(|_| ()),
+        "print" => print(number(rest)),
+        "trap" => {
+            eprintln!("last words: {rest}");
+            std::process::abort()
+        }
+        "panic" => panic!("{rest}"),
+        "retry" => Err(Failure::retry(rest)),
+        "retry-after" => Err(Failure::Retry { reason: "asked to".into(), after: Some(Duration::from_millis(u64::MAX)) }),
+        "reject" => Err(Failure::reject(rest)),
+        "publish" => queue::publish(rest, Draft::new("hello")).map(drop).map_err(Failure::from),
+        "flood" => flood(rest),
+        "large" => queue::publish(rest, Draft::new(vec![0_u8; 2 << 20])).map(drop).map_err(Failure::from),
+        "get" => http::get(rest).send()?.check().map(drop).map_err(Failure::from),
+        "requests" => (0..100_000).try_for_each(|_| http::get(rest).send().map(drop)).map_err(Failure::from),
+        "count" => count(rest),
+        "fill-state" => (0..20_000).try_for_each(|number: u32| state::set(&format!("key-{number}"), &number)),
+        "file" => refused(std::fs::read_to_string("/etc/passwd").is_err()),
+        "environment" => refused(std::env::vars().next().is_none() && std::env::args().len() <= 1),
+        "socket" => refused(std::net::TcpStream::connect("127.0.0.1:80").is_err()),
+        "lookup" => refused(std::net::ToSocketAddrs::to_socket_addrs("localhost:80").is_err()),
+        other => Err(Failure::reject(format!("no such verb: {other}"))),
+    }
+}
+
+fn number(text: &str) -> u64 {
+    text.parse().unwrap_or(u64::MAX)
+}
+
+fn spin() -> ! {
+    let mut number = 0_u64;
+    loop {
+        number = std::hint::black_box(number.wrapping_add(1));
+    }
+}
+
+fn grow() -> Result<(), Failure> {
+    let mut all: Vec<Vec<u8>> = Vec::new();
+    loop {
+        all.push(vec![1; 1 << 20]);
+        std::hint::black_box(&all);
+    }
+}
+
+#[allow(unconditional_recursion)]
+fn recurse(depth: u64) -> Result<u64, Failure> {
+    let frame = std::hint::black_box([depth; 64]);
+    Ok(recurse(depth + 1)? + frame[0])
+}
+
+fn print(lines: u64) -> Result<(), Failure> {
+    let line = "x".repeat(1023);
+    for _ in 0..lines {
+        println!("{line}");
+    }
+    Ok(())
+}
+
+/// Publishes until the host refuses; the refusal is the outcome.
+fn flood(queue: &str) -> Result<(), Failure> {
+    loop {
+        queue::publish(queue, Draft::new(vec![0_u8; 1024]))?;
+    }
+}
+
+/// Adds one to a counter in the connector's state.
+fn count(key: &str) -> Result<(), Failure> {
+    let before: Option<u64> = state::get(key)?;
+    state::set(key, &(before.unwrap_or(0) + 1))
+}
+
+fn refused(is_refused: bool) -> Result<(), Failure> {
+    if is_refused { Ok(()) } else { Err(Failure::reject("the sandbox has a hole")) }
+}
