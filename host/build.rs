@@ -3,6 +3,7 @@
 //! In the repository they are built from `plugins/` into a target folder of their own, beside this build's: its lock is
 //! not ours, so the inner cargo never waits for the outer one, and every profile of the host shares it. A packaged crate
 //! has no `plugins/`; it carries them as `prebuilt/NAME.wasm`.
+#![allow(clippy::disallowed_methods, reason = "cargo configures a build script by its environment")]
 
 use std::error::Error;
 use std::fmt::Write;

@@ -99,8 +99,12 @@ impl Host {
     /// # use bulkhead_sdk::testing::Host;
     /// let _host = Host::new().config(serde_json::json!({"repo": "acme/shop"})).install();
     /// ```
+    ///
+    /// # Panics
+    /// When the table has no JSON form.
     #[must_use]
-    pub fn config(self, table: Value) -> Self {
+    pub fn config(self, table: impl Serialize) -> Self {
+        let table = serde_json::to_value(table).expect("a test's config has a JSON form");
         self.0.borrow_mut().config = Some(table);
         self
     }
@@ -290,6 +294,7 @@ impl Host {
 ///
 /// # Panics
 /// When they differ, or the file cannot be read or written.
+#[allow(clippy::disallowed_methods, reason = "a test runner takes no arguments of ours")]
 pub fn check_schema<T: JsonSchema>(path: impl AsRef<Path>) {
     let path = path.as_ref();
     let current = schema_of::<T>() + "\n";

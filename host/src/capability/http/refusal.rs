@@ -160,6 +160,7 @@ impl Failure {
         let (counted, key, text) = match self {
             Self::Refused(refusal) => (refusal.counted(), refusal.key(grant), refusal.text(grant)),
             Self::TooLarge { key, .. } => (Counted::Limit(Limit::ResponseBytes), key.clone(), self.text(grant)),
+            // The others are reported where they are known: a secret is the operator's, a commit nobody's.
             Self::Held(_, HeldBy::AtOnce) => {
                 (Counted::Limit(Limit::Requests), grant.key("limits.requests_at_once"), self.text(grant))
             }
@@ -214,16 +215,12 @@ impl Failure {
     fn text(&self, grant: &Grant) -> String {
         match self {
             Self::Refused(refusal) => refusal.text(grant),
-            Self::Held(_, by) => match by {
-                HeldBy::Commit => "the deliveries before this one are not committed yet".to_owned(),
-                HeldBy::AtOnce => format!(
-                    "connector `{}` has {} requests under way: raise `{}`",
-                    grant.connector,
-                    grant.limits.requests_at_once,
-                    grant.key("limits.requests_at_once")
-                ),
-                HeldBy::Secret => "the credential cannot be read at the moment".to_owned(),
-            },
+            Self::Held(..) => format!(
+                "connector `{}` had {} requests under way for too long: raise `{}`",
+                grant.connector,
+                grant.limits.requests_at_once,
+                grant.key("limits.requests_at_once")
+            ),
             Self::Unreachable { host, because } => format!("`{host}` cannot be reached: {because}"),
             Self::Interrupted { host, because } => format!("`{host}` may have got the request: {because}"),
             Self::TooLarge { max, key } => format!("the answer is over {max} bytes: raise `{key}`"),

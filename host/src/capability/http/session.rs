@@ -25,7 +25,7 @@ use crate::settlement::Barrier;
 /// A guest's timeout is at least this: zero would be no request at all, and a timer's panic elsewhere.
 pub(super) const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 /// In-memory size of one `fields` resource of wasi:http, headers of responses included.
-const FIELD_BYTES_MAX: usize = 128 * 1024;
+const FIELD_BYTES_MAX: usize = 64 * 1024;
 /// Set by the gate for unsafe methods when the grant says `idempotency = true`.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
