@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
-use crate::capability::Grants;
+use tokio::runtime::Handle;
+
+use crate::capability::{Grants, Services};
 use crate::config::{Config, Connector, Loaded, Plugin as Source, Problem};
+use crate::limit::Limits;
 use crate::plugin_store::{self, PluginStore};
 use crate::runtime::compile::{Compiled, compile};
 use crate::runtime::engine::Settings;
 use crate::runtime::{Engine, Export, Plugin};
-use crate::limit::Limits;
 
 /// Compiled plugins by connector, and the engine that they are compiled for.
 pub struct Plugins {
@@ -52,9 +55,7 @@ fn store(data_dir: &Path) -> Option<PluginStore> {
     if !data_dir.is_dir() {
         return None;
     }
-    PluginStore::open(data_dir)
-        .inspect_err(|error| tracing::warn!(%error, "plugins are compiled without a cache"))
-        .ok()
+    PluginStore::open(data_dir).inspect_err(|error| tracing::warn!(%error, "plugins are compiled without a cache")).ok()
 }
 
 /// Connectors that name the same plugin share what is compiled of it.
@@ -79,17 +80,20 @@ async fn load(
             Source::Builtin(name) => plugin_store::builtin(name)
                 .ok_or_else(|| (format!("there is no built-in plugin `{name}`"), help.to_owned()))?,
         };
-        let compiled = compile(engine, store, bytes).map_err(|error| (format!("{source}: {error}"), help.to_owned()))?;
+        let compiled =
+            compile(engine, store, bytes).map_err(|error| (format!("{source}: {error}"), help.to_owned()))?;
         sources.insert(source.clone(), compiled);
     }
     let compiled = sources[&source].clone();
-    let grants = std::sync::Arc::new(Grants::none(connector.name.clone()));
-    let plugin = on_guests(engine, &compiled, grants).await.map_err(|error| (format!("{source}: {error}"), String::new()))?;
+    let services = Services::idle(Handle::current());
+    let grants = Arc::new(Grants::none(&services, connector.name.clone()));
+    let plugin =
+        on_guests(engine, &compiled, grants).await.map_err(|error| (format!("{source}: {error}"), String::new()))?;
     check_exports(&plugin, connector)?;
     Ok(compiled)
 }
 
-async fn on_guests(engine: &Engine, compiled: &Compiled, grants: std::sync::Arc<Grants>) -> Result<Plugin, String> {
+async fn on_guests(engine: &Engine, compiled: &Compiled, grants: Arc<Grants>) -> Result<Plugin, String> {
     let (engine, compiled) = (engine.clone(), compiled.clone());
     let guests = engine.guests().clone();
     let loading = guests.spawn(async move { Plugin::load(&engine, &compiled, grants).await });
