@@ -12,7 +12,7 @@ pub struct Ledger(Connection);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
     /// Its place in the queue.
-    pub seq: u64,
+    pub seq: i64,
     /// Its id.
     pub id: String,
     /// What it is ordered by.
@@ -77,7 +77,7 @@ impl Ledger {
 
     /// Messages that wait for another attempt, over all subscriptions.
     #[must_use]
-    pub fn pending(&self) -> u64 {
+    pub fn pending(&self) -> i64 {
         self.rows("SELECT count(*) FROM pending", [], |row| row.get(0))[0]
     }
 
