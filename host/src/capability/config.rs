@@ -13,8 +13,8 @@ use crate::bindings::{config_draft, config_draft_2024, config_rc1};
 const WHOLE: &str = "$";
 
 /// One connector's `config`, ready to be read.
-#[derive(Debug, Default)]
-pub struct Grant {
+#[derive(Debug)]
+pub(super) struct Grant {
     entries: Vec<(String, String)>,
 }
 

@@ -17,27 +17,44 @@ pub mod state;
 pub mod wasi;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
 
 use crate::bindings;
+use crate::egress::Egress;
 use crate::id::Name;
 use crate::ledger::{Ledger, Reservation};
 use crate::limit::{Limit, Limits};
 use crate::metrics::{Effect, Metrics};
+use crate::secret_store::SecretStore;
 use crate::settlement::{Barrier, ConnectorId, Publish, StateChanges};
 
 /// Lines about refusals that one call may write to the operator's log; the metric counts them all.
 const REFUSAL_LINES_MAX: u32 = 16;
 
-/// What all connectors share.
-#[derive(Clone, Debug)]
+/// What all connectors share. Cheap to clone.
+#[derive(Clone)]
 pub struct Services {
     /// Where state lies and publishes reserve their room; none where a plugin is only looked at.
     pub ledger: Option<Ledger>,
     /// What is counted.
     pub metrics: Metrics,
+    /// Values of secrets.
+    pub secrets: Arc<SecretStore>,
+    /// How requests go out.
+    pub http: http::Services,
+}
+
+impl Services {
+    /// With nothing behind it: for looking at a plugin.
+    #[must_use]
+    pub fn idle(runtime: Handle) -> Self {
+        let (metrics, secrets) = (Metrics::default(), Arc::new(SecretStore::default()));
+        let http = http::Services::new(Egress::start(runtime, Vec::new()), secrets.clone(), metrics.clone());
+        Self { ledger: None, metrics, secrets, http }
+    }
 }
 
 /// Which connector it is.
@@ -46,13 +63,23 @@ pub struct Subject {
     /// Its name in the configuration.
     pub name: Name,
     /// Its first name: ids are derived from it, so that a rename changes none.
-    pub lineage: String,
+    pub lineage: Name,
     /// Its number in the ledger.
     pub id: ConnectorId,
 }
 
+/// `allow` of a connector; the empty one grants nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Allow {
+    /// Queues it may publish to.
+    pub publish: Vec<queue::Target>,
+    /// Secrets it may see.
+    pub secrets: Vec<String>,
+    /// Requests it may send.
+    pub http: Vec<http::GrantSettings>,
+}
+
 /// What one connector may do, with its limits.
-#[derive(Debug)]
 pub struct Grants {
     services: Services,
     subject: Subject,
@@ -60,41 +87,42 @@ pub struct Grants {
     queue: queue::Grant,
     config: config::Grant,
     secrets: secrets::Grant,
+    http: Arc<http::Grant>,
+}
+
+impl std::fmt::Debug for Grants {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Grants").field("subject", &self.subject).finish_non_exhaustive()
+    }
 }
 
 impl Grants {
-    /// A connector that may do nothing yet but read its configuration.
+    /// What the configuration says about a connector.
     #[must_use]
     pub fn new(
-        services: Services,
+        services: &Services,
         subject: Subject,
         limits: Limits,
         config: &serde_json::Map<String, serde_json::Value>,
+        allow: Allow,
     ) -> Self {
-        let config = config::Grant::new(config);
-        Self { services, subject, limits, queue: queue::Grant::default(), config, secrets: secrets::Grant::default() }
+        let holder = http::Holder { connector: subject.name.clone(), lineage: subject.lineage.clone() };
+        Self {
+            services: services.clone(),
+            queue: queue::Grant::new(allow.publish),
+            config: config::Grant::new(config),
+            secrets: secrets::Grant::new(allow.secrets, services.secrets.clone()),
+            http: http::Grant::new(&services.http, holder, allow.http, limits.clone()),
+            subject,
+            limits,
+        }
     }
 
     /// Nothing at all: for looking at a plugin.
     #[must_use]
-    pub fn none(name: Name) -> Self {
-        let services = Services { ledger: None, metrics: Metrics::default() };
-        let subject = Subject { lineage: name.to_string(), name, id: ConnectorId(0) };
-        Self::new(services, subject, Limits::default(), &serde_json::Map::new())
-    }
-
-    /// `allow.publish`.
-    #[must_use]
-    pub fn with_publish(mut self, targets: Vec<queue::Target>) -> Self {
-        self.queue = queue::Grant::new(targets);
-        self
-    }
-
-    /// `allow.secrets`.
-    #[must_use]
-    pub fn with_secrets(mut self, names: Vec<String>, lookup: secrets::Lookup) -> Self {
-        self.secrets = secrets::Grant::new(names, lookup);
-        self
+    pub fn none(services: &Services, name: Name) -> Self {
+        let subject = Subject { lineage: name.clone(), name, id: ConnectorId(0) };
+        Self::new(services, subject, Limits::default(), &serde_json::Map::new(), Allow::default())
     }
 
     /// What its sandboxes and calls may use.
@@ -135,6 +163,8 @@ pub struct Call<'a> {
     pub segment: u64,
     /// What the first unsafe request waits behind.
     pub barrier: Barrier,
+    /// When the call ends, whatever a plugin asks for.
+    pub deadline: Instant,
 }
 
 /// A message that is being handled.
@@ -157,6 +187,8 @@ pub struct Staged {
     pub state: StateChanges,
     /// Whether a request with an unsafe method went out: the segment ends here.
     pub unsafe_sent: bool,
+    /// The tick (schedule, planned time) whose success this is.
+    pub tick_done: Option<(String, u64)>,
 }
 
 /// One sandbox's side of the gate.
@@ -168,6 +200,7 @@ pub struct Session {
     state: state::Stage,
     log: log::Session,
     wasi: wasi::State,
+    http: http::Session,
     refusal_lines: u32,
     held: Option<Duration>,
 }
@@ -185,6 +218,7 @@ impl Session {
             state: state::Stage::default(),
             log: log::Session::new(&grants),
             wasi: wasi::State::default(),
+            http: http::Session::new(grants.http.clone()),
             refusal_lines: 0,
             held: None,
             grants,
@@ -198,6 +232,11 @@ impl Session {
         self.memory.begin_call();
         self.queue.begin_call(call);
         self.state.begin_call(call.segment);
+        self.http.begin_call(http::CallScope {
+            message_id: call.causes.first().filter(|_| call.causes.len() == 1).map(|cause| cause.id.to_owned()),
+            deadline: call.deadline,
+            barrier: call.barrier.clone(),
+        });
         self.log.begin_call(call.causes.first().map_or("", |cause| cause.id), self.grants.limits.log_bytes);
     }
 
@@ -211,7 +250,8 @@ impl Session {
         }
         let (publishes, reservation) = self.queue.end_call();
         let state = self.state.end_call();
-        Ended { publishes, reservation, state, unsafe_sent: false, held: self.held }
+        let requests = self.http.end_call();
+        Ended { publishes, reservation, state, unsafe_sent: requests.unsafe_sent, held: self.held.max(requests.held) }
     }
 
     /// What its connector may do.
@@ -289,7 +329,8 @@ pub fn link(linker: &mut Linker<Session>) -> wasmtime::Result<()> {
     state::link(linker)?;
     log::link(linker)?;
     connector::types::add_to_linker::<Session, HasSelf<Session>>(linker, |session| session)?;
-    connector::http::add_to_linker::<Session, HasSelf<Session>>(linker, |session| session)?;
+    http::add_to_linker(linker, |session: &mut Session| &mut session.http)?;
+    http::add_streaming_to_linker(linker, |session: &mut Session| session.http.view(&mut session.table))?;
     connector::queue::add_to_linker::<Session, HasSelf<Session>>(linker, |session| session)?;
     connector::metrics::add_to_linker::<Session, HasSelf<Session>>(linker, |session| session)?;
     connector::secrets::add_to_linker::<Session, HasSelf<Session>>(linker, |session| session)?;
@@ -297,17 +338,3 @@ pub fn link(linker: &mut Linker<Session>) -> wasmtime::Result<()> {
 }
 
 impl bindings::bulkhead::connector::types::Host for Session {}
-
-mod unmerged {
-    use crate::bindings::bulkhead::connector::http::{Host, HttpError, Request, Response};
-
-    impl Host for super::Session {
-        async fn send(&mut self, _request: Request) -> Result<Response, HttpError> {
-            Err(HttpError::Denied("no http yet".to_owned()))
-        }
-
-        async fn send_all(&mut self, requests: Vec<Request>) -> Vec<Result<Response, HttpError>> {
-            requests.iter().map(|_| Err(HttpError::Denied("no http yet".to_owned()))).collect()
-        }
-    }
-}

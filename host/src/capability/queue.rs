@@ -30,8 +30,8 @@ pub struct Target {
 }
 
 /// `allow.publish` of one connector.
-#[derive(Debug, Default)]
-pub struct Grant {
+#[derive(Debug)]
+pub(super) struct Grant {
     targets: Vec<Target>,
 }
 
@@ -203,9 +203,13 @@ impl Stage {
     /// queue could never be emptied.
     fn reserve(&mut self, grants: &Grants, target: &Target, bytes: u64) -> Result<(), Refusal> {
         let Some(ledger) = &grants.services.ledger else { return Err(invalid("nothing can be published here")) };
-        match ledger.reserve(target.id, bytes) {
+        let reserved = if target.name.as_str() == self.consumed {
+            ledger.reserve_beyond(target.id, bytes)
+        } else {
+            ledger.reserve(target.id, bytes)
+        };
+        match reserved {
             Ok(reservation) => self.reservation.absorb(reservation),
-            Err(Full::Bound) if target.name.as_str() == self.consumed => {}
             Err(Full::Bound) => {
                 return Err(Refusal::Full(format!(
                     "queue `{0}` is full: its bound is `queues.{0}.max_bytes`",

@@ -3,7 +3,6 @@
 //! What is not granted and what is not there look the same to a plugin. Credentials of requests do not pass here: the
 //! gate attaches them by itself (`auth` of an http grant). Placeholders are inert until a grant gives them a place.
 
-use std::fmt;
 use std::sync::Arc;
 
 use wasmtime::component::Resource;
@@ -14,33 +13,21 @@ use crate::bindings::bulkhead::connector::reveal;
 use crate::bindings::bulkhead::connector::secrets::{Host, HostSecret, SecretError};
 use crate::mask::Secret;
 use crate::metrics::Effect;
-
-/// Reads a secret's present value, if it is there.
-pub type Lookup = Arc<dyn Fn(&str) -> Option<Secret> + Send + Sync>;
+use crate::secret_store::SecretStore;
 
 /// `allow.secrets` of one connector.
-#[derive(Default)]
-pub struct Grant {
+pub(super) struct Grant {
     names: Vec<String>,
-    lookup: Option<Lookup>,
-}
-
-impl fmt::Debug for Grant {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Grant").field("names", &self.names).finish_non_exhaustive()
-    }
+    store: Arc<SecretStore>,
 }
 
 impl Grant {
-    /// The secrets that a connector may see, and where their values are read.
-    #[must_use]
-    pub fn new(names: Vec<String>, lookup: Lookup) -> Self {
-        Self { names, lookup: Some(lookup) }
+    pub(super) fn new(names: Vec<String>, store: Arc<SecretStore>) -> Self {
+        Self { names, store }
     }
 
     fn value(&self, name: &str) -> Option<Secret> {
-        let is_granted = self.names.iter().any(|granted| granted == name);
-        self.lookup.as_ref().filter(|_| is_granted).and_then(|lookup| lookup(name))
+        if self.names.iter().any(|granted| granted == name) { self.store.get(name) } else { None }
     }
 }
 

@@ -83,7 +83,7 @@ impl Stage {
     async fn settle(&mut self, grants: &Grants) -> Result<Ledger, Refusal> {
         let Some(ledger) = grants.services.ledger.clone() else { return Err(other("no state is kept here")) };
         if !self.is_settled {
-            ledger.settled(grants.subject.id).await;
+            ledger.settled(grants.subject.id).await.map_err(|_| gone())?;
             self.is_settled = true;
         }
         Ok(ledger)
@@ -131,14 +131,13 @@ impl Stage {
     async fn keys(&mut self, grants: &Grants) -> Result<BTreeSet<String>, Refusal> {
         let ledger = self.settle(grants).await?;
         let mut keys = BTreeSet::new();
+        let mut after = None;
         loop {
-            let after = keys.last().cloned();
-            let (page, version) =
-                ledger.state_list(grants.subject.id, after.as_deref(), PAGE_KEYS_MAX).map_err(|_| gone())?;
-            self.listed.get_or_insert(version);
-            let is_last = page.len() < PAGE_KEYS_MAX;
-            keys.extend(page);
-            if is_last {
+            let page = ledger.state_list(grants.subject.id, after.as_deref()).map_err(|_| gone())?;
+            self.listed.get_or_insert(page.version);
+            keys.extend(page.keys);
+            after = page.next;
+            if after.is_none() {
                 break;
             }
         }

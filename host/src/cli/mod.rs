@@ -180,6 +180,7 @@ pub fn unusable() -> ExitCode {
 ///
 /// # Errors
 /// Every problem at once.
+#[expect(clippy::disallowed_methods, reason = "the entry hands the environment to the configuration")]
 pub fn load(cli: &Cli) -> Result<config::Loaded, Vec<config::Problem>> {
     config::load(&cli.config, &|name| std::env::var(name).ok())
 }

@@ -12,12 +12,9 @@ use crate::id::Name;
 use crate::ledger::Ledger;
 use crate::message;
 use crate::metrics::{ConnectorMetrics, Held};
-use crate::runtime::failure::Failure;
+use crate::runtime::Plugin;
 use crate::runtime::permit::Permits;
-use crate::runtime::{Plugin, Sandbox, Scope, Tick};
 use crate::settlement::{ConnectorId, Delivery};
-
-use super::Staged;
 
 /// One connector, as its lanes see it.
 #[derive(Debug)]
@@ -106,46 +103,7 @@ impl Entry {
             Self::Message { .. } | Self::Batch { .. } => None,
             Self::Tick { .. } => {
                 let tick = message::Tick::from_json(&delivery.message.body)?;
-                connector.ledger.schedule_last(connector.id, &tick.schedule)?.previous_success_ms
-            }
-        }
-    }
-
-    /// One call for one delivery.
-    pub(super) async fn call(
-        &self,
-        sandbox: &mut Sandbox,
-        scope: &Scope<'_>,
-        delivery: &Delivery,
-        previous_ms: Option<u64>,
-    ) -> Result<Staged, Failure> {
-        let staged = match self {
-            Self::Message { .. } => sandbox.handle(scope, delivery).await?,
-            Self::Batch { .. } => sandbox.handle_batch(scope, std::slice::from_ref(delivery)).await.and_then(|mut batch| {
-                batch.results.swap_remove(0).map(|()| batch.staged)
-            })?,
-            Self::Tick { .. } => {
-                let Some(stored) = message::Tick::from_json(&delivery.message.body) else {
-                    return Err(Failure::Reject { reason: "this is not a tick".to_owned() });
-                };
-                let tick = Tick {
-                    schedule: &stored.schedule,
-                    planned_at_ms: stored.planned_at_ms,
-                    input: stored.input.as_deref(),
-                    previous_ms,
-                };
-                sandbox.tick(scope, delivery, tick).await?
-            }
-        };
-        Ok(staged)
-    }
-
-    /// For a tick that succeeded: its schedule and planned time.
-    pub(super) fn tick_done(&self, delivery: &Delivery) -> Option<(String, u64)> {
-        match self {
-            Self::Message { .. } | Self::Batch { .. } => None,
-            Self::Tick { .. } => {
-                message::Tick::from_json(&delivery.message.body).map(|tick| (tick.schedule, tick.planned_at_ms))
+                connector.ledger.schedule_last(connector.id, &tick.schedule).ok()??.previous_success_ms
             }
         }
     }

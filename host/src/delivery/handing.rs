@@ -18,7 +18,7 @@ use crate::metrics::Held;
 use crate::runtime::Scope;
 use crate::runtime::failure::Failure;
 use crate::runtime::permit::Permit;
-use crate::settlement::{Barrier, Delivery, Keeper, Outcome, SettleError};
+use crate::settlement::{Barrier, Delivery, Keeper, Outcome, SettleError, SubscriptionId};
 
 /// Settlements of a worker that may be on their way to the disk at once: enough to keep the writer busy while the next
 /// run works, few enough that a crash repeats little.
@@ -30,6 +30,7 @@ const CONFLICTS_MAX: u32 = 3;
 pub(super) struct Handing {
     connector: Arc<Connector>,
     entry: Entry,
+    is_ordered: bool,
     worker: Worker,
     segment: Segment,
     /// Counts segments, so that a session knows what it may see of uncommitted state.
@@ -39,6 +40,15 @@ pub(super) struct Handing {
     turn: Option<Turn>,
 }
 
+/// Which subscription it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Its number in the ledger.
+    pub subscription: SubscriptionId,
+    /// Whether its queue keeps the order of keys.
+    pub is_ordered: bool,
+}
+
 /// A settlement on its way to the disk, and when what it settles was accepted: counted when it is there.
 struct Handed {
     receipt: Receipt,
@@ -46,11 +56,12 @@ struct Handed {
 }
 
 impl Handing {
-    pub(super) fn new(connector: Arc<Connector>, entry: Entry, worker: Worker) -> Self {
-        let segment = Segment::new(worker.subscription(), connector.id);
+    pub(super) fn new(connector: Arc<Connector>, entry: Entry, place: Place, worker: Worker) -> Self {
+        let segment = Segment::new(place.subscription, connector.id);
         Self {
             connector,
             entry,
+            is_ordered: place.is_ordered,
             worker,
             segment,
             segments: 0,
@@ -60,12 +71,22 @@ impl Handing {
         }
     }
 
-    pub(super) fn worker(&mut self) -> &mut Worker {
-        &mut self.worker
+    pub(super) fn is_ordered(&self) -> bool {
+        self.is_ordered
     }
 
-    pub(super) fn is_ordered(&self) -> bool {
-        self.worker.is_ordered()
+    /// Waits for deliveries, finishing meanwhile what gets to the disk.
+    pub(super) async fn lease(&mut self, batch: usize, batch_wait: Duration) -> Result<Batch, SettleError> {
+        while let Some(oldest) = self.outstanding.front_mut() {
+            tokio::select! {
+                biased;
+                leased = self.worker.lease(batch, batch_wait) => return Ok(leased),
+                on_disk = &mut oldest.receipt => on_disk?,
+            }
+            let Some(handed) = self.outstanding.pop_front() else { break };
+            self.count(&handed.accepted_ms);
+        }
+        Ok(self.worker.lease(batch, batch_wait).await)
     }
 
     /// A run begins: what it works on is noted for the case of a crash.
@@ -89,14 +110,14 @@ impl Handing {
     }
 
     /// Where the next call stands.
-    pub(super) fn scope<'e>(&mut self, entry: &'e Entry) -> Scope<'e> {
+    pub(super) fn scope<'e>(&mut self, entry: &'e Entry, previous_ms: Option<u64>) -> Scope<'e> {
         self.segment.begin(Instant::now());
         if self.segment.is_empty() && self.outstanding.is_empty() {
             self.keeper.open();
         } else {
             self.keeper.close();
         }
-        Scope { queue: entry.queue(), segment: self.segments, barrier: self.keeper.barrier() }
+        Scope { queue: entry.queue(), segment: self.segments, barrier: self.keeper.barrier(), previous_ms }
     }
 
     /// Runs a call. When its first unsafe request stands before the barrier, all that was decided before is committed.
@@ -120,9 +141,6 @@ impl Handing {
         staged: Staged,
         permit: &Permit,
     ) -> Result<(), SettleError> {
-        if let Some((schedule, planned_ms)) = self.entry.tick_done(&delivery) {
-            self.segment.tick_done(schedule, planned_ms);
-        }
         self.succeed_together(vec![delivery], staged, permit).await
     }
 
@@ -137,6 +155,9 @@ impl Handing {
         for delivery in deliveries {
             self.segment.settle(delivery.origin, Outcome::Done);
             self.segment.keep(delivery);
+        }
+        if let Some((schedule, planned_ms)) = staged.tick_done {
+            self.segment.tick_done(schedule, planned_ms);
         }
         self.segment.stage(staged.publishes, staged.reservation, staged.state);
         if ends_here { self.hand_in(permit).await } else { Ok(()) }
@@ -211,13 +232,18 @@ impl Handing {
     async fn finish_oldest(&mut self) -> Result<(), SettleError> {
         let Some(handed) = self.outstanding.pop_front() else { return Ok(()) };
         handed.receipt.await?;
+        self.count(&handed.accepted_ms);
+        Ok(())
+    }
+
+    /// Counts what is settled now, by when it was accepted.
+    fn count(&self, accepted_ms: &[u64]) {
         let now_ms = self.connector.clock.now_ms();
-        self.connector.metrics.done.inc_by(handed.accepted_ms.len() as u64);
-        for accepted_ms in handed.accepted_ms {
-            let seconds = Duration::from_millis(now_ms.saturating_sub(accepted_ms)).as_secs_f64();
+        self.connector.metrics.done.inc_by(accepted_ms.len() as u64);
+        for accepted_ms in accepted_ms {
+            let seconds = Duration::from_millis(now_ms.saturating_sub(*accepted_ms)).as_secs_f64();
             self.connector.metrics.delivery_seconds.observe(seconds);
         }
-        Ok(())
     }
 
     /// A segment that touched state may conflict: then its deliveries run again one by one, at no attempt.
@@ -261,9 +287,9 @@ impl Handing {
         let connector = self.connector.clone();
         let previous_ms = self.entry.previous_ms(&connector, delivery);
         let queue = self.entry.queue();
-        let scope = Scope { queue, segment: self.segments, barrier: Barrier::default() };
+        let scope = Scope { queue, segment: self.segments, barrier: Barrier::default(), previous_ms };
         let result = match connector.plugin.sandbox(permit).await {
-            Ok(mut sandbox) => self.entry.call(&mut sandbox, &scope, delivery, previous_ms).await,
+            Ok(mut sandbox) => sandbox.deliver(&scope, delivery).await,
             Err(failure) => Err(failure),
         };
         let staged = match result {
@@ -273,7 +299,7 @@ impl Handing {
                 return Ok(true);
             }
         };
-        if let Some((schedule, planned_ms)) = self.entry.tick_done(delivery) {
+        if let Some((schedule, planned_ms)) = staged.tick_done {
             self.segment.tick_done(schedule, planned_ms);
         }
         self.segment.settle(delivery.origin, Outcome::Done);

@@ -6,12 +6,13 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use super::connector::{Connector, Entry, Turn};
 use super::handing::Handing;
+pub use super::handing::Place;
 use crate::broker::{Batch, Worker};
 use crate::runtime::permit::Permit;
 use crate::runtime::{Sandbox, failure::Failure};
@@ -28,14 +29,28 @@ pub struct Lane {
 impl Lane {
     /// A lane for a worker; `stop` turns true when no further call may begin.
     #[must_use]
-    pub fn new(connector: Arc<Connector>, entry: Entry, worker: Worker, stop: watch::Receiver<bool>) -> Self {
-        let handing = Handing::new(connector.clone(), entry.clone(), worker);
+    pub fn new(
+        connector: Arc<Connector>,
+        entry: Entry,
+        place: Place,
+        worker: Worker,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        let handing = Handing::new(connector.clone(), entry.clone(), place, worker);
         Self { connector, entry, handing, stop }
     }
 
-    /// The worker, to lease with.
-    pub fn worker(&mut self) -> &mut Worker {
-        self.handing.worker()
+    /// Waits for deliveries, counting meanwhile what gets to the disk. Cancel-safe.
+    ///
+    /// # Errors
+    /// The ledger has stopped.
+    pub async fn lease(&mut self, batch: usize, batch_wait: Duration) -> Result<Batch, SettleError> {
+        self.handing.lease(batch, batch_wait).await
+    }
+
+    /// Gives a batch back untouched.
+    pub fn release(&mut self, batch: Batch) {
+        self.handing.release(batch.deliveries);
     }
 
     /// The connector that it works for.
@@ -112,10 +127,9 @@ impl Lane {
             },
         };
         let entry = self.entry.clone();
-        let scope = self.handing.scope(&entry);
         let previous_ms = entry.previous_ms(&self.connector, delivery);
-        let call = entry.call(&mut sandbox, &scope, delivery, previous_ms);
-        let result = self.handing.attend(call, permit).await?;
+        let scope = self.handing.scope(&entry, previous_ms);
+        let result = self.handing.attend(sandbox.deliver(&scope, delivery), permit).await?;
         self.connector.metrics.attempt_seconds.observe(started.elapsed().as_secs_f64());
         Ok(((!sandbox.is_finished()).then_some(sandbox), result))
     }
@@ -197,7 +211,7 @@ impl Lane {
             Err(failure) => return Ok(Err(failure)),
         };
         let entry = self.entry.clone();
-        let scope = self.handing.scope(&entry);
+        let scope = self.handing.scope(&entry, None);
         let result = self.handing.attend(sandbox.handle_batch(&scope, deliveries), permit).await?;
         self.connector.metrics.attempt_seconds.observe(started.elapsed().as_secs_f64());
         Ok(result)

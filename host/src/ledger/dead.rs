@@ -64,7 +64,12 @@ impl Ledger {
     ///
     /// # Errors
     /// The file could not be read.
-    pub fn dead_list(&self, connector: Option<ConnectorId>, after: i64, count: usize) -> anyhow::Result<Vec<DeadSummary>> {
+    pub fn dead_list(
+        &self,
+        connector: Option<ConnectorId>,
+        after: i64,
+        count: usize,
+    ) -> anyhow::Result<Vec<DeadSummary>> {
         let page = self.shared().readers.read(|db| {
             db.prepare_cached(&format!(
                 "SELECT {SUMMARY} {FROM} WHERE dead.id > ?1 AND (?2 IS NULL OR dead.connector = ?2) ORDER BY dead.id LIMIT ?3"
@@ -82,13 +87,16 @@ impl Ledger {
     pub fn dead_show(&self, id: i64) -> anyhow::Result<Option<DeadLetter>> {
         let letter = self.shared().readers.read(|db| {
             let columns: Vec<String> = MESSAGE.split(',').map(|column| format!("dead.{}", column.trim())).collect();
-            db.prepare_cached(&format!("SELECT {SUMMARY}, dead.history, {} {FROM} WHERE dead.id = ?1", columns.join(", ")))?
-                .query_row([id], |row| {
-                    let history: String = row.get(7)?;
-                    let history = serde_json::from_str(&history).unwrap_or_default();
-                    Ok(DeadLetter { summary: summary(row)?, message: message(row, 8)?, history })
-                })
-                .optional()
+            db.prepare_cached(&format!(
+                "SELECT {SUMMARY}, dead.history, {} {FROM} WHERE dead.id = ?1",
+                columns.join(", ")
+            ))?
+            .query_row([id], |row| {
+                let history: String = row.get(7)?;
+                let history = serde_json::from_str(&history).unwrap_or_default();
+                Ok(DeadLetter { summary: summary(row)?, message: message(row, 8)?, history })
+            })
+            .optional()
         })?;
         Ok(letter)
     }
@@ -158,7 +166,9 @@ impl Write<'_> {
             .optional()?;
         let Some(target) = died_in.map(|died_in| to.unwrap_or(died_in)) else { return Ok(false) };
         // The subscription may be gone from the configuration: then the letter stays.
-        let Some(queue) = self.book.subscription(target).map(|subscription| subscription.queue) else { return Ok(false) };
+        let Some(queue) = self.book.subscription(target).map(|subscription| subscription.queue) else {
+            return Ok(false);
+        };
         self.db
             .prepare_cached(
                 "INSERT INTO parked (queue, subscription, due_ms, attempts, bytes, enqueued_ms, hops, message_id, key,
@@ -196,7 +206,9 @@ impl Write<'_> {
             // Forgotten subscriptions are not in the book; their row is.
             None => {
                 self.db
-                    .prepare_cached("UPDATE subscription SET dead = dead - 1, dead_bytes = dead_bytes - ?2 WHERE id = ?1")?
+                    .prepare_cached(
+                        "UPDATE subscription SET dead = dead - 1, dead_bytes = dead_bytes - ?2 WHERE id = ?1",
+                    )?
                     .execute(params![subscription, sql(bytes)])?;
             }
         }

@@ -55,7 +55,7 @@ impl Readers {
 }
 
 /// The columns of a message in the order of [`message`].
-const MESSAGE: &str = "enqueued_ms, expires_ms, hops, message_id, key, parent, headers, body";
+pub(super) const MESSAGE: &str = "enqueued_ms, expires_ms, hops, message_id, key, parent, headers, body";
 
 /// A page of a queue's log.
 const READ_LOG: &str =

@@ -10,7 +10,7 @@ use super::compile::{Compiled, LoadError};
 use super::engine::Engine;
 use super::offer::{self, Offered};
 use super::sandbox::{Description, Plugin};
-use crate::capability::Grants;
+use crate::capability::{Grants, Services};
 use crate::id::Name;
 
 /// The connector that a plugin is while it is looked at.
@@ -81,7 +81,8 @@ pub async fn inspect(engine: &Engine, compiled: &Compiled) -> Inspection {
 
 async fn describe(engine: &Engine, compiled: &Compiled) -> Result<Option<Description>, String> {
     let name = Name::parse(INSPECTED)?;
-    let plugin = Plugin::link(engine, compiled.component(), Arc::new(Grants::none(name)));
+    let services = Services::idle(engine.guests().clone());
+    let plugin = Plugin::link(engine, compiled.component(), Arc::new(Grants::none(&services, name)));
     let plugin = plugin.map_err(|error: LoadError| error.to_string())?;
     let mut sandbox = plugin.open().await.map_err(|failure| failure.reason().to_owned())?;
     sandbox.describe().await.map_err(|failure| failure.reason().to_owned())

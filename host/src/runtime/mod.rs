@@ -15,4 +15,4 @@ pub mod permit;
 pub mod sandbox;
 
 pub use engine::Engine;
-pub use sandbox::{BatchResult, Export, Plugin, Sandbox, Scope, Tick};
+pub use sandbox::{BatchResult, Export, Plugin, Sandbox, Scope, Staged};

@@ -17,10 +17,12 @@ use super::meter::{Cut, Meter};
 use super::permit::Permit;
 use crate::bindings::bulkhead::connector::types;
 use crate::bindings::exports::bulkhead::connector::{about, batch_consumer, consumer, scheduled, webhook};
-use crate::capability::{Call, Cause, Ended, Grants, OverLimit, Session, Staged};
+use crate::capability::{Call, Cause, Ended, Grants, OverLimit, Session};
 use crate::limit::Limit;
-use crate::message::{Header, Message};
+use crate::message::{self, Header, Message};
 use crate::settlement::{Barrier, Delivery};
+
+pub use crate::capability::Staged;
 
 /// What the engine answers when the handles of a sandbox are spent that are not in its resource table.
 const HANDLES_SPENT: &str = "store handle limit exceeded";
@@ -74,18 +76,7 @@ pub struct Scope<'a> {
     pub segment: u64,
     /// What the call's first unsafe request waits behind.
     pub barrier: Barrier,
-}
-
-/// What a tick is about, beside its delivery.
-#[derive(Clone, Copy, Debug)]
-pub struct Tick<'a> {
-    /// Which schedule.
-    pub schedule: &'a str,
-    /// The planned time, in milliseconds since the Unix epoch.
-    pub planned_at_ms: u64,
-    /// The schedule's own input, as JSON.
-    pub input: Option<&'a str>,
-    /// The planned time of the last tick that succeeded.
+    /// For a tick: the planned time of its schedule's last tick that succeeded.
     pub previous_ms: Option<u64>,
 }
 
@@ -129,6 +120,12 @@ impl Plugin {
         let instance = super::offer::link(engine, component)?;
         let exports = Exports::of(&instance);
         Ok(Self(Arc::new(Inner { engine: engine.clone(), instance, exports, grants })))
+    }
+
+    /// Whether it is called once for all messages of a run; a component that exports both interfaces is.
+    #[must_use]
+    pub fn is_batch(&self) -> bool {
+        self.exports(Export::BatchConsumer)
     }
 
     /// Whether it exports an interface.
@@ -279,6 +276,22 @@ impl Sandbox {
         self.is_finished || self.store.data().memory_bytes() > self.plugin.0.grants.limits().memory_bytes / 2
     }
 
+    /// Hands over what lies in an inbox as what it is, anything else as a message.
+    ///
+    /// # Errors
+    /// Why it did not succeed; what it staged is dropped.
+    pub async fn deliver(&mut self, scope: &Scope<'_>, delivery: &Delivery) -> Result<Staged, Failure> {
+        if !scope.queue.starts_with('@') {
+            return self.handle(scope, delivery).await;
+        }
+        let Some(tick) = message::Tick::from_json(&delivery.message.body) else {
+            return Err(Failure::Reject { reason: "it lies in an inbox and is no tick".to_owned() });
+        };
+        let mut staged = self.tick(scope, delivery, &tick).await?;
+        staged.tick_done = Some((tick.schedule, tick.planned_at_ms));
+        Ok(staged)
+    }
+
     /// Hands over one message.
     ///
     /// # Errors
@@ -317,19 +330,15 @@ impl Sandbox {
         Ok(self.end_batch(results, ended))
     }
 
-    /// Hands over a tick.
-    ///
-    /// # Errors
-    /// Why it did not succeed; what it staged is dropped.
-    pub async fn tick(&mut self, scope: &Scope<'_>, delivery: &Delivery, tick: Tick<'_>) -> Result<Staged, Failure> {
+    async fn tick(&mut self, scope: &Scope<'_>, delivery: &Delivery, tick: &message::Tick) -> Result<Staged, Failure> {
         begin(&mut self.is_finished, &self.meter, &mut self.store, scope, &[cause(delivery)], false);
         let guest = bound!(self, scheduled);
         let tick = scheduled::Tick {
-            schedule: tick.schedule,
+            schedule: &tick.schedule,
             planned_at_ms: tick.planned_at_ms,
             attempt: delivery.attempt,
-            input: tick.input,
-            previous_ms: tick.previous_ms,
+            input: tick.input.as_deref(),
+            previous_ms: scope.previous_ms,
         };
         let answering = guest.call_run(&mut self.store, tick);
         let answered = self.meter.run(self.plugin.0.engine.ticking(), answering).await;
@@ -342,7 +351,7 @@ impl Sandbox {
     /// Why it could not answer.
     pub(super) async fn describe(&mut self) -> Result<Option<Description>, Failure> {
         let Some(indices) = &self.plugin.0.exports.about else { return Ok(None) };
-        let scope = Scope { queue: "", segment: 0, barrier: Barrier::default() };
+        let scope = Scope { queue: "", segment: 0, barrier: Barrier::default(), previous_ms: None };
         begin(&mut self.is_finished, &self.meter, &mut self.store, &scope, &[], false);
         let loaded = indices.load(&mut self.store, &self.instance);
         let guest = loaded.map_err(|error| broken(self.store.data_mut(), &error))?;
@@ -432,9 +441,8 @@ fn begin(
     *is_finished = true;
     let session = store.data_mut();
     let wall = session.grants().limits().wall;
-    let barrier = scope.barrier.clone();
-    session.begin_call(&Call { queue: scope.queue, causes, is_batch, segment: scope.segment, barrier });
-    meter.begin(wall);
+    let (barrier, deadline) = (scope.barrier.clone(), meter.begin(wall));
+    session.begin_call(&Call { queue: scope.queue, causes, is_batch, segment: scope.segment, barrier, deadline });
 }
 
 fn cause(delivery: &Delivery) -> Cause<'_> {
@@ -464,7 +472,7 @@ fn message<'a>(scope: &Scope<'a>, delivery: &'a Delivery, headers: &'a [(&'a str
 fn staged(ended: Ended, commits: impl Fn(Option<usize>) -> bool) -> Staged {
     let Ended { publishes, reservation, state, unsafe_sent, held: _ } = ended;
     let publishes = publishes.into_iter().filter(|(cause, _)| commits(*cause)).map(|(_, publish)| publish).collect();
-    Staged { publishes, reservation, state, unsafe_sent }
+    Staged { publishes, reservation, state, unsafe_sent, tick_done: None }
 }
 
 /// What the guest or a host call broke with.

@@ -1,0 +1,143 @@
+//! One connector with a real ledger, as the runtime sees it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bulkhead_host::capability::queue::Target;
+use bulkhead_host::capability::{Allow, Grants, Services, Subject};
+use bulkhead_host::clock::Clock;
+use bulkhead_host::egress::Egress;
+use bulkhead_host::id::Name;
+use bulkhead_host::ledger::{ConnectorLayout, Layout, Ledger, QueuePolicy, Settings};
+use bulkhead_host::limit::Limits;
+use bulkhead_host::message::Message;
+use bulkhead_host::metrics::Metrics;
+use bulkhead_host::runtime::compile::{Compiled, LoadError, compile};
+use bulkhead_host::runtime::failure::Failure;
+use bulkhead_host::runtime::permit::{Permit, Permits};
+use bulkhead_host::runtime::{Engine, Plugin, Sandbox, Scope, Staged, engine};
+use bulkhead_host::secret_store::SecretStore;
+use bulkhead_host::settlement::{Barrier, ConnectorId, Delivery, Origin, QueueId, Settlement, SubscriptionId};
+
+pub const CONNECTOR: &str = "orders";
+
+/// The engine of all tests of a binary: one pool is enough address space.
+pub fn engine() -> &'static Engine {
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+    ENGINE.get_or_init(|| Engine::start(engine::Settings { runs: 16, ..Default::default() }).unwrap())
+}
+
+pub fn compiled(bytes: &[u8]) -> Result<Compiled, LoadError> {
+    compile(engine(), None, bytes)
+}
+
+pub struct Fixture {
+    pub plugin: Plugin,
+    pub metrics: Metrics,
+    pub ledger: Ledger,
+    pub connector: ConnectorId,
+    permits: Permits,
+    _folder: tempfile::TempDir,
+}
+
+/// A connector `orders` that may publish to `out` (and whatever `allow` changes).
+pub async fn connector(guest: &Compiled, limits: Limits) -> Fixture {
+    configured(guest, limits, QueuePolicy::default()).await
+}
+
+pub async fn configured(guest: &Compiled, limits: Limits, out: QueuePolicy) -> Fixture {
+    let folder = tempfile::tempdir().unwrap();
+    let metrics = Metrics::default();
+    let settings = Settings { min_free: Some(0), ..Settings::new(folder.path().to_owned()) };
+    let ledger = Ledger::open(settings, Clock::default(), metrics.clone()).unwrap();
+    let (in_name, out_name, name) = (name("in"), name("out"), name(CONNECTOR));
+    let message_bytes = out.message_bytes;
+    let layout = Layout {
+        queues: BTreeMap::from([(in_name, QueuePolicy::default()), (out_name.clone(), out)]),
+        connectors: vec![ConnectorLayout {
+            name: name.clone(),
+            was: None,
+            consumes: Vec::new(),
+            has_inbox: true,
+            dead_retention: Duration::from_secs(60),
+            dead_max_bytes: 1 << 20,
+        }],
+    };
+    let directory = ledger.configure(&layout).unwrap();
+    let target = Target { id: directory.queue("out").unwrap(), name: out_name, message_bytes };
+    let connector = directory.connector(CONNECTOR).unwrap();
+    let services = services(&ledger, &metrics);
+    let subject = Subject { lineage: name.clone(), name, id: connector };
+    let allow = Allow { publish: vec![target], ..Allow::default() };
+    let grants = Grants::new(&services, subject, limits, &serde_json::Map::new(), allow);
+    let plugin = Plugin::load(engine(), guest, Arc::new(grants)).await.unwrap();
+    Fixture { plugin, metrics, ledger, connector, permits: Permits::new(4), _folder: folder }
+}
+
+fn services(ledger: &Ledger, metrics: &Metrics) -> Services {
+    let secrets = Arc::new(SecretStore::default());
+    let egress = Egress::start(tokio::runtime::Handle::current(), Vec::new());
+    let http = bulkhead_host::capability::http::Services::new(egress, secrets.clone(), metrics.clone());
+    Services { ledger: Some(ledger.clone()), metrics: metrics.clone(), secrets, http }
+}
+
+impl Fixture {
+    pub async fn sandbox(&self) -> Sandbox {
+        self.plugin.sandbox(&self.permit().await).await.unwrap()
+    }
+
+    async fn permit(&self) -> Permit {
+        self.permits.acquire(&name(CONNECTOR)).await
+    }
+
+    /// One message in a fresh sandbox.
+    pub async fn handle(&self, body: &str) -> Result<Staged, Failure> {
+        self.sandbox().await.handle(&scope(1), &delivery("m1", body)).await
+    }
+
+    /// Asserts the reason of a failure that a limit caused, and its label in the metrics.
+    pub async fn limited(&self, body: &str, label: &str) -> String {
+        let failure = self.handle(body).await.unwrap_err();
+        let Failure::Limit { limit, reason } = failure else { panic!("no limit: {failure:?}") };
+        assert_eq!(limit.label(), label);
+        self.counts(&format!(r#"bulkhead_limit_hits_total{{connector="orders",limit="{label}"}} 1"#));
+        reason
+    }
+
+    pub fn counts(&self, line: &str) {
+        let text = self.metrics.text();
+        assert!(text.contains(line), "{line} in\n{text}");
+    }
+
+    /// Commits what a call staged.
+    pub async fn commit(&self, staged: Staged) {
+        let settlement = Settlement {
+            subscription: SubscriptionId(0),
+            connector: self.connector,
+            outcomes: Vec::new(),
+            publishes: staged.publishes,
+            state: staged.state,
+            tick_done: None,
+        };
+        self.ledger.settle(settlement).await.unwrap();
+    }
+}
+
+pub fn name(text: &str) -> Name {
+    Name::parse(text).unwrap()
+}
+
+pub fn scope(segment: u64) -> Scope<'static> {
+    Scope { queue: "in", segment, barrier: Barrier::default(), previous_ms: None }
+}
+
+pub fn delivery(id: &str, body: &str) -> Delivery {
+    let message = Message { id: id.to_owned(), body: body.as_bytes().to_vec(), ..Message::default() };
+    Delivery { origin: Origin::Log(1), attempt: 1, message }
+}
+
+/// The queue, id and body of everything that was published.
+pub fn published(staged: &Staged) -> Vec<(QueueId, &str, &[u8])> {
+    staged.publishes.iter().map(|it| (it.queue, it.draft.id.as_str(), it.draft.body.as_slice())).collect()
+}

@@ -1,0 +1,29 @@
+//! Handles many messages at once. Each body is a verb: `ok` publishes a copy to `out` with its cause, `bad` publishes one
+//! and then fails, `shared` publishes one with an id and no cause, `nameless` one with neither, `short` answers too few.
+
+use bulkhead_sdk::prelude::*;
+
+struct Batch;
+
+impl BatchConsumer for Batch {
+    fn handle(messages: Vec<Message>) -> Vec<Result<(), Failure>> {
+        let mut results: Vec<_> = messages.iter().map(act).collect();
+        if messages.iter().any(|message| message.body == b"short") {
+            results.pop();
+        }
+        results
+    }
+}
+
+export!(Batch: BatchConsumer);
+
+fn act(message: &Message) -> Result<(), Failure> {
+    let draft = Draft::new(message.body.clone());
+    let draft = match message.text()? {
+        "shared" => draft.id("of-all"),
+        "nameless" => draft,
+        _ => draft.cause(message),
+    };
+    queue::publish("out", draft)?;
+    if message.body == b"bad" { Err(Failure::reject("it is bad")) } else { Ok(()) }
+}
