@@ -3,6 +3,7 @@
 //! In the repository they are built from `plugins/` into a target folder of their own, beside this build's: its lock is
 //! not ours, so the inner cargo never waits for the outer one, and every profile of the host shares it. A packaged crate
 //! has no `plugins/`; it carries them as `prebuilt/NAME.wasm`.
+#![allow(clippy::disallowed_methods, reason = "cargo configures a build script by its environment")]
 
 use std::error::Error;
 use std::fmt::Write;
@@ -58,7 +59,9 @@ fn build(plugins: &Path, out: &Path) -> Result<Vec<Component>, Failure> {
 fn prebuilt(folder: &Path) -> Result<Vec<Component>, Failure> {
     println!("cargo::rerun-if-changed={}", folder.display());
     if !folder.is_dir() {
-        return Err("neither ../plugins nor prebuilt/ is here: build in the repository, or from a published crate".into());
+        return Err(
+            "neither ../plugins nor prebuilt/ is here: build in the repository, or from a published crate".into()
+        );
     }
     let files = names_in(folder, |path| path.extension().is_some_and(|extension| extension == "wasm"))?;
     let component = |file: String| (file.trim_end_matches(".wasm").to_owned(), folder.join(&file));
@@ -99,9 +102,19 @@ fn clean_cargo() -> Result<Command, Failure> {
 }
 
 fn leaks(name: &str) -> bool {
-    const KEPT: [&str; 6] = ["CARGO_HOME", "CARGO_MAKEFLAGS", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR", "CARGO_TERM_"];
-    const DROPPED: [&str; 9] =
-        ["RUSTFLAGS", "RUSTDOCFLAGS", "RUSTC_WORKSPACE_WRAPPER", "CLIPPY_ARGS", "PROFILE", "TARGET", "DEBUG", "OPT_LEVEL", "OUT_DIR"];
+    const KEPT: [&str; 6] =
+        ["CARGO_HOME", "CARGO_MAKEFLAGS", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR", "CARGO_TERM_"];
+    const DROPPED: [&str; 9] = [
+        "RUSTFLAGS",
+        "RUSTDOCFLAGS",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "CLIPPY_ARGS",
+        "PROFILE",
+        "TARGET",
+        "DEBUG",
+        "OPT_LEVEL",
+        "OUT_DIR",
+    ];
     DROPPED.contains(&name) || (name.starts_with("CARGO") && !KEPT.iter().any(|kept| name.starts_with(kept)))
 }
 

@@ -3,38 +3,36 @@
 //! Builds the layers from the right to the left (ledger, gate, runtime, lanes, triggers), owns every task, and stops them
 //! in the opposite order. It decides nothing about a delivery.
 
-use std::collections::BTreeMap;
+mod assembly;
+mod idle;
+mod plugins;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
-use tokio::sync::{RwLock, watch};
+use anyhow::{Context, bail};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::admin::access::{self, Access};
+use crate::admin::access::Access;
 use crate::admin::{self, Admin};
-use crate::broker::{Broker, Subscription};
-use crate::capability::{Grants, Services};
-use crate::clock::Clock;
-use crate::config::{self, Config};
-use crate::delivery::brake::Brake;
-use crate::delivery::hold::Hold;
-use crate::delivery::lane::{Connector, Lane};
+use crate::broker::Subscription;
+use crate::config::Config;
+use crate::delivery::connector::Connector;
 use crate::id::Name;
 use crate::ledger::{Directory, Ledger};
 use crate::listener::Listener;
 use crate::metrics::Metrics;
-use crate::runtime::engine::Engine;
-use crate::runtime::permit::Permits;
-use crate::runtime::sandbox::Plugin;
+use crate::runtime::Engine;
+use crate::secret_store::token;
 use crate::settlement::SettleError;
 use crate::trigger::clockwork::Clockwork;
-use crate::trigger::queue;
+use crate::trigger::queue::Consumption;
 
-/// How often idleness is looked at.
-const IDLE_PERIOD: Duration = Duration::from_millis(20);
+pub use assembly::layout;
+pub use plugins::{Plugins, prepare};
 
-/// When `run` ends by itself.
+/// When a run ends by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
     /// Only by a signal.
@@ -43,59 +41,162 @@ pub enum Until {
     Idle(Duration),
 }
 
-/// Why nothing was started: exit code 2.
-#[derive(Debug, thiserror::Error)]
-#[error("{0:#}")]
-pub struct NotStarted(pub anyhow::Error);
-
-/// A connector that is loaded, linked and granted, but does not run yet.
-pub struct Loaded {
-    config: config::Connector,
-    plugin: Plugin,
+/// How a run ended without an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Everything that was begun is settled.
+    Settled,
+    /// The grace time was over, or a second signal came: the rest is delivered again after the next start.
+    Cut,
 }
 
-/// A host whose plugins are loaded and whose ledger is open.
+/// A host that is built and does not run yet.
 pub struct Host {
     config: Config,
+    engine: Engine,
     ledger: Ledger,
     directory: Arc<Directory>,
-    clock: Clock,
     metrics: Metrics,
-    permits: Permits,
     connectors: Vec<Running>,
-    engine: Engine,
 }
 
-/// One connector with its subscriptions.
+/// One connector with what makes its deliveries happen.
 struct Running {
-    config: config::Connector,
-    shared: Arc<Connector>,
-    subscriptions: Vec<(Name, Subscription)>,
+    connector: Arc<Connector>,
+    dead_max_bytes: u64,
+    consumptions: Vec<Consumption>,
+    clockworks: Vec<Arc<Clockwork>>,
+}
+
+impl Running {
+    fn subscriptions(&self) -> impl Iterator<Item = (&Name, &Subscription)> {
+        self.consumptions.iter().map(|consumption| (&consumption.queue, &consumption.subscription))
+    }
 }
 
 impl Host {
-    /// Runs until `until`, a signal, or a fatal error of the ledger.
+    /// Runs until `until`, until `signals` counts one, or until the ledger fails; a second signal cuts the drain short.
     ///
     /// # Errors
-    /// A listener broke, the ledger failed, or the grace time was over before every run had settled.
-    pub async fn run(mut self, until: Until) -> anyhow::Result<()> {
+    /// A listener broke, or the ledger can no longer be trusted.
+    pub async fn run(self, until: Until, mut signals: watch::Receiver<u32>) -> anyhow::Result<Ended> {
         let (stop, stopped) = watch::channel(false);
-        let mut tasks: JoinSet<Result<(), SettleError>> = JoinSet::new();
-        let mut clockworks = Vec::new();
+        let mut listener = self.start_admin(&stopped).await?;
+        let mut lanes: JoinSet<Result<(), SettleError>> = JoinSet::new();
+        let mut clocks = JoinSet::new();
         for running in &self.connectors {
-            self.start_lanes(running, &stopped, &mut tasks);
-            clockworks.extend(self.clockworks(running));
+            for consumption in &running.consumptions {
+                consumption.start(&running.connector, &self.ledger, self.engine.guests(), &stopped, &mut lanes);
+            }
+            for clockwork in &running.clockworks {
+                clocks.spawn(clockwork.clone().run(stopped.clone()));
+            }
         }
-        let listener = self.start_admin(&stopped).await?;
-        let clockworks: Vec<Arc<Clockwork>> = clockworks.into_iter().map(Arc::new).collect();
-        let mut schedules = JoinSet::new();
-        for clockwork in &clockworks {
-            schedules.spawn(clockwork.clone().run(stopped.clone()));
-        }
-        tracing::info!(connectors = self.connectors.len(), admin = %listener.address, "running");
-        let ended = self.wait(until, &clockworks).await;
+        tracing::info!(connectors = self.connectors.len(), admin = %self.config.host.admin, "running");
+        let ended = tokio::select! {
+            biased;
+            error = self.ledger.fatal() => Err(error),
+            _ = signals.wait_for(|count| *count > 0) => Ok(()),
+            lane = next_end(&mut lanes) => Err(lane),
+            broken = next_failure(&mut listener) => Err(broken),
+            () = self.idle(until) => Ok(()),
+        };
         stop.send_replace(true);
-        self.drain(&mut tasks, &mut schedules, listener.task).await?;
+        tracing::info!("stopping: runs under way settle");
+        let drained = self.drain(&mut lanes, &mut clocks, &mut signals).await;
+        listener.abort_all();
+        let ledger = self.ledger.clone();
+        tokio::task::spawn_blocking(move || ledger.close()).await.context("the ledger did not close")?;
+        ended.and(drained)
+    }
+
+    async fn start_admin(&self, stopped: &watch::Receiver<bool>) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
+        let host = &self.config.host;
+        let token = token::load_or_make(&host.data_dir)?;
+        let listener = Listener::bind(host.admin).await.context("cannot start the admin listener: see `host.admin`")?;
+        let access = Access::new(token, listener.address(), &host.admin_hosts, host.metrics_open);
+        let connectors = self.connectors.iter().map(|running| running.connector.clone()).collect();
+        let admin = Admin {
+            ledger: self.ledger.clone(),
+            directory: self.directory.clone(),
+            metrics: self.metrics.clone(),
+            connectors: Arc::new(connectors),
+            in_flight: self.in_flight(),
+            access: Arc::new(access),
+        };
+        let mut stopped = stopped.clone();
+        let stop = async move {
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+        };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(listener.serve(admin::router(admin), stop));
+        Ok(tasks)
+    }
+
+    /// How many deliveries each subscription holds, for reports.
+    fn in_flight(&self) -> admin::InFlight {
+        let subscriptions: Vec<(Name, Name, Subscription)> = self
+            .connectors
+            .iter()
+            .flat_map(|running| {
+                let connector = &running.connector.name;
+                running.subscriptions().map(move |(queue, it)| (queue.clone(), connector.clone(), it.clone()))
+            })
+            .collect();
+        Arc::new(move |queue, connector| {
+            let is_it = |(of, by, _): &&(Name, Name, Subscription)| of.as_str() == queue && by.as_str() == connector;
+            subscriptions.iter().find(is_it).map_or(0, |(_, _, subscription)| subscription.counts().in_flight as u64)
+        })
+    }
+
+    /// Waits for what is under way, as long as the grace time goes.
+    async fn drain(
+        &self,
+        lanes: &mut JoinSet<Result<(), SettleError>>,
+        clocks: &mut JoinSet<()>,
+        signals: &mut watch::Receiver<u32>,
+    ) -> anyhow::Result<Ended> {
+        let before = *signals.borrow();
+        let settled = async {
+            while clocks.join_next().await.is_some() {}
+            while let Some(lane) = lanes.join_next().await {
+                if let Ok(Err(SettleError::Closed)) = lane {
+                    bail!("the ledger has stopped");
+                }
+            }
+            Ok(Ended::Settled)
+        };
+        let ended = tokio::select! {
+            biased;
+            ended = settled => ended,
+            _ = signals.wait_for(|count| *count > before.max(1)) => Ok(Ended::Cut),
+            () = tokio::time::sleep(self.config.host.grace) => Ok(Ended::Cut),
+        };
+        if matches!(ended, Ok(Ended::Cut)) {
+            tracing::warn!("cut off: what had not settled is delivered again after the next start");
+        }
+        lanes.shutdown().await;
+        clocks.shutdown().await;
         ended
+    }
+}
+
+/// Waits for a lane that ends although nobody stopped it.
+async fn next_end(lanes: &mut JoinSet<Result<(), SettleError>>) -> anyhow::Error {
+    loop {
+        match lanes.join_next().await {
+            Some(Ok(Ok(()))) => {}
+            Some(Ok(Err(error))) => return anyhow::Error::new(error).context("a worker ended"),
+            Some(Err(error)) => return anyhow::Error::new(error).context("a worker broke"),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+async fn next_failure(tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Error {
+    match tasks.join_next().await {
+        Some(Ok(Err(error))) => error,
+        Some(Err(error)) => anyhow::Error::new(error).context("the admin listener broke"),
+        Some(Ok(Ok(()))) | None => std::future::pending().await,
     }
 }

@@ -15,6 +15,7 @@
 //! | 6 outside | [`broker`], [`ledger`], [`egress`], `listener`, [`secret_store`], [`plugin_store`], [`telemetry`] |
 //! | 7 vocabulary | [`message`], [`settlement`], [`limit`], [`mask`], [`metrics`], [`bindings`], [`clock`], [`id`] |
 
+pub mod admin;
 pub mod bindings;
 pub mod broker;
 pub mod capability;
@@ -23,9 +24,11 @@ pub mod clock;
 pub mod config;
 pub mod delivery;
 pub mod egress;
+pub mod host;
 pub mod id;
 pub mod ledger;
 pub mod limit;
+pub mod listener;
 pub mod mask;
 pub mod message;
 pub mod metrics;

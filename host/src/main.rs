@@ -1,3 +1,11 @@
-//! The binary `bulkhead`.
+//! The binary `bulkhead`: arguments in, exit code out.
+//!
+//! Secrets leave the environment here, before the first thread starts.
 
-fn main() {}
+use std::process::ExitCode;
+
+use bulkhead_host::cli;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -3,6 +3,8 @@
 //! Variables are taken out of the process's environment before any thread starts; files are checked for their mode and
 //! read again when they change, so that a rotation needs no restart. Invariant: a value leaves only as a [`Secret`].
 
+pub mod token;
+
 use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
 use std::io::{self, Read};

@@ -33,7 +33,9 @@ impl<T: Consumer> consumer::exports::bulkhead::connector::consumer::Guest for Ad
 impl<T: BatchConsumer> batch_consumer::exports::bulkhead::connector::batch_consumer::Guest for Adapter<T> {
     fn handle(messages: Vec<types::Message>) -> Vec<Result<(), types::Failure>> {
         log::install();
+        let count = messages.len();
         let outcomes = T::handle(messages.into_iter().map(received).collect());
+        assert_eq!(outcomes.len(), count, "a batch consumer answers one result for each message");
         outcomes.into_iter().map(|outcome| outcome.map_err(told)).collect()
     }
 }

@@ -99,8 +99,12 @@ impl Host {
     /// # use bulkhead_sdk::testing::Host;
     /// let _host = Host::new().config(serde_json::json!({"repo": "acme/shop"})).install();
     /// ```
+    ///
+    /// # Panics
+    /// When the table has no JSON form.
     #[must_use]
-    pub fn config(self, table: Value) -> Self {
+    pub fn config(self, table: impl Serialize) -> Self {
+        let table = serde_json::to_value(table).expect("a test's config has a JSON form");
         self.0.borrow_mut().config = Some(table);
         self
     }
@@ -209,7 +213,8 @@ impl Host {
     /// When the value is not of that shape.
     #[must_use]
     pub fn value<T: DeserializeOwned>(&self, key: &str) -> Option<T> {
-        self.entry(key).map(|bytes| serde_json::from_slice(&bytes).expect("the state has the shape that the test asks for"))
+        self.entry(key)
+            .map(|bytes| serde_json::from_slice(&bytes).expect("the state has the shape that the test asks for"))
     }
 
     /// What the connector counted and measured, a line each.
@@ -235,7 +240,10 @@ impl Host {
             return Err(queue::Error::Full(format!("queue `{queue}` is full")));
         }
         let first = inner.published.len();
-        let ids = drafts.iter().enumerate().map(|(ordinal, draft)| draft.id.clone().unwrap_or_else(|| format!("id-{}", first + ordinal)));
+        let ids = drafts
+            .iter()
+            .enumerate()
+            .map(|(ordinal, draft)| draft.id.clone().unwrap_or_else(|| format!("id-{}", first + ordinal)));
         let ids = ids.collect();
         inner.published.extend(drafts.into_iter().map(|draft| (queue.to_owned(), draft)));
         Ok(ids)
@@ -286,6 +294,7 @@ impl Host {
 ///
 /// # Panics
 /// When they differ, or the file cannot be read or written.
+#[allow(clippy::disallowed_methods, reason = "a test runner takes no arguments of ours")]
 pub fn check_schema<T: JsonSchema>(path: impl AsRef<Path>) {
     let path = path.as_ref();
     let current = schema_of::<T>() + "\n";
@@ -293,7 +302,11 @@ pub fn check_schema<T: JsonSchema>(path: impl AsRef<Path>) {
         return std::fs::write(path, current).expect("the schema can be written");
     }
     let known = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(known == current, "{} is not the schema of the config type: run the test with UPDATE_SCHEMA=1", path.display());
+    assert!(
+        known == current,
+        "{} is not the schema of the config type: run the test with UPDATE_SCHEMA=1",
+        path.display()
+    );
 }
 
 /// The host of this thread.

@@ -3,13 +3,9 @@
 //! A page in the operator's browser is an attacker here: the `Host` header must be one of ours (421), a foreign `Origin`
 //! or `Sec-Fetch-Site` is refused (403), a body must be JSON (415), and everything that shows data needs the token (401).
 
-use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, ensure};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
@@ -19,9 +15,6 @@ use sha2::Sha256;
 
 use super::problem::Problem;
 use crate::mask::Secret;
-
-/// Bytes of the token: 256 bits.
-const TOKEN_BYTES: usize = 32;
 
 /// What a request must show.
 #[derive(Debug)]
@@ -98,45 +91,6 @@ pub async fn check(State(access): State<Arc<Access>>, request: Request, next: Ne
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }
-}
-
-/// Where the token lies.
-#[must_use]
-pub fn token_path(data_dir: &Path) -> PathBuf {
-    data_dir.join("admin.token")
-}
-
-/// Reads the token, or makes it at the first start (file mode 0600).
-///
-/// # Errors
-/// The file cannot be read or written, or holds no token.
-pub fn load_or_make_token(data_dir: &Path) -> anyhow::Result<Secret> {
-    let path = token_path(data_dir);
-    if !path.exists() {
-        let mut bytes = [0; TOKEN_BYTES];
-        getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
-        let token = data_encoding::BASE64URL_NOPAD.encode(&bytes);
-        let mut options = std::fs::OpenOptions::new();
-        let mut file = options.write(true).create_new(true).mode(0o600).open(&path);
-        let file = file.as_mut().map_err(|error| anyhow::anyhow!("cannot write {}: {error}", path.display()))?;
-        file.write_all(token.as_bytes()).and_then(|()| file.sync_all()).context("cannot write the admin token")?;
-    }
-    load_token(data_dir)
-}
-
-/// Reads the token of a host that has run before.
-///
-/// # Errors
-/// The file cannot be read, or holds no token.
-pub fn load_token(data_dir: &Path) -> anyhow::Result<Secret> {
-    let path = token_path(data_dir);
-    let mut text = String::new();
-    std::fs::File::open(&path)
-        .and_then(|mut file| file.read_to_string(&mut text))
-        .with_context(|| format!("cannot read the admin token {}", path.display()))?;
-    let token = text.trim();
-    ensure!(token.len() >= TOKEN_BYTES, "{} holds no token: remove it, the next start makes a new one", path.display());
-    Ok(Secret::new(token.as_bytes().to_vec()))
 }
 
 fn host_of(address: SocketAddr) -> String {

@@ -1,10 +1,12 @@
 //! `/api/v1`: what the command line asks of a running host.
 //!
 //! Handlers read and change the ledger and nothing else; who may call them is decided in [`super::access`]. Bodies are
-//! bounded: one request holds at most [`BODY_BYTES_MAX`].
+//! bounded: one request holds at most [`BODY_BYTES_MAX`]. Dead letters have a file of their own.
+
+pub mod dead;
 
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -12,25 +14,27 @@ use serde::{Deserialize, Serialize};
 
 use super::Admin;
 use super::problem::Problem;
+use crate::delivery::connector::Connector;
 use crate::id;
-use crate::ledger::{AppendError, DeadFilter, DeadLetter, DeadSummary, QueueReport};
+use crate::ledger::{AppendError, QueueReport};
 use crate::message::{Draft, Header};
+use crate::metrics::Held;
 
 /// Bytes of one request: some thousands of usual messages, or one of the largest.
 const BODY_BYTES_MAX: usize = 64 << 20;
 /// Seconds after which a sender may try again when a queue or the disk is full.
 const FULL_RETRY_SECONDS: u64 = 1;
-/// Dead letters of one page.
-const PAGE: usize = 1_000;
 
 /// The routes.
 pub fn router() -> Router<Admin> {
     Router::new()
         .route("/queues", get(queues))
         .route("/queues/{name}/messages", post(send))
-        .route("/dead", get(dead_list))
-        .route("/dead/{id}", get(dead_show).delete(dead_drop))
-        .route("/dead/{id}/retry", post(dead_retry))
+        .route("/dead", get(dead::list))
+        .route("/dead/retry", post(dead::retry_many))
+        .route("/dead/drop", post(dead::drop_many))
+        .route("/dead/{id}", get(dead::show).delete(dead::drop_one))
+        .route("/dead/{id}/retry", post(dead::retry_one))
         .route("/connectors/{name}/pause", post(pause))
         .route("/connectors/{name}/resume", post(resume))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -95,7 +99,7 @@ impl Incoming {
 }
 
 async fn queues(State(admin): State<Admin>) -> Result<Json<Vec<QueueReport>>, Problem> {
-    Ok(Json(admin.ledger.queues()))
+    Ok(Json(admin.queues()?))
 }
 
 async fn send(
@@ -105,9 +109,13 @@ async fn send(
     body: Bytes,
 ) -> Result<Json<Accepted>, Problem> {
     let Some(queue) = admin.directory.queue(&name) else {
-        return Err(Problem::new(StatusCode::NOT_FOUND, format!("no connector in the configuration names queue `{name}`")));
+        return Err(Problem::new(
+            StatusCode::NOT_FOUND,
+            format!("no connector in the configuration names queue `{name}`"),
+        ));
     };
-    let is_lines = headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/x-ndjson"));
+    let is_lines =
+        headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/x-ndjson"));
     let bad = |error: String| Problem::new(StatusCode::BAD_REQUEST, error);
     let drafts = if is_lines { parse_lines(&body) } else { parse_one(&body) }.map_err(bad)?;
     let drafts = drafts.into_iter().map(|draft| (queue, draft)).collect();
@@ -123,7 +131,8 @@ fn parse_one(body: &[u8]) -> Result<Vec<Draft>, String> {
 fn parse_lines(body: &[u8]) -> Result<Vec<Draft>, String> {
     let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     let parse = |(number, line)| {
-        let incoming: Incoming = serde_json::from_slice(line).map_err(|error| format!("line {}: {error}", number + 1))?;
+        let incoming: Incoming =
+            serde_json::from_slice(line).map_err(|error| format!("line {}: {error}", number + 1))?;
         incoming.into_draft().map_err(|error| format!("line {}: {error}", number + 1))
     };
     lines.enumerate().map(parse).collect()
@@ -139,4 +148,28 @@ fn of_append(error: AppendError) -> Problem {
         AppendError::Closed => Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
         AppendError::Failed(_) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     }
+}
+
+async fn pause(State(admin): State<Admin>, Path(name): Path<String>) -> Result<StatusCode, Problem> {
+    let connector = find(&admin, &name)?;
+    admin.ledger.hold(connector.id, Held::Paused);
+    admin.ledger.settled(connector.id).await.map_err(|error| Problem::from(anyhow::Error::new(error)))?;
+    connector.hold.set(Held::Paused);
+    tracing::info!(connector = name, "paused");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn resume(State(admin): State<Admin>, Path(name): Path<String>) -> Result<StatusCode, Problem> {
+    let connector = find(&admin, &name)?;
+    admin.ledger.release_holds(connector.id).await?;
+    connector.brake.reset();
+    connector.hold.clear(Held::Paused);
+    connector.hold.clear(Held::Brake);
+    tracing::info!(connector = name, "resumed");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn find<'a>(admin: &'a Admin, name: &str) -> Result<&'a Connector, Problem> {
+    let found = admin.connectors.iter().find(|connector| connector.name.as_str() == name);
+    found.map(AsRef::as_ref).ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("no connector `{name}` runs")))
 }

@@ -15,8 +15,15 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Router, middleware};
 
-use crate::ledger::{Directory, Ledger};
+use crate::delivery::connector::Connector;
+use crate::id::Name;
+use crate::ledger::{Directory, Ledger, QueueReport};
 use crate::metrics::Metrics;
+
+use problem::Problem;
+
+/// How many deliveries of a queue's subscription, by the names of both, are with a run.
+pub type InFlight = Arc<dyn Fn(&str, &str) -> u64 + Send + Sync>;
 
 /// What the handlers need of the running host.
 #[derive(Clone)]
@@ -27,14 +34,46 @@ pub struct Admin {
     pub directory: Arc<Directory>,
     /// What `/metrics` prints.
     pub metrics: Metrics,
-    /// Brings gauges up to date before they are printed.
-    pub refresh: Arc<dyn Fn() + Send + Sync>,
+    /// The connectors that run.
+    pub connectors: Arc<Vec<Arc<Connector>>>,
+    /// What only the running host knows of its queues.
+    pub in_flight: InFlight,
     /// Who is let in.
     pub access: Arc<access::Access>,
 }
 
+impl Admin {
+    /// How all queues stand now.
+    fn queues(&self) -> anyhow::Result<Vec<QueueReport>> {
+        let mut reports = self.ledger.queues()?;
+        for report in &mut reports {
+            for subscription in &mut report.subscriptions {
+                subscription.in_flight = (self.in_flight)(&report.queue, &subscription.connector);
+            }
+        }
+        Ok(reports)
+    }
+
+    /// Brings the gauges up to date.
+    fn refresh(&self) -> anyhow::Result<()> {
+        let mut dead = std::collections::BTreeMap::<String, u64>::new();
+        for report in self.queues()? {
+            let queue = Name::stored(&report.queue);
+            for subscription in report.subscriptions {
+                let connector = Name::stored(&subscription.connector);
+                let oldest_seconds = std::time::Duration::from_secs(subscription.oldest_seconds.unwrap_or(0));
+                self.metrics.queue_backlog(&queue, &connector, subscription.backlog, oldest_seconds.as_secs_f64());
+                *dead.entry(subscription.connector).or_default() += subscription.dead;
+            }
+        }
+        for (connector, letters) in dead {
+            self.metrics.dead_letters(&Name::stored(&connector), letters);
+        }
+        Ok(())
+    }
+}
+
 /// All routes.
-#[must_use]
 pub fn router(admin: Admin) -> Router {
     let access = admin.access.clone();
     Router::new()
@@ -47,12 +86,13 @@ pub fn router(admin: Admin) -> Router {
         .with_state(admin)
 }
 
+/// The listener starts when everything else has: a host that answers is ready.
 async fn healthy() -> &'static str {
     "ok\n"
 }
 
-async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
-    (admin.refresh)();
+async fn metrics(State(admin): State<Admin>) -> Result<impl IntoResponse, Problem> {
+    admin.refresh()?;
     let headers = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
-    (StatusCode::OK, headers, admin.metrics.text())
+    Ok((StatusCode::OK, headers, admin.metrics.text()))
 }

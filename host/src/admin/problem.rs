@@ -44,8 +44,7 @@ impl From<anyhow::Error> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let title = self.status.canonical_reason().unwrap_or("error");
-        let document =
-            Document { r#type: "about:blank", title, status: self.status.as_u16(), detail: &self.detail };
+        let document = Document { r#type: "about:blank", title, status: self.status.as_u16(), detail: &self.detail };
         let body = serde_json::to_string(&document).unwrap_or_default();
         let mut response = (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
         if let Some(seconds) = self.retry_after_seconds {

@@ -7,7 +7,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use super::{Cli, unusable};
-use crate::config::{Loaded, Problem};
+use crate::config::{Loaded, Problem, Severity};
 
 /// Checks the configuration, then what `further` finds in a valid one, and prints the outcome on standard output.
 pub fn run(cli: &Cli, further: impl FnOnce(&Loaded) -> Vec<Problem>) -> ExitCode {
@@ -42,14 +42,10 @@ pub fn outcome(loaded: Result<Loaded, Vec<Problem>>, further: impl FnOnce(&Loade
 pub fn text(outcome: &Outcome) -> String {
     let mut text = problems_text(&outcome.problems);
     for warning in &outcome.warnings {
-        // Writing into a String cannot fail.
-        let _ = writeln!(
-            text,
-            "{}",
-            warning.render().replacen(&warning.message, &format!("warning: {}", warning.message), 1)
-        );
+        text.push_str(&(warning.render(Severity::Warning) + "\n"));
     }
     let counts = counts(outcome);
+    // Writing into a String cannot fail.
     let _ = match outcome.problems.len() {
         0 => writeln!(text, "ok: {}{counts}", outcome.summary),
         _ => writeln!(text, "{}", counts.trim_start_matches(", ")),
@@ -60,7 +56,7 @@ pub fn text(outcome: &Outcome) -> String {
 /// Problems for people, each in two lines, as `run` prints them before it gives up.
 #[must_use]
 pub fn problems_text(problems: &[Problem]) -> String {
-    problems.iter().map(|problem| problem.render() + "\n").collect()
+    problems.iter().map(|problem| problem.render(Severity::Fatal) + "\n").collect()
 }
 
 /// The report as one JSON object.

@@ -3,15 +3,24 @@
 //! Only parses: each verb's work lies in a file of its own. Invariant: arguments are checked types from here on.
 
 pub mod check;
+pub mod dead;
+pub mod inspect;
+mod main;
+pub mod output;
+pub mod queues;
+pub mod run;
+pub mod send;
+pub mod target;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 use crate::config;
 use crate::id::Name;
+use crate::telemetry::LogFormat;
 
 /// Nothing was started or changed: configuration, arguments, a plugin or the data directory is not usable.
 pub const EXIT_UNUSABLE: u8 = 2;
@@ -32,16 +41,6 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// For people.
-    #[default]
-    Pretty,
 }
 
 /// A verb and what it takes.
@@ -164,6 +163,8 @@ pub struct Selection {
     pub all: bool,
 }
 
+pub use main::main;
+
 /// Reads the process's arguments; wrong ones end it with a message and exit code 2.
 #[must_use]
 pub fn parse() -> Cli {
@@ -180,6 +181,7 @@ pub fn unusable() -> ExitCode {
 ///
 /// # Errors
 /// Every problem at once.
+#[expect(clippy::disallowed_methods, reason = "the entry hands the environment to the configuration")]
 pub fn load(cli: &Cli) -> Result<config::Loaded, Vec<config::Problem>> {
     config::load(&cli.config, &|name| std::env::var(name).ok())
 }

@@ -2,10 +2,11 @@
 
 use std::io::{BufRead, Read};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 
+use super::main::Failed;
 use super::output::print;
 use super::target::Target;
 use super::{Body, Send};
@@ -24,14 +25,13 @@ const PIECES_AT_ONCE: usize = 3;
 ///
 /// # Errors
 /// The queue is unknown or full, the input cannot be read, or the disk is full. What was accepted before stays accepted.
-pub async fn run(config: &Config, arguments: Send, as_json: bool) -> anyhow::Result<()> {
+pub async fn run(config: &Config, arguments: Send, as_json: bool) -> Result<(), Failed> {
     let queue = arguments.queue.as_str();
     if !config.queues.contains_key(queue) {
         let known: Vec<&str> = config.queues.keys().map(AsRef::as_ref).collect();
-        match closest(queue, known.iter().copied()) {
-            Some(name) => bail!("no connector in the configuration names queue `{queue}`: did you mean `{name}`?"),
-            None => bail!("no connector in the configuration names queue `{queue}`"),
-        }
+        let suggestion = closest(queue, known).map(|name| format!(": did you mean `{name}`?")).unwrap_or_default();
+        let text = format!("no connector in the configuration names queue `{queue}`{suggestion}");
+        return Err(Failed::Unusable(anyhow::Error::msg(text)));
     }
     let target = Target::find(config)?;
     let sent = if arguments.lines {
@@ -41,13 +41,14 @@ pub async fn run(config: &Config, arguments: Send, as_json: bool) -> anyhow::Res
     };
     target.close();
     let ids = sent?;
-    if as_json {
-        print(&serde_json::json!({ "ids": ids }).to_string())
+    let text = if as_json {
+        (serde_json::json!({ "ids": ids })).to_string()
     } else if arguments.lines {
-        print(&format!("{} messages accepted", ids.len()))
+        format!("{} messages accepted", ids.len())
     } else {
-        print(&ids.join("\n"))
-    }
+        ids.join("\n")
+    };
+    Ok(print(&text)?)
 }
 
 async fn send_body(target: &Target, arguments: &Send) -> anyhow::Result<Vec<String>> {

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
-use crate::admin::api::{Accepted, Incoming};
+use super::main::Failed;
+use crate::admin::api::{Accepted, Incoming, dead};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::egress::own_admin::OwnAdmin;
 use crate::host;
-use crate::ledger::{Directory, Ledger, OpenError, Settings};
+use crate::ledger::{Directory, Ledger, OpenError, QueueReport, Settings};
 use crate::metrics::Metrics;
 use crate::secret_store::token;
 
@@ -28,7 +29,7 @@ impl Target {
     ///
     /// # Errors
     /// The ledger cannot be opened, or the running host has no token to be asked with.
-    pub fn find(config: &Config) -> anyhow::Result<Self> {
+    pub fn find(config: &Config) -> Result<Self, Failed> {
         let data_dir = &config.host.data_dir;
         let settings = Settings { min_free: config.host.min_free, ..Settings::new(data_dir.clone()) };
         match Ledger::open(settings, Clock::default(), Metrics::default()) {
@@ -37,10 +38,12 @@ impl Target {
                 Ok(Self::Stopped(ledger, Arc::new(directory)))
             }
             Err(OpenError::Locked { .. }) => {
-                let token = token::load(data_dir).context("another process works on the data directory")?;
+                let token = token::load(data_dir)
+                    .context("another process works on the data directory")
+                    .map_err(Failed::Unusable)?;
                 Ok(Self::Running(OwnAdmin::new(config.host.admin, token)?))
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(Failed::Unusable(error.into())),
         }
     }
 
@@ -66,6 +69,72 @@ impl Target {
                 let accepted = ledger.append(drafts.map_err(anyhow::Error::msg)?).await?;
                 Ok(accepted.into_iter().map(|message| message.id).collect())
             }
+        }
+    }
+
+    /// How every queue stands.
+    ///
+    /// # Errors
+    /// The ledger cannot be read, or the host does not answer.
+    pub async fn queues(&self) -> anyhow::Result<Vec<QueueReport>> {
+        match self {
+            Self::Running(admin) => admin.get("queues").await,
+            Self::Stopped(ledger, _) => ledger.queues(),
+        }
+    }
+
+    /// All dead letters, of one connector or of all.
+    ///
+    /// # Errors
+    /// There is no such connector, the ledger cannot be read, or the host does not answer.
+    pub async fn dead_list(&self, connector: Option<&str>) -> anyhow::Result<Vec<dead::Entry>> {
+        let mut all: Vec<dead::Entry> = Vec::new();
+        loop {
+            let after = all.last().map_or_else(|| "0".to_owned(), |entry| entry.id.clone());
+            let page = match self {
+                Self::Running(admin) => {
+                    let filter = connector.map(|name| format!("&connector={name}")).unwrap_or_default();
+                    admin.get(&format!("dead?after={after}{filter}")).await?
+                }
+                Self::Stopped(ledger, directory) => dead::page(ledger, directory, connector, &after)?,
+            };
+            if page.is_empty() {
+                return Ok(all);
+            }
+            all.extend(page);
+        }
+    }
+
+    /// One dead letter.
+    ///
+    /// # Errors
+    /// There is none of this id, the ledger cannot be read, or the host does not answer.
+    pub async fn dead_show(&self, id: &str) -> anyhow::Result<dead::Letter> {
+        match self {
+            Self::Running(admin) => admin.get(&format!("dead/{id}")).await,
+            Self::Stopped(ledger, _) => dead::letter(ledger, id),
+        }
+    }
+
+    /// Delivers dead letters again.
+    ///
+    /// # Errors
+    /// See [`dead::retry`]; or the host does not answer.
+    pub async fn dead_retry(&self, selection: &dead::Selection) -> anyhow::Result<dead::Count> {
+        match self {
+            Self::Running(admin) => admin.post("dead/retry", serde_json::to_vec(selection)?).await,
+            Self::Stopped(ledger, directory) => dead::retry(ledger, directory, selection).await,
+        }
+    }
+
+    /// Removes dead letters for ever.
+    ///
+    /// # Errors
+    /// See [`dead::remove`]; or the host does not answer.
+    pub async fn dead_drop(&self, selection: &dead::Selection) -> anyhow::Result<dead::Count> {
+        match self {
+            Self::Running(admin) => admin.post("dead/drop", serde_json::to_vec(selection)?).await,
+            Self::Stopped(ledger, directory) => dead::remove(ledger, directory, selection).await,
         }
     }
 

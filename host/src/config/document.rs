@@ -4,6 +4,8 @@
 //! replaces as a whole. Invariant: every node's place points into the file that it came from, also after merging.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
@@ -44,8 +46,8 @@ impl Sources {
         let mut failed = Vec::new();
         let mut sources = Vec::new();
         for (file, path) in files.iter().enumerate() {
-            let text = read_text(path).unwrap_or_else(|(offset, message)| {
-                failed.push((Place { file, offset }, message));
+            let text = read_text(path).unwrap_or_else(|message| {
+                failed.push((Place { file, offset: None }, message));
                 String::new()
             });
             sources.push(Source { path: path.clone(), text });
@@ -150,6 +152,11 @@ impl Node {
         }
     }
 
+    /// Zero needs no unit.
+    pub(super) fn is_zero(&self) -> bool {
+        matches!(self.value, Value::Integer(Some(0)))
+    }
+
     pub(super) fn number(&self) -> Option<f64> {
         match &self.value {
             Value::Float(number) => Some(*number),
@@ -233,14 +240,16 @@ fn nearest_in(node: &Node, path: &str, wanted: &str) -> Option<Place> {
     Some(inside.unwrap_or(node.place))
 }
 
-fn read_text(path: &Path) -> Result<String, (Option<usize>, String)> {
-    let unreadable = |error: std::io::Error| (None, format!("cannot be read: {error}"));
-    let length = std::fs::metadata(path).map_err(unreadable)?.len();
-    if length > FILE_BYTES_MAX {
-        return Err((None, format!("is no configuration: it is larger than {} MiB", FILE_BYTES_MAX >> 20)));
+fn read_text(path: &Path) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
+    match read {
+        Err(error) => Err(format!("cannot be read: {error}")),
+        Ok(length) if length as u64 > FILE_BYTES_MAX => {
+            Err(format!("is no configuration: it is larger than {} MiB", FILE_BYTES_MAX >> 20))
+        }
+        Ok(_) => String::from_utf8(bytes).map_err(|error| format!("is not UTF-8: {}", error.utf8_error())),
     }
-    let bytes = std::fs::read(path).map_err(unreadable)?;
-    String::from_utf8(bytes).map_err(|error| (None, format!("is not UTF-8: {}", error.utf8_error())))
 }
 
 fn line_and_column(text: &str, offset: usize) -> (usize, usize) {

@@ -3,8 +3,11 @@
 //! Checks that named secrets exist and that URL patterns are what the gate can enforce.
 
 use super::Allow;
+use super::document::Place;
 use super::problem::{Report, suggestion};
 use super::quantity::{show_duration, show_size};
+use super::schema::Kind;
+use super::validate::is_name;
 use super::view::View;
 use crate::capability::credential::Auth;
 use crate::capability::http::GrantSettings;
@@ -21,7 +24,7 @@ pub(super) fn allow(view: &View<'_>, secrets: &[&str], limits: &Limits, report: 
     for (index, (name, node)) in view.texts("secrets").into_iter().enumerate() {
         if !secrets.contains(&name) {
             let path = format!("{}[{index}]", view.path_of("secrets"));
-            report.problem(node.place, &path, "not in `[secrets]`", suggestion(name, secrets));
+            unknown_secret(node.place, &path, name, secrets, report);
         }
     }
     let grants = view.children("http");
@@ -113,8 +116,20 @@ fn credential(view: &View<'_>, secrets: &[&str], report: &mut Report<'_>) -> Opt
 fn secret(view: &View<'_>, key: &str, secrets: &[&str], report: &mut Report<'_>) -> Option<String> {
     let name = view.text(key)?;
     if !secrets.contains(&name) {
-        report.problem(view.place_of(key), &view.path_of(key), "not in `[secrets]`", suggestion(name, secrets));
+        unknown_secret(view.place_of(key), &view.path_of(key), name, secrets, report);
         return None;
     }
     Some(name.to_owned())
+}
+
+fn unknown_secret(place: Place, path: &str, name: &str, secrets: &[&str], report: &mut Report<'_>) {
+    if !is_name(name, &Kind::SecretName) {
+        // Reported as such already.
+        return;
+    }
+    let help = match secrets {
+        [] => "add a table `[secrets]` with an entry such as `NAME = { env = \"VARIABLE\" }`".to_owned(),
+        _ => suggestion(name, secrets),
+    };
+    report.problem(place, path, "not in `[secrets]`", help);
 }

@@ -306,7 +306,7 @@ static HTTP: Section = Section {
             "url",
             Kind::Text,
             Required,
-            "Scheme, host (exact, or with `*.` in front), port and path; a `*` at the end covers every path below.",
+            "Scheme, host (exact, or `*.` for one more label), port and path (exact, or `/*` at its end for all below).",
         ),
         Key::new("any", Kind::Boolean, Is("false"), "Lets `url` cover every host."),
         Key::new("methods", Kind::List(&Kind::Method), Required, "Methods that it may use."),

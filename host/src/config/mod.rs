@@ -35,7 +35,7 @@ use problem::Report;
 use view::View;
 
 pub use keys::BUILTINS;
-pub use problem::{Problem, closest, suggestion};
+pub use problem::{Problem, Severity, closest, suggestion};
 pub use quantity::{duration, size};
 pub use reference::reference;
 

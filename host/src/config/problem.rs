@@ -24,18 +24,32 @@ pub struct Problem {
     pub help: String,
 }
 
+/// Whether a problem keeps the configuration from being used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// Nothing starts.
+    Fatal,
+    /// Most likely not meant, but it works.
+    Warning,
+}
+
 impl Problem {
     /// Two lines for people: `file:line:column: key: message`, then the help.
     #[must_use]
-    pub fn render(&self) -> String {
+    pub fn render(&self, severity: Severity) -> String {
         let mut text = self.file.clone();
         if self.line > 0 {
             // Writing into a String cannot fail.
             let _ = write!(text, ":{}:{}", self.line, self.column);
         }
-        for part in [&self.key, &self.message].into_iter().filter(|part| !part.is_empty()) {
-            let _ = write!(text, ": {part}");
+        if !self.key.is_empty() {
+            let _ = write!(text, ": {}", self.key);
         }
+        let label = match severity {
+            Severity::Fatal => "",
+            Severity::Warning => "warning: ",
+        };
+        let _ = write!(text, ": {label}{}", self.message);
         if !self.help.is_empty() {
             let _ = write!(text, "\n  help: {}", self.help);
         }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::keys::ROOT;
+use super::quantity::{show_duration, show_size};
 use super::schema::{Available, Default, Key, Kind, Section};
 
 const OPENING: &str = "# Reference: the configuration
@@ -39,7 +40,7 @@ pub fn reference() -> String {
 }
 
 fn write_section(text: &mut String, section: &'static Section, path: &str) {
-    if section.keys.iter().all(|key| key.available != Available::Now) {
+    if section.usable().is_empty() {
         return;
     }
     // Writing into a String cannot fail.
@@ -84,7 +85,7 @@ fn value(kind: &Kind) -> String {
         Kind::Table(_) => "table, below".into(),
         Kind::Tables(_) => "list of tables, below".into(),
         Kind::TableOrList(_) => "table or list of tables, below".into(),
-        Kind::ShortOrTable(short, section) if section.keys.iter().any(|key| key.available == Available::Now) => {
+        Kind::ShortOrTable(short, section) if !section.usable().is_empty() => {
             format!("{}, or a table, below", value(short))
         }
         Kind::ShortOrTable(short, _) => value(short),
@@ -96,10 +97,8 @@ fn value(kind: &Kind) -> String {
         Kind::List(Kind::SecretName) => "list of names of secrets".into(),
         Kind::List(Kind::Text) => "list of strings".into(),
         Kind::List(Kind::Method) => "list such as [\"GET\", \"POST\"]".into(),
-        Kind::Duration(min, max) => {
-            range("duration", &super::quantity::show_duration(*min), &super::quantity::show_duration(*max))
-        }
-        Kind::Size(min, max) => range("size", &super::quantity::show_size(*min), &super::quantity::show_size(*max)),
+        Kind::Duration(min, max) => range("duration", &show_duration(*min), &show_duration(*max)),
+        Kind::Size(min, max) => range("size", &show_size(*min), &show_size(*max)),
         _ => kind.expected(),
     }
 }

@@ -114,6 +114,11 @@ impl Section {
         self.keys.iter().map(|key| key.name).collect()
     }
 
+    /// The keys that this version acts on.
+    pub(super) fn usable(&self) -> Vec<&'static str> {
+        self.keys.iter().filter(|key| key.available == Available::Now).map(|key| key.name).collect()
+    }
+
     /// The table under one of its keys, whichever form of it is written.
     pub(super) fn table_of(&self, name: &str) -> Option<&'static Self> {
         self.key(name).and_then(|key| key.kind.section())
@@ -150,6 +155,36 @@ impl Kind {
         }
     }
 
+    /// Whether it is written as a string whatever its content.
+    pub(super) fn is_text(&self) -> bool {
+        match self {
+            Self::Text
+            | Self::Path
+            | Self::Address
+            | Self::Plugin
+            | Self::Name
+            | Self::Queue
+            | Self::SecretName
+            | Self::Variable
+            | Self::Method
+            | Self::HeaderName
+            | Self::Choice(_) => true,
+            Self::Boolean
+            | Self::Integer(..)
+            | Self::Number(..)
+            | Self::Duration(..)
+            | Self::Size(..)
+            | Self::List(_)
+            | Self::Any
+            | Self::AnyTable
+            | Self::Table(_)
+            | Self::Tables(_)
+            | Self::TableOrList(_)
+            | Self::ShortOrTable(..)
+            | Self::Named(..) => false,
+        }
+    }
+
     /// What is allowed, as the end of "expected …".
     pub(super) fn expected(&self) -> String {
         match self {
@@ -179,6 +214,7 @@ impl Kind {
             Self::AnyTable | Self::Table(_) => "a table".into(),
             Self::Tables(_) => "a list of tables".into(),
             Self::TableOrList(_) => "a table or a list of tables".into(),
+            Self::ShortOrTable(short, section) if section.usable().is_empty() => short.expected(),
             Self::ShortOrTable(short, _) => format!("{}, or a table", short.expected()),
             Self::Named(..) => "a table of named tables".into(),
         }

@@ -1,7 +1,7 @@
 //! Whether a tree of values is what the schema says: keys, types, ranges, the form of names.
 //!
-//! What concerns several keys at once is checked where they are put together. Values that came from the environment or
-//! that may be a secret by mistake are never repeated in a message.
+//! What concerns several keys at once is checked where they are put together. Invariant: a value that came from the
+//! environment, or that may be a secret by mistake, is not repeated in a message.
 
 use std::net::SocketAddr;
 
@@ -68,7 +68,7 @@ fn check_missing(
     }
     if section.exactly_one && meant.is_empty() {
         let present = section.keys.iter().filter(|key| table.contains_key(key.name)).count();
-        let allowed = format!("allowed: {}", usable(section).join(", "));
+        let allowed = format!("allowed: {}", section.usable().join(", "));
         match present {
             0 if table.is_empty() => report.problem(place, path, "says nothing", format!("one is needed; {allowed}")),
             0 | 1 => {}
@@ -77,20 +77,19 @@ fn check_missing(
     }
 }
 
-fn usable(section: &'static Section) -> Vec<&'static str> {
-    section.keys.iter().filter(|key| key.available != Available::Later).map(|key| key.name).collect()
-}
-
 fn unknown_key_help(name: &str, section: &'static Section) -> String {
-    if closest(name, section.names()).is_none()
-        && let Some(home) = home_of(name, &ROOT, "")
-    {
-        return format!("`{name}` belongs in `[{home}]`; allowed here: {}", usable(section).join(", "));
+    let usable = section.usable();
+    if let Some(meant) = closest(name, section.names()) {
+        return format!("did you mean `{meant}`? allowed: {}", usable.join(", "));
     }
-    let allowed = suggestion(name, &usable(section));
-    match closest(name, section.names()) {
-        Some(meant) if !allowed.starts_with("did you") => format!("did you mean `{meant}`? {allowed}"),
-        _ => allowed,
+    let home = home_of(name, section, "").map(|below| (below, "below")).or_else(|| {
+        let home = home_of(name, &ROOT, "")?;
+        Some((format!("[{home}]"), "in"))
+    });
+    match home {
+        Some((home, "below")) => format!("write it as `{home}.{name}`; allowed here: {}", usable.join(", ")),
+        Some((home, _)) => format!("`{name}` belongs in `{home}`; allowed here: {}", usable.join(", ")),
+        None => format!("allowed: {}", usable.join(", ")),
     }
 }
 
@@ -99,7 +98,7 @@ fn home_of(name: &str, section: &'static Section, path: &str) -> Option<String> 
     section.keys.iter().find_map(|key| {
         let inner = key.kind.section()?;
         let path = join(path, key.name) + if matches!(key.kind, Kind::Named(..)) { ".NAME" } else { "" };
-        if inner.key(name).is_some() { Some(path) } else { home_of(name, inner, &path) }
+        if inner.usable().contains(&name) { Some(path) } else { home_of(name, inner, &path) }
     })
 }
 
@@ -168,24 +167,19 @@ fn check_json(node: &Node, path: &str, report: &mut Report<'_>) {
 
 /// Anything that is one word or number; `outer` is what the operator was asked for.
 fn check_scalar(node: &Node, kind: &'static Kind, outer: &'static Kind, path: &str, report: &mut Report<'_>) {
-    let wrong = match kind {
-        Kind::Boolean => node.boolean().is_none(),
-        Kind::Integer(min, max) => {
+    match (kind, node.text()) {
+        (Kind::Boolean, _) if node.boolean().is_some() => {}
+        (Kind::Integer(min, max), _) => {
             let integer = node.integer().and_then(|integer| u64::try_from(integer).ok());
-            return check_range(node, integer.map(|it| *min <= it && it <= *max), kind, path, report);
+            check_range(node, integer.map(|it| *min <= it && it <= *max), kind, path, report);
         }
-        Kind::Number(min, max) => {
-            return check_range(node, node.number().map(|it| *min <= it && it <= *max), kind, path, report);
+        (Kind::Number(min, max), _) => {
+            check_range(node, node.number().map(|it| *min <= it && it <= *max), kind, path, report);
         }
-        Kind::Duration(min, max) => return check_duration(node, kind, *min..=*max, path, report),
-        Kind::Size(min, max) => return check_size(node, kind, *min..=*max, path, report),
-        _ => match node.text() {
-            Some(text) => return check_text(node, text, kind, path, report),
-            None => true,
-        },
-    };
-    if wrong {
-        wrong_type(node, outer.expected(), path, report);
+        (Kind::Duration(min, max), _) => check_duration(node, kind, *min..=*max, path, report),
+        (Kind::Size(min, max), _) => check_size(node, kind, *min..=*max, path, report),
+        (_, Some(text)) if kind.is_text() => check_text(node, text, kind, path, report),
+        _ => wrong_type(node, outer.expected(), path, report),
     }
 }
 
@@ -209,6 +203,7 @@ fn check_duration(
 ) {
     match (&node.value, node.text().map(duration)) {
         (_, Some(Ok(duration))) if range.contains(&duration) => {}
+        (Value::Integer(Some(0)), _) if range.start().is_zero() => {}
         (_, Some(Ok(_))) => report.problem(node.place, path, "out of range", format!("use {}", kind.expected())),
         (_, Some(Err(help))) => report.problem(node.place, path, "not a duration", format!("use {help}")),
         (Value::Integer(Some(number)), _) => {
@@ -228,6 +223,7 @@ fn check_size(
 ) {
     match (&node.value, node.text().map(size)) {
         (_, Some(Ok(size))) if range.contains(&size) => {}
+        (Value::Integer(Some(0)), _) if *range.start() == 0 => {}
         (_, Some(Ok(_))) => report.problem(node.place, path, "out of range", format!("use {}", kind.expected())),
         (_, Some(Err(help))) if help.starts_with("did you") => report.problem(node.place, path, "not a size", help),
         (_, Some(Err(help))) => report.problem(node.place, path, "not a size", format!("use {help}")),
@@ -277,7 +273,7 @@ fn text_help(text: &str, kind: &Kind) -> String {
 fn check_plugin(node: &Node, text: &str, path: &str, report: &mut Report<'_>) {
     match text.strip_prefix(BUILTIN_PREFIX) {
         Some(name) if !BUILTINS.contains(&name) => {
-            report.problem(node.place, path, format!("no plugin `{name}` is built in"), suggestion(name, &BUILTINS));
+            report.problem(node.place, path, format!("{} is not built in", shown(node)), suggestion(name, &BUILTINS));
         }
         None if BUILTINS.contains(&text) => {
             let help = format!("did you mean \"{BUILTIN_PREFIX}{text}\"?");
@@ -289,7 +285,7 @@ fn check_plugin(node: &Node, text: &str, path: &str, report: &mut Report<'_>) {
 }
 
 /// Whether a text has the form that its kind asks for.
-fn is_name(text: &str, kind: &Kind) -> bool {
+pub(super) fn is_name(text: &str, kind: &Kind) -> bool {
     match kind {
         Kind::Name | Kind::Queue => Name::parse(text).is_ok(),
         Kind::SecretName => {
@@ -318,5 +314,31 @@ fn shown(node: &Node) -> String {
     match &node.value {
         Value::Text { text, filled: false } if text.chars().count() <= CHARS_MAX => format!("{text:?}"),
         _ => "this value".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::document::{Sources, place_of};
+    use super::*;
+
+    /// Every key of the list, as a configuration that writes its default out.
+    fn check_defaults(section: &'static Section) {
+        let sources = Sources::read(&[]).0;
+        for key in section.keys {
+            if let Default::Is(text) = key.default {
+                let mut report = Report::new(&sources);
+                let value = Value::Text { text: text.to_owned(), filled: true };
+                let node = Node { place: place_of(&Table::new(), ""), value };
+                check_value(&node, &key.kind, key.name, node.place, &mut report);
+                assert_eq!(report.finish().0, [], "the default of `{}`", key.name);
+            }
+            key.kind.section().into_iter().for_each(check_defaults);
+        }
+    }
+
+    #[test]
+    fn every_default_is_allowed_itself() {
+        check_defaults(&ROOT);
     }
 }

@@ -118,6 +118,9 @@ impl<'a> View<'a> {
     }
 
     pub(super) fn duration_if(&self, name: &str) -> Option<Duration> {
+        if self.node(name).is_some_and(Node::is_zero) {
+            return Some(Duration::ZERO);
+        }
         self.text(name).and_then(|text| quantity::duration(text).ok())
     }
 
@@ -126,6 +129,9 @@ impl<'a> View<'a> {
     }
 
     pub(super) fn size_if(&self, name: &str) -> Option<u64> {
+        if self.node(name).is_some_and(Node::is_zero) {
+            return Some(0);
+        }
         self.text(name).and_then(|text| quantity::size(text).ok())
     }
 

@@ -39,6 +39,17 @@ impl Hold {
         }
     }
 
+    /// Adds a reason or takes it away.
+    pub fn show(&self, reason: Held, is_held: bool) {
+        if is_held { self.set(reason) } else { self.clear(reason) }
+    }
+
+    /// Whether anything holds it.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        !self.reasons.borrow().is_empty()
+    }
+
     /// Whether it is paused, by an operator or by its brake: such a connector counts as not running.
     #[must_use]
     pub fn is_paused(&self) -> bool {

@@ -1,90 +1,62 @@
-//! The lane of one subscription: batches of deliveries in, settlements out.
+//! The lane of one worker: batches of deliveries in, settlements out.
 //!
-//! A run is one sandbox working through a batch, one call each. What a run decided is handed to the broker in segments;
-//! a call that failed costs its own delivery and its sandbox, the rest goes on in a fresh one. Invariant: a delivery
-//! that was leased is settled, released, or (after a crash) delivered again; it is never dropped.
+//! A run is one sandbox working through a batch, one call each (or one for all). What a run decided is handed in by
+//! segments; a call that failed costs its own delivery and its sandbox, the rest goes on in a fresh one. Invariant: a
+//! delivery that was leased is settled, released, or (after a crash) delivered again; it is never dropped.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedRwLockReadGuard, RwLock, watch};
+use tokio::sync::watch;
 
-use super::brake::Brake;
-use super::hold::Hold;
-use super::outcome;
-use super::retry::Policy;
-use super::segment::{Closed, Segment};
-use crate::broker::{Batch, Receipt, Worker};
-use crate::clock::Clock;
-use crate::id::Name;
-use crate::ledger::Ledger;
-use crate::metrics::{ConnectorMetrics, Held};
-use crate::runtime::failure::Failure;
-use crate::runtime::permit::Permits;
-use crate::runtime::sandbox::{Plugin, Sandbox, Staged};
-use crate::settlement::{ConnectorId, Delivery, Keeper, Outcome, SettleError};
-
-/// Settlements of a worker that may be on their way to the disk at once: enough to keep the writer busy while the next
-/// run works, few enough that a crash repeats little.
-const OUTSTANDING_MAX: usize = 4;
-/// Conflicts in a row after which a delivery runs with the connector's other runs held back.
-const CONFLICTS_MAX: u32 = 3;
-
-/// What all lanes of one connector share.
-pub struct Connector {
-    /// Its name in the configuration.
-    pub name: Name,
-    /// Its number in the ledger.
-    pub id: ConnectorId,
-    /// What runs.
-    pub plugin: Plugin,
-    /// When failures are tried again.
-    pub policy: Policy,
-    /// Stops it when only deaths come out.
-    pub brake: Brake,
-    /// Why it takes no work just now.
-    pub hold: Hold,
-    /// What it counts.
-    pub metrics: ConnectorMetrics,
-    /// Where settlements go.
-    pub ledger: Ledger,
-    /// Ledger time.
-    pub clock: Clock,
-    /// Sandboxes at once, over all connectors.
-    pub permits: Permits,
-    /// Runs hold it to read; a delivery that conflicts again and again holds it to write.
-    pub turn: Arc<RwLock<()>>,
-}
+use super::connector::{Connector, Entry, Turn};
+use super::handing::Handing;
+pub use super::handing::Place;
+use crate::broker::{Batch, Worker};
+use crate::runtime::permit::Permit;
+use crate::runtime::{Sandbox, failure::Failure};
+use crate::settlement::{Delivery, SettleError};
 
 /// One worker of one subscription.
 pub struct Lane {
     connector: Arc<Connector>,
-    worker: Worker,
-    segment: Segment,
-    keeper: Keeper,
-    outstanding: VecDeque<Handed>,
+    entry: Entry,
+    handing: Handing,
     stop: watch::Receiver<bool>,
-    turn: Option<OwnedRwLockReadGuard<()>>,
-}
-
-/// A settlement on its way to the disk, and when what it settles was accepted: counted when it is there.
-struct Handed {
-    receipt: Receipt,
-    accepted_ms: Vec<u64>,
 }
 
 impl Lane {
     /// A lane for a worker; `stop` turns true when no further call may begin.
     #[must_use]
-    pub fn new(connector: Arc<Connector>, worker: Worker, stop: watch::Receiver<bool>) -> Self {
-        let segment = Segment::new(worker.subscription(), connector.id);
-        Self { connector, worker, segment, keeper: Keeper::default(), outstanding: VecDeque::new(), stop, turn: None }
+    pub fn new(
+        connector: Arc<Connector>,
+        entry: Entry,
+        place: Place,
+        worker: Worker,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        let handing = Handing::new(connector.clone(), entry.clone(), place, worker);
+        Self { connector, entry, handing, stop }
     }
 
-    /// The worker, to lease with.
-    pub fn worker(&mut self) -> &mut Worker {
-        &mut self.worker
+    /// Waits for deliveries, counting meanwhile what gets to the disk. Cancel-safe.
+    ///
+    /// # Errors
+    /// The ledger has stopped.
+    pub async fn lease(&mut self, batch: usize, batch_wait: Duration) -> Result<Batch, SettleError> {
+        self.handing.lease(batch, batch_wait).await
+    }
+
+    /// Gives a batch back untouched.
+    pub fn release(&mut self, batch: Batch) {
+        self.handing.release(batch.deliveries);
+    }
+
+    /// The connector that it works for.
+    #[must_use]
+    pub fn connector(&self) -> &Arc<Connector> {
+        &self.connector
     }
 
     /// Runs a batch to its end: every delivery in it is handed in or released.
@@ -92,16 +64,14 @@ impl Lane {
     /// # Errors
     /// The ledger has stopped; what was not committed is delivered again after the next start.
     pub async fn deliver(&mut self, batch: Batch) -> Result<(), SettleError> {
-        let _permit = self.connector.permits.acquire(&self.connector.name).await;
-        self.turn = Some(self.connector.turn.clone().read_owned().await);
-        self.worker.begin(&batch);
-        let result = if self.connector.plugin.is_batch() {
-            self.run_together(batch.deliveries).await
-        } else {
-            self.run_one_by_one(batch.deliveries).await
-        };
-        self.turn = None;
-        result
+        let permit = self.connector.permits.acquire(&self.connector.name).await;
+        let turn = Turn::take(&self.connector).await;
+        self.handing.begin(&batch, turn);
+        match self.entry {
+            Entry::Batch { .. } => self.run_together(batch.deliveries, &permit).await?,
+            Entry::Message { .. } | Entry::Tick { .. } => self.run_one_by_one(batch.deliveries, &permit).await?,
+        }
+        self.handing.end(&permit).await
     }
 
     /// Waits until everything that was handed in is committed.
@@ -109,221 +79,141 @@ impl Lane {
     /// # Errors
     /// The ledger has stopped.
     pub async fn drain(&mut self) -> Result<(), SettleError> {
-        while let Some(handed) = self.outstanding.pop_front() {
-            self.finish(handed).await?;
-        }
-        Ok(())
+        self.handing.drain().await
     }
 
-    async fn run_one_by_one(&mut self, deliveries: Vec<Delivery>) -> Result<(), SettleError> {
+    fn is_stopped(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    async fn run_one_by_one(&mut self, deliveries: Vec<Delivery>, permit: &Permit) -> Result<(), SettleError> {
         let mut released = Vec::new();
         let mut failed_keys = HashSet::new();
-        let mut sandbox = None;
+        let mut sandbox: Option<Sandbox> = None;
         for delivery in deliveries {
-            let key = delivery.message.key.clone().filter(|_| self.worker.is_ordered());
+            let key = if self.handing.is_ordered() { delivery.message.key.clone() } else { None };
             let stands_behind = key.as_ref().is_some_and(|key| failed_keys.contains(key));
-            if stands_behind || *self.stop.borrow() {
+            if stands_behind || self.is_stopped() {
                 released.push(delivery);
                 continue;
             }
-            let mut running = sandbox.take().map_or_else(|| self.connector.plugin.sandbox(), Ok);
-            self.segment.begin(Instant::now());
-            let result = match &mut running {
-                Ok(sandbox) => self.call(sandbox, &delivery).await?,
-                Err(failure) => Err(failure.clone()),
-            };
+            let (kept, result) = self.attempt(sandbox.take(), &delivery, permit).await?;
+            sandbox = kept;
             match result {
-                Ok(staged) => {
-                    sandbox = running.ok();
-                    self.succeed(delivery, staged).await?;
-                }
+                Ok(staged) => self.handing.succeed(delivery, staged, permit).await?,
                 Err(failure) => {
-                    drop(running);
                     failed_keys.extend(key);
-                    self.fail(&delivery, failure).await?;
+                    self.handing.fail(&delivery, failure, permit).await?;
                 }
             }
         }
-        drop(sandbox);
-        self.worker.release(released);
-        self.hand_in().await
+        self.handing.release(released);
+        Ok(())
     }
 
-    /// One call. Its first unsafe request may wait until all that this worker decided before is committed.
-    async fn call(
+    /// One call in the sandbox at hand, or in a fresh one. The sandbox comes back if it may be called again.
+    async fn attempt(
         &mut self,
-        sandbox: &mut Sandbox,
+        sandbox: Option<Sandbox>,
         delivery: &Delivery,
-    ) -> Result<Result<Staged, Failure>, SettleError> {
-        if self.segment.is_empty() && self.outstanding.is_empty() {
-            self.keeper.open();
-        } else {
-            self.keeper.close();
-        }
-        let barrier = self.keeper.barrier();
+        permit: &Permit,
+    ) -> Result<(Option<Sandbox>, Result<super::Staged, Failure>), SettleError> {
         let started = Instant::now();
-        let mut call = std::pin::pin!(sandbox.deliver(delivery, barrier));
-        let result = loop {
-            tokio::select! {
-                biased;
-                result = &mut call => break result,
-                () = self.keeper.demanded() => {}
-            }
-            Box::pin(self.commit()).await?;
-            self.keeper.open();
+        let mut sandbox = match sandbox {
+            Some(sandbox) => sandbox,
+            None => match self.connector.plugin.sandbox(permit).await {
+                Ok(sandbox) => sandbox,
+                Err(failure) => return Ok((None, Err(failure))),
+            },
         };
+        let entry = self.entry.clone();
+        let previous_ms = entry.previous_ms(&self.connector, delivery);
+        let scope = self.handing.scope(&entry, previous_ms);
+        let result = self.handing.attend(sandbox.deliver(&scope, delivery), permit).await?;
+        self.connector.metrics.attempt_seconds.observe(started.elapsed().as_secs_f64());
+        Ok(((!sandbox.is_finished()).then_some(sandbox), result))
+    }
+
+    /// One call for all. With an order of keys, at most one message of a key is in a call.
+    async fn run_together(&mut self, deliveries: Vec<Delivery>, permit: &Permit) -> Result<(), SettleError> {
+        let mut waiting = deliveries;
+        while !waiting.is_empty() {
+            if self.is_stopped() {
+                self.handing.release(waiting);
+                return Ok(());
+            }
+            let (together, behind) = self.split_by_key(waiting);
+            let failed_keys = self.call_together(together, permit).await?;
+            let (stands_behind, next) = behind.into_iter().partition(|delivery: &Delivery| {
+                delivery.message.key.as_ref().is_some_and(|key| failed_keys.contains(key))
+            });
+            self.handing.release(stands_behind);
+            waiting = next;
+        }
+        Ok(())
+    }
+
+    fn split_by_key(&self, deliveries: Vec<Delivery>) -> (Vec<Delivery>, Vec<Delivery>) {
+        if !self.handing.is_ordered() {
+            return (deliveries, Vec::new());
+        }
+        let mut keys = HashSet::new();
+        deliveries
+            .into_iter()
+            .partition(|delivery| delivery.message.key.as_ref().is_none_or(|key| keys.insert(key.clone())))
+    }
+
+    /// Calls until every delivery has succeeded or failed: those that must run again without the failed ones do, and
+    /// after a call that broke as a whole each one runs alone, so that it is known which one breaks it.
+    async fn call_together(
+        &mut self,
+        deliveries: Vec<Delivery>,
+        permit: &Permit,
+    ) -> Result<HashSet<String>, SettleError> {
+        let mut failed_keys = HashSet::new();
+        let mut calls = vec![deliveries];
+        while let Some(deliveries) = calls.pop().filter(|deliveries| !deliveries.is_empty()) {
+            match self.call_batch(&deliveries, permit).await? {
+                Ok(outcome) => {
+                    let mut again = Vec::new();
+                    let mut succeeded = Vec::new();
+                    for (delivery, result) in deliveries.into_iter().zip(outcome.results) {
+                        match result {
+                            Ok(()) if outcome.rerun_succeeded => again.push(delivery),
+                            Ok(()) => succeeded.push(delivery),
+                            Err(failure) => {
+                                failed_keys.extend(delivery.message.key.clone());
+                                self.handing.fail(&delivery, failure, permit).await?;
+                            }
+                        }
+                    }
+                    self.handing.succeed_together(succeeded, outcome.staged, permit).await?;
+                    calls.extend((!again.is_empty()).then_some(again));
+                }
+                Err(failure) if deliveries.len() == 1 => {
+                    failed_keys.extend(deliveries[0].message.key.clone());
+                    self.handing.fail(&deliveries[0], failure, permit).await?;
+                }
+                Err(_) => calls.extend(deliveries.into_iter().rev().map(|delivery| vec![delivery])),
+            }
+        }
+        Ok(failed_keys)
+    }
+
+    async fn call_batch(
+        &mut self,
+        deliveries: &[Delivery],
+        permit: &Permit,
+    ) -> Result<Result<crate::runtime::BatchResult, Failure>, SettleError> {
+        let started = Instant::now();
+        let mut sandbox = match self.connector.plugin.sandbox(permit).await {
+            Ok(sandbox) => sandbox,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        let entry = self.entry.clone();
+        let scope = self.handing.scope(&entry, None);
+        let result = self.handing.attend(sandbox.handle_batch(&scope, deliveries), permit).await?;
         self.connector.metrics.attempt_seconds.observe(started.elapsed().as_secs_f64());
         Ok(result)
     }
-
-    /// Hands in what is decided so far and waits until it is on disk.
-    async fn commit(&mut self) -> Result<(), SettleError> {
-        self.hand_in().await?;
-        self.drain().await
-    }
-
-    async fn succeed(&mut self, delivery: Delivery, staged: Staged) -> Result<(), SettleError> {
-        self.connector.brake.succeeded();
-        self.segment.settle(delivery.origin, Outcome::Done);
-        if let Some((schedule, planned_ms)) = staged.tick_done {
-            self.segment.tick_done(schedule, planned_ms);
-        }
-        self.segment.stage(staged.publishes, staged.state);
-        self.segment.keep(delivery);
-        if staged.unsafe_sent || self.segment.is_old(Instant::now()) { self.hand_in().await } else { Ok(()) }
-    }
-
-    /// A failure ends the segment before it, and is settled by itself.
-    async fn fail(&mut self, delivery: &Delivery, failure: Failure) -> Result<(), SettleError> {
-        self.hand_in().await?;
-        let connector = &self.connector;
-        let now_ms = connector.clock.now_ms();
-        let outcome = outcome::of_failure(&connector.policy, delivery.attempt, failure, now_ms, random());
-        self.report(delivery, &outcome);
-        self.segment.settle(delivery.origin, outcome);
-        self.hand_in().await
-    }
-
-    fn report(&self, delivery: &Delivery, outcome: &Outcome) {
-        let connector = &self.connector;
-        let (name, message, attempt) = (&connector.name, &delivery.message.id, delivery.attempt);
-        match outcome {
-            Outcome::Done | Outcome::Expired => {}
-            Outcome::Retry { reason, charged, .. } => {
-                connector.metrics.retry.inc();
-                tracing::debug!(connector = %name, %message, attempt, charged, reason, "delivery is put off");
-            }
-            Outcome::Dead { reason } => {
-                connector.metrics.dead.inc();
-                tracing::warn!(connector = %name, %message, attempt, reason, "delivery became a dead letter");
-                if connector.brake.died() {
-                    connector.ledger.hold(connector.id, Held::Brake);
-                    connector.hold.set(Held::Brake);
-                    tracing::error!(
-                        connector = %name, reason,
-                        "the brake is on: deliveries died in a row; mend the cause, then `bulkhead resume {name}`"
-                    );
-                }
-            }
-        }
-    }
-
-    async fn hand_in(&mut self) -> Result<(), SettleError> {
-        let Some(Closed { settlement, accepted_ms, deliveries }) = self.segment.close() else { return Ok(()) };
-        let handed = Handed { receipt: self.worker.settle(settlement), accepted_ms };
-        if !deliveries.is_empty() {
-            return self.finish_stateful(handed, deliveries).await;
-        }
-        self.outstanding.push_back(handed);
-        while self.outstanding.len() > OUTSTANDING_MAX
-            && let Some(oldest) = self.outstanding.pop_front()
-        {
-            self.finish(oldest).await?;
-        }
-        Ok(())
-    }
-
-    async fn finish(&mut self, handed: Handed) -> Result<(), SettleError> {
-        handed.receipt.await?;
-        let now_ms = self.connector.clock.now_ms();
-        self.connector.metrics.done.inc_by(handed.accepted_ms.len() as u64);
-        for accepted_ms in handed.accepted_ms {
-            let seconds = std::time::Duration::from_millis(now_ms.saturating_sub(accepted_ms)).as_secs_f64();
-            self.connector.metrics.delivery_seconds.observe(seconds);
-        }
-        Ok(())
-    }
-
-    /// A segment that touched state may conflict: then its deliveries run again one by one, at no attempt.
-    async fn finish_stateful(&mut self, handed: Handed, deliveries: Vec<Delivery>) -> Result<(), SettleError> {
-        match self.finish(handed).await {
-            Err(SettleError::Conflict) => {
-                for delivery in deliveries {
-                    Box::pin(self.run_again(delivery)).await?;
-                }
-                Ok(())
-            }
-            result => result,
-        }
-    }
-
-    /// Runs a delivery alone until it does not conflict. After [`CONFLICTS_MAX`] conflicts in a row the connector's other
-    /// runs are held back meanwhile, so nobody is left to conflict with.
-    async fn run_again(&mut self, delivery: Delivery) -> Result<(), SettleError> {
-        // The conflict that brought it here was the first.
-        for conflicts in 1.. {
-            self.connector.metrics.conflicts.inc();
-            let _alone = if conflicts >= CONFLICTS_MAX { Some(self.hold_others_back().await) } else { None };
-            if self.attempt_alone(&delivery).await? {
-                break;
-            }
-        }
-        self.connector.hold.clear(Held::Conflict);
-        if self.turn.is_none() {
-            self.turn = Some(self.connector.turn.clone().read_owned().await);
-        }
-        Ok(())
-    }
-
-    async fn hold_others_back(&mut self) -> tokio::sync::OwnedRwLockWriteGuard<()> {
-        self.turn = None;
-        self.connector.hold.set(Held::Conflict);
-        self.connector.turn.clone().write_owned().await
-    }
-
-    /// Whether the delivery is settled now; it is not when the state conflicted again.
-    async fn attempt_alone(&mut self, delivery: &Delivery) -> Result<bool, SettleError> {
-        self.drain().await?;
-        let result = match self.connector.plugin.sandbox() {
-            Ok(mut sandbox) => sandbox.deliver(delivery, crate::settlement::Barrier::default()).await,
-            Err(failure) => Err(failure),
-        };
-        let staged = match result {
-            Ok(staged) => staged,
-            Err(failure) => {
-                self.fail(delivery, failure).await?;
-                return Ok(true);
-            }
-        };
-        self.segment.settle(delivery.origin, Outcome::Done);
-        self.segment.stage(staged.publishes, staged.state);
-        self.segment.keep(delivery.clone());
-        let Some(closed) = self.segment.close() else { return Ok(true) };
-        let handed = Handed { receipt: self.worker.settle(closed.settlement), accepted_ms: closed.accepted_ms };
-        match self.finish(handed).await {
-            Ok(()) => Ok(true),
-            Err(SettleError::Conflict) => Ok(false),
-            Err(error @ SettleError::Closed) => Err(error),
-        }
-    }
-}
-
-/// A number in `0.0..1.0`, for jitter.
-fn random() -> f64 {
-    let mut bytes = [0; 4];
-    // Without randomness the full delay is as good.
-    if getrandom::fill(&mut bytes).is_err() {
-        return 1.0;
-    }
-    f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
 }

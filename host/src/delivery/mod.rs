@@ -5,8 +5,12 @@
 //! does harm. Nothing here knows where deliveries come from (that is [`crate::trigger`]) or how they are stored.
 
 pub mod brake;
+pub mod connector;
+mod handing;
 pub mod hold;
 pub mod lane;
 pub mod outcome;
 pub mod retry;
 pub mod segment;
+
+pub use crate::capability::Staged;

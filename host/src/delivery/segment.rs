@@ -6,9 +6,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::settlement::{
-    ConnectorId, Delivery, Origin, Outcome, Publish, Settlement, StateChanges, SubscriptionId,
-};
+use crate::ledger::Reservation;
+use crate::settlement::{ConnectorId, Delivery, Origin, Outcome, Publish, Settlement, StateChanges, SubscriptionId};
 
 /// A segment ends this long after its first call, so that a slow run does not keep finished work from the disk.
 const AGE_MAX: Duration = Duration::from_millis(50);
@@ -21,6 +20,8 @@ pub struct Segment {
     started: Option<Instant>,
     outcomes: Vec<(Origin, Outcome)>,
     publishes: Vec<Publish>,
+    /// The room of the publishes; given back once the settlement is handed in, which takes its own.
+    reservation: Reservation,
     state: StateChanges,
     tick_done: Option<(String, u64)>,
     deliveries: Vec<Delivery>,
@@ -35,6 +36,8 @@ pub struct Closed {
     pub accepted_ms: Vec<u64>,
     /// The deliveries of a segment that touched state; empty otherwise.
     pub deliveries: Vec<Delivery>,
+    /// To be dropped once the settlement is handed in.
+    pub reservation: Reservation,
 }
 
 impl Segment {
@@ -47,6 +50,7 @@ impl Segment {
             started: None,
             outcomes: Vec::new(),
             publishes: Vec::new(),
+            reservation: Reservation::default(),
             state: StateChanges::default(),
             tick_done: None,
             deliveries: Vec::new(),
@@ -76,8 +80,9 @@ impl Segment {
     }
 
     /// Adds what a successful call staged.
-    pub fn stage(&mut self, mut publishes: Vec<Publish>, state: StateChanges) {
+    pub fn stage(&mut self, mut publishes: Vec<Publish>, reservation: Reservation, state: StateChanges) {
         self.publishes.append(&mut publishes);
+        self.reservation.absorb(reservation);
         merge(&mut self.state, state);
     }
 
@@ -108,7 +113,7 @@ impl Segment {
             state: ended.state,
             tick_done: ended.tick_done,
         };
-        Some(Closed { settlement, accepted_ms, deliveries })
+        Some(Closed { settlement, accepted_ms, deliveries, reservation: ended.reservation })
     }
 }
 
@@ -152,8 +157,8 @@ mod tests {
     fn the_first_version_and_the_last_write_win() {
         let mut segment = Segment::new(SubscriptionId(1), ConnectorId(1));
         segment.settle(Origin::Log(1), Outcome::Done);
-        segment.stage(Vec::new(), changes("a", 1, "x"));
-        segment.stage(Vec::new(), changes("a", 7, "y"));
+        segment.stage(Vec::new(), Reservation::default(), changes("a", 1, "x"));
+        segment.stage(Vec::new(), Reservation::default(), changes("a", 7, "y"));
         let closed = segment.close().expect("it holds an outcome");
         assert_eq!(closed.settlement.state, changes("a", 1, "y"));
         assert!(segment.is_empty() && segment.close().is_none());

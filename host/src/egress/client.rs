@@ -135,7 +135,7 @@ fn unreachable_because(error: &reqwest::Error) -> &'static str {
             LookupError::Failed => "its name was not resolved",
         };
     }
-    if find::<rustls::Error>(error).is_some() || io_source::<rustls::Error>(error).is_some() {
+    if find::<rustls::Error>(error).is_some() {
         return "the TLS handshake failed";
     }
     match find::<io::Error>(error).map(io::Error::kind) {
@@ -148,7 +148,7 @@ fn unreachable_because(error: &reqwest::Error) -> &'static str {
 
 fn interrupted_because(error: &reqwest::Error) -> &'static str {
     if error.is_decode() {
-        "the answer could not be decoded"
+        "the answer broke off or could not be decoded"
     } else if error.is_timeout() {
         "the answer did not come in time"
     } else {
@@ -156,19 +156,17 @@ fn interrupted_because(error: &reqwest::Error) -> &'static str {
     }
 }
 
-fn find<'a, Cause: Error + 'static>(error: &'a reqwest::Error) -> Option<&'a Cause> {
-    chain(error).find_map(|cause| cause.downcast_ref::<Cause>())
+fn find<Cause: Error + 'static>(error: &reqwest::Error) -> Option<&Cause> {
+    let first: &(dyn Error + 'static) = error;
+    std::iter::successors(Some(first), |cause| cause_of(*cause)).find_map(|cause| cause.downcast_ref())
 }
 
-/// What an `io::Error` wraps is not its source but the source's own.
-fn io_source<'a, Cause: Error + 'static>(error: &'a reqwest::Error) -> Option<&'a Cause> {
-    chain(error)
-        .filter_map(|cause| cause.downcast_ref::<io::Error>()?.get_ref())
-        .find_map(|inner| inner.downcast_ref::<Cause>())
-}
-
-fn chain<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error as &(dyn Error + 'static)), |cause| (*cause).source())
+/// What an `io::Error` wraps is not its source: that is the source of what it wraps.
+fn cause_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(wrapped) => Some(wrapped),
+        None => error.source(),
+    }
 }
 
 fn build(egress: &Egress, reach: Reach) -> Result<reqwest::Client, reqwest::Error> {

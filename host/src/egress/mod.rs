@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod client;
+pub mod own_admin;
 pub mod resolver;
 
 use std::future::Future;

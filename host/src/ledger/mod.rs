@@ -10,12 +10,17 @@ mod bloom;
 mod book;
 mod checkpoint;
 mod configure;
+mod dead;
 mod dedup;
 mod error;
+mod hold;
+mod inflight;
 mod intake;
 mod open;
 mod ranges;
 mod read;
+mod report;
+mod schedule;
 mod schema;
 mod settle;
 mod settled;
@@ -25,7 +30,7 @@ mod write;
 mod writer;
 
 use std::fs::File;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -41,10 +46,14 @@ use crate::settlement::{ConnectorId, Origin, QueueId, SettleError, Settlement};
 pub use account::Reservation;
 pub use append::Appended;
 pub use configure::{ConnectorLayout, Consumption, Directory, Layout, Orphan};
+pub use dead::{DeadLetter, DeadSummary, FailedAttempt};
 pub use error::{AppendError, Full, OpenError};
+pub use inflight::{Inflight, Slot, Suspect};
 pub use open::Settings;
-pub use read::Position;
-pub use settled::{Outcomes, Receipt, Returns};
+pub use read::{PAGE_KNOWN, Position};
+pub use report::{QueueReport, SubscriptionReport};
+pub use schedule::ScheduleRow;
+pub use settled::{Receipt, Returned, Returns};
 pub use state::{KeyPage, StateUsage};
 
 use account::Accounts;
@@ -125,6 +134,8 @@ pub struct Tail {
 pub struct LogPage {
     /// Each with its sequence number.
     pub messages: Vec<(u64, Message)>,
+    /// Whether the log ended here when it was read.
+    pub is_last: bool,
 }
 
 /// An unfinished message, without its contents.
@@ -163,6 +174,8 @@ struct Shared {
     policies: RwLock<Vec<Option<(Name, Arc<QueuePolicy>)>>>,
     committed: watch::Sender<u64>,
     fatal: watch::Sender<Option<Arc<str>>>,
+    /// Opened only where runs are started: a look into the ledger must not make suspects forgotten.
+    inflight: OnceLock<Arc<Inflight>>,
 }
 
 impl std::fmt::Debug for Ledger {
@@ -179,6 +192,7 @@ impl Ledger {
     pub fn open(settings: Settings, clock: Clock, metrics: Metrics) -> Result<Self, OpenError> {
         let opened = open::open(&settings)?;
         let shared = Arc::new(Shared {
+            inflight: OnceLock::new(),
             readers: Readers::new(settings.file()),
             settings,
             clock,
@@ -204,7 +218,22 @@ impl Ledger {
             // A panic of the writer was reported as fatal where it happened.
             let _ = writer.join();
         }
+        if let Some(inflight) = self.shared().inflight.get() {
+            inflight.empty();
+        }
         self.0.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Opens the in-flight file, once, and answers what was being run when the last process died.
+    ///
+    /// # Errors
+    /// The file could not be opened, or was opened before.
+    pub fn open_inflight(&self) -> anyhow::Result<(Arc<Inflight>, Vec<Suspect>)> {
+        let (inflight, suspects) = Inflight::open(&self.shared().settings.dir)?;
+        let inflight = Arc::new(inflight);
+        let opened = self.shared().inflight.set(inflight.clone());
+        opened.map_err(|_| anyhow::anyhow!("the in-flight file is open already"))?;
+        Ok((inflight, suspects))
     }
 
     /// Hands a settlement in; the order of calls is the order of commits. The receipt says when it is on disk.
@@ -212,7 +241,7 @@ impl Ledger {
         self.settle_returning(settlement, None)
     }
 
-    /// Like [`Ledger::settle`]; its outcomes go to `returns` once they are on disk.
+    /// Like [`Ledger::settle`]; its outcomes go to `returns` once it is dealt with.
     pub fn settle_returning(&self, settlement: Settlement, returns: Option<Returns>) -> Receipt {
         let (reply, receipt) = oneshot::channel();
         let sizes = || settlement.publishes.iter().map(|publish| (publish.queue, publish.draft.size_bytes()));

@@ -18,8 +18,8 @@ use crate::settlement::{Origin, QueueId, SubscriptionId};
 
 /// Connections kept open while nobody reads.
 const IDLE_MAX: usize = 4;
-/// Rows of a page of unfinished work.
-const KNOWN_MAX: u32 = 1_000;
+/// Rows of a full page of unfinished work; one with less is the last.
+pub const PAGE_KNOWN: usize = 1_000;
 
 /// Connections that only read.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl Readers {
 }
 
 /// The columns of a message in the order of [`message`].
-const MESSAGE: &str = "enqueued_ms, expires_ms, hops, message_id, key, parent, headers, body";
+pub(super) const MESSAGE: &str = "enqueued_ms, expires_ms, hops, message_id, key, parent, headers, body";
 
 /// A page of a queue's log.
 const READ_LOG: &str =
@@ -107,16 +107,17 @@ impl Ledger {
             let mut statement = db.prepare_cached(READ_LOG)?;
             let mut rows =
                 statement.query(params![row_id(queue.0, after), row_id(queue.0 + 1, 0), sql(count as u64)])?;
-            let mut page = LogPage::default();
+            let mut page = LogPage { messages: Vec::with_capacity(count), is_last: false };
             let mut left = bytes;
             while let Some(row) = rows.next()? {
                 let size = unsql(row.get(1)?);
                 if size > left && !page.messages.is_empty() {
-                    break;
+                    return Ok(page);
                 }
                 left = left.saturating_sub(size);
                 page.messages.push((seq_of(row.get(0)?), message(row, 2)?));
             }
+            page.is_last = page.messages.len() < count;
             Ok(page)
         })?;
         Ok(page)
@@ -131,7 +132,7 @@ impl Ledger {
             db.prepare_cached(
                 "SELECT seq, due_ms, attempts, key FROM pending WHERE subscription = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
             )?
-            .query_map(params![subscription.0, sql(after), KNOWN_MAX], |row| {
+            .query_map(params![subscription.0, sql(after), PAGE_KNOWN as i64], |row| {
                 Ok(Known {
                     origin: Origin::Log(unsql(row.get(0)?)),
                     due_ms: unsql(row.get(1)?),
@@ -153,7 +154,7 @@ impl Ledger {
             db.prepare_cached(
                 "SELECT id, due_ms, attempts, key FROM parked WHERE subscription = ?1 AND id > ?2 ORDER BY id LIMIT ?3",
             )?
-            .query_map(params![subscription.0, after, KNOWN_MAX], |row| {
+            .query_map(params![subscription.0, after, PAGE_KNOWN as i64], |row| {
                 Ok(Known {
                     origin: Origin::Parked(row.get(0)?),
                     due_ms: unsql(row.get(1)?),
@@ -164,6 +165,38 @@ impl Ledger {
             .collect()
         })?;
         Ok(known)
+    }
+
+    /// The attempts charged to a message; `None` where it is settled already.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub fn attempts(&self, subscription: SubscriptionId, origin: Origin) -> anyhow::Result<Option<u32>> {
+        let (table, id) = match origin {
+            Origin::Log(seq) => ("SELECT attempts FROM pending WHERE subscription = ?1 AND seq = ?2", sql(seq)),
+            Origin::Parked(row) => ("SELECT attempts FROM parked WHERE subscription = ?1 AND id = ?2", row),
+        };
+        let stored = self
+            .shared()
+            .readers
+            .read(|db| db.prepare_cached(table)?.query_row(params![subscription.0, id], |row| row.get(0)).optional())?;
+        if let (None, Origin::Log(seq)) = (stored, origin) {
+            let position = self.position(subscription)?;
+            return Ok((seq > position.cursor && !position.is_settled_ahead(seq)).then_some(0));
+        }
+        Ok(stored)
+    }
+
+    /// When the next delayed message of a queue is due, if there is one.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub fn next_delayed_ms(&self, queue: QueueId) -> anyhow::Result<Option<u64>> {
+        let due = self.shared().readers.read(|db| {
+            db.prepare_cached("SELECT min(due_ms) FROM parked WHERE queue = ?1 AND subscription IS NULL")?
+                .query_row([queue.0], |row| row.get::<_, Option<i64>>(0))
+        })?;
+        Ok(due.map(unsql))
     }
 
     /// One message where it lies; `None` where it is gone.

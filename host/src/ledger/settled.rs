@@ -1,6 +1,6 @@
-//! What comes back from the writer: receipts, and outcomes that are on disk.
+//! What comes back from the writer: receipts, and the settlements' outcomes.
 //!
-//! Outcomes go into a list that the subscription empties when it looks for work, so that the lease state is right even
+//! Settlements go into a list that the subscription empties when it looks for work, so that the lease state is right even
 //! if whoever handed the settlement in has gone.
 
 use std::future::Future;
@@ -24,16 +24,22 @@ impl Future for Receipt {
     }
 }
 
-/// The outcomes of one settlement that is on disk.
-pub type Outcomes = Vec<(Origin, Outcome)>;
+/// A settlement that came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Returned {
+    /// It is on disk.
+    Committed(Vec<(Origin, Outcome)>),
+    /// Nothing of it is: state had changed.
+    Conflicted(Vec<(Origin, Outcome)>),
+}
 
-/// Where the writer puts outcomes that are on disk, and whom it wakes. Cheap to clone.
+/// Where the writer puts settlements that it has dealt with, and whom it wakes. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Returns(Arc<Returned>);
+pub struct Returns(Arc<List>);
 
 #[derive(Debug, Default)]
-struct Returned {
-    outcomes: Mutex<Vec<Outcomes>>,
+struct List {
+    settlements: Mutex<Vec<Returned>>,
     wake: Arc<Notify>,
 }
 
@@ -41,18 +47,18 @@ impl Returns {
     /// An empty list that wakes `wake`.
     #[must_use]
     pub fn new(wake: Arc<Notify>) -> Self {
-        Self(Arc::new(Returned { outcomes: Mutex::default(), wake }))
+        Self(Arc::new(List { settlements: Mutex::default(), wake }))
     }
 
     /// Takes what has come back.
     #[must_use]
-    pub fn take(&self) -> Vec<Outcomes> {
-        std::mem::take(&mut *self.0.outcomes.lock().unwrap_or_else(PoisonError::into_inner))
+    pub fn take(&self) -> Vec<Returned> {
+        std::mem::take(&mut *self.0.settlements.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Puts in what is on disk.
-    pub(super) fn put(&self, outcomes: Outcomes) {
-        self.0.outcomes.lock().unwrap_or_else(PoisonError::into_inner).push(outcomes);
+    /// Puts in a settlement.
+    pub(super) fn put(&self, returned: Returned) {
+        self.0.settlements.lock().unwrap_or_else(PoisonError::into_inner).push(returned);
         self.0.wake.notify_one();
     }
 }

@@ -17,6 +17,7 @@ use super::dedup::Dedup;
 use super::error::{Fault, fault};
 use super::intake::{Job, Next};
 use super::settle::Verdict;
+use super::settled::Returned;
 use super::write::{Changes, Write};
 use super::{AppendError, Appended, Shared, Tail};
 use crate::clock::Now;
@@ -425,16 +426,14 @@ fn ticket(job: &Job) -> Option<u64> {
 /// Answers a job whose transaction is on disk. Whoever asked may have gone.
 fn deliver(job: Job, answer: Answer) {
     match (job, answer) {
-        (Job::Settle(settle), Answer::Settled(Verdict::Applied)) => {
+        (Job::Settle(settle), answer) => {
+            let is_applied = matches!(answer, Answer::Settled(Verdict::Applied));
+            let outcomes = settle.settlement.outcomes;
             if let Some(returns) = settle.returns {
-                returns.put(settle.settlement.outcomes);
+                returns.put(if is_applied { Returned::Committed(outcomes) } else { Returned::Conflicted(outcomes) });
             }
             drop(settle.room);
-            let _ = settle.reply.send(Ok(()));
-        }
-        (Job::Settle(settle), _) => {
-            drop(settle.room);
-            let _ = settle.reply.send(Err(SettleError::Conflict));
+            let _ = settle.reply.send(if is_applied { Ok(()) } else { Err(SettleError::Conflict) });
         }
         (Job::Append(append), Answer::Appended(appended)) => {
             drop(append.room);

@@ -251,8 +251,8 @@ where
     registry.register(format!("bulkhead_{name}"), help, metric.clone());
 }
 
-/// How a delivery ended, as in `bulkhead_deliveries_total{outcome}`.
-#[derive(Clone)]
+/// The figures of one connector's deliveries.
+#[derive(Clone, Debug)]
 pub struct ConnectorMetrics {
     /// Settled with success.
     pub done: Counter,

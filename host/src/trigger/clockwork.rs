@@ -45,7 +45,7 @@ pub struct Clockwork {
 
 impl Clockwork {
     /// Enqueues ticks until `stop` turns true.
-    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+    pub async fn run(self: std::sync::Arc<Self>, mut stop: watch::Receiver<bool>) {
         let plan = Plan::new(&self.connector, &self.settings);
         loop {
             let wait = self.step(plan).await;
@@ -78,7 +78,10 @@ impl Clockwork {
 
     /// The stored planned time; one that cannot be believed counts as none.
     fn last_planned(&self, plan: Plan) -> Option<u64> {
-        let last_ms = self.ledger.schedule_last(self.connector_id, &self.settings.name)?.last_planned_ms;
+        let stored = self.ledger.schedule_last(self.connector_id, &self.settings.name);
+        let stored =
+            stored.inspect_err(|error| tracing::warn!(connector = %self.connector, %error, "cannot read the ledger"));
+        let last_ms = stored.ok()??.last_planned_ms;
         if plan.is_ahead(last_ms, self.clock.now_ms()) {
             let (connector, schedule) = (&self.connector, &self.settings.name);
             tracing::warn!(%connector, schedule, last_ms, "the stored planned time lies in the future: starting anew");
@@ -89,10 +92,8 @@ impl Clockwork {
 
     async fn tick(&self, planned_ms: u64) -> Option<()> {
         let schedule = &self.settings.name;
-        let is_running = self.subscription.counts().backlog > 0;
-        let draft = if is_running { None } else { Some(self.draft(planned_ms)) };
-        let stored =
-            self.ledger.enqueue_tick(self.connector_id, schedule, planned_ms, self.inbox, draft).await;
+        let draft = if self.is_running() { None } else { Some((self.inbox, self.draft(planned_ms))) };
+        let stored = self.ledger.enqueue_tick(self.connector_id, schedule, planned_ms, draft).await;
         match stored {
             Ok(()) => {
                 let lag = Duration::from_millis(self.clock.now_ms().saturating_sub(planned_ms));
@@ -104,6 +105,12 @@ impl Clockwork {
                 None
             }
         }
+    }
+
+    /// Whether a tick of the connector is not settled yet; one that waits for its next attempt is not.
+    fn is_running(&self) -> bool {
+        let counts = self.subscription.counts();
+        counts.in_flight + counts.ready + counts.waiting > 0
     }
 
     fn draft(&self, planned_ms: u64) -> Draft {

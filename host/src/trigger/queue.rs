@@ -1,63 +1,121 @@
 //! The queue trigger: leases batches of one subscription and gives them to a lane.
 //!
-//! One loop per worker. Nothing is leased while the connector is held, while a queue that it may publish to is full, or
-//! after the stop has begun: that is the whole back-pressure.
+//! One loop per worker, on the guests' threads. Nothing is leased while the connector is held, while a queue that it may
+//! publish to is full, or after the stop has begun: that is the whole back-pressure.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
-use crate::delivery::lane::Lane;
+use crate::broker::{Batch, Subscription};
+use crate::delivery::connector::{Connector, Entry};
+use crate::delivery::lane::{Lane, Place};
+use crate::id::Name;
 use crate::ledger::Ledger;
 use crate::metrics::Held;
-use crate::settlement::{QueueId, SettleError};
+use crate::settlement::{QueueId, SettleError, SubscriptionId};
 
-/// `consume`, as far as it concerns a worker.
-#[derive(Clone, Debug)]
-pub struct Settings {
+/// One queue that a connector consumes.
+pub struct Consumption {
+    /// The queue.
+    pub queue: Name,
+    /// The subscription's number in the ledger.
+    pub subscription_id: SubscriptionId,
+    /// Where deliveries are leased.
+    pub subscription: Subscription,
+    /// How the plugin is called.
+    pub entry: Entry,
+    /// Whether the order of keys is kept.
+    pub is_ordered: bool,
     /// Deliveries of a run.
     pub batch: usize,
     /// How long a run waits to fill its batch.
     pub batch_wait: Duration,
-    /// Queues that the connector may publish to, without the one it consumes.
+    /// Runs at once.
+    pub concurrency: usize,
+    /// Queues that the connector may publish to, without the one that it consumes.
     pub publishes_to: Vec<QueueId>,
 }
 
-/// Leases and delivers until `stop` turns true, then waits until all that was handed in is committed.
-///
-/// # Errors
-/// The ledger has stopped.
-pub async fn run(
-    mut lane: Lane,
-    settings: Settings,
-    ledger: Ledger,
-    mut stop: watch::Receiver<bool>,
-) -> Result<(), SettleError> {
-    loop {
-        tokio::select! {
-            biased;
-            _ = stop.wait_for(|stopped| *stopped) => break,
-            () = released(&lane, &settings, &ledger) => {}
+impl Consumption {
+    /// Starts its workers on `guests`; each ends when `stop` has turned true and all that it handed in is committed.
+    pub fn start(
+        &self,
+        connector: &Arc<Connector>,
+        ledger: &Ledger,
+        guests: &Handle,
+        stop: &watch::Receiver<bool>,
+        tasks: &mut JoinSet<Result<(), SettleError>>,
+    ) {
+        for _ in 0..self.concurrency {
+            let place = Place { subscription: self.subscription_id, is_ordered: self.is_ordered };
+            let worker = self.subscription.worker();
+            let lane = Lane::new(connector.clone(), self.entry.clone(), place, worker, stop.clone());
+            let loop_ = Loop {
+                lane,
+                batch: self.batch,
+                batch_wait: self.batch_wait,
+                publishes_to: self.publishes_to.clone(),
+                ledger: ledger.clone(),
+                stop: stop.clone(),
+            };
+            tasks.spawn_on(loop_.run(), guests);
         }
-        let batch = tokio::select! {
-            biased;
-            _ = stop.wait_for(|stopped| *stopped) => break,
-            batch = lane.worker().lease(settings.batch, settings.batch_wait) => batch?,
-        };
-        lane.deliver(batch).await?;
     }
-    lane.drain().await
 }
 
-/// Waits until nothing holds the connector back.
-async fn released(lane: &Lane, settings: &Settings, ledger: &Ledger) {
-    let hold = lane.hold();
-    for queue in &settings.publishes_to {
-        if ledger.is_full(*queue) {
-            hold.set(Held::Full);
-            ledger.room(*queue).await;
+/// One worker.
+struct Loop {
+    lane: Lane,
+    batch: usize,
+    batch_wait: Duration,
+    publishes_to: Vec<QueueId>,
+    ledger: Ledger,
+    stop: watch::Receiver<bool>,
+}
+
+impl Loop {
+    async fn run(mut self) -> Result<(), SettleError> {
+        let mut stop = self.stop.clone();
+        loop {
+            let batch = tokio::select! {
+                biased;
+                _ = stop.wait_for(|stopped| *stopped) => break,
+                batch = self.lease() => batch?,
+            };
+            self.lane.deliver(batch).await?;
+        }
+        self.lane.drain().await
+    }
+
+    /// A batch that may run now.
+    async fn lease(&mut self) -> Result<Batch, SettleError> {
+        loop {
+            self.released().await;
+            let batch = self.lane.lease(self.batch, self.batch_wait).await?;
+            // A hold may have come while there was nothing to do.
+            if self.lane.connector().hold.is_held() {
+                self.lane.release(batch);
+                continue;
+            }
+            return Ok(batch);
         }
     }
-    hold.clear(Held::Full);
-    hold.released().await;
+
+    /// Waits until nothing holds the connector back.
+    async fn released(&self) {
+        let hold = &self.lane.connector().hold;
+        for queue in &self.publishes_to {
+            if self.ledger.is_full(*queue) {
+                let reason = if self.ledger.disk_is_full() { Held::Disk } else { Held::Full };
+                hold.set(reason);
+                self.ledger.room(*queue).await;
+                hold.clear(reason);
+            }
+        }
+        hold.released().await;
+    }
 }

@@ -24,24 +24,16 @@ pub struct Fixture {
 
 impl Fixture {
     pub fn new(entries: Vec<GrantSettings>) -> Self {
-        Self::build("canary", entries, Limits::default())
+        Self::limited(entries, Limits::default())
     }
 
-    pub fn limited(entries: Vec<GrantSettings>, limits: Limits) -> Self {
-        Self::build("canary", entries, limits)
-    }
-
-    pub fn with_secret(value: &str, entries: Vec<GrantSettings>) -> Self {
-        Self::build(value, entries, Limits::default())
-    }
-
-    fn build(secret: &str, mut entries: Vec<GrantSettings>, limits: Limits) -> Self {
+    pub fn limited(mut entries: Vec<GrantSettings>, limits: Limits) -> Self {
         for (index, entry) in entries.iter_mut().enumerate() {
             entry.key = format!("connectors.orders.allow.http[{index}]");
         }
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
-        std::fs::write(&path, secret).unwrap();
+        std::fs::write(&path, "canary").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         let sources = BTreeMap::from([("token".to_owned(), Source::File(path))]);
         let secrets = Arc::new(SecretStore::open(&sources, &Environment::default()).unwrap());

@@ -21,11 +21,13 @@ impl Drop for Server {
     }
 }
 
+type Answer = Arc<dyn Fn(&str) -> Vec<u8> + Send + Sync>;
+
 /// What happens to a connection after its request was read.
 #[derive(Clone)]
 enum Manner {
     /// Answers, then closes; without a word where the answer is empty.
-    Answer(Arc<dyn Fn(&str) -> Vec<u8> + Send + Sync>),
+    Answer(Answer),
     /// Says this much and nothing more.
     Hang(&'static [u8]),
     /// Answers with the path once this many requests are under way.
@@ -61,6 +63,10 @@ impl Server {
 
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.port()
     }
 
     /// What came in, each request with its body.
@@ -100,7 +106,8 @@ async fn read(stream: &mut TcpStream) -> Option<String> {
     let mut bytes = Vec::new();
     loop {
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        if is_complete(&text) {
+        let is_tls = bytes.first() == Some(&0x16);
+        if is_tls || is_complete(&text) {
             return Some(text);
         }
         if stream.read_buf(&mut bytes).await.ok()? == 0 {

@@ -44,13 +44,21 @@ impl Paging {
     pub(crate) fn first(&self, config: &Config, since: Option<&Value>) -> Position {
         let base = base(config, since);
         match self {
-            Self::Number { query, first, .. } => Position { url: base.query(query, *first).url().to_owned(), number: *first },
+            Self::Number { query, first, .. } => {
+                Position { url: base.query(query, *first).url().to_owned(), number: *first }
+            }
             _ => Position { url: base.url().to_owned(), number: 0 },
         }
     }
 
     /// The page after `here`, or `None` at the end.
-    pub(crate) fn next(&self, config: &Config, since: Option<&Value>, here: &Position, seen: &Seen) -> Option<Position> {
+    pub(crate) fn next(
+        &self,
+        config: &Config,
+        since: Option<&Value>,
+        here: &Position,
+        seen: &Seen,
+    ) -> Option<Position> {
         let at = |url: &str| Position { url: url.to_owned(), number: 0 };
         match self {
             Self::None => None,
@@ -166,16 +174,36 @@ mod tests {
     fn each_way_finds_its_next_page() {
         check(Paging::None, Some(r#"</b>; rel="next""#), "{}", None);
         check(Paging::Link, Some(r#"</b>; rel="next""#), "{}", Some("https://a.example/b"));
-        check(Paging::Next { pointer: "/next".into() }, None, r#"{"next": "?page=2"}"#, Some("https://a.example/orders?page=2"));
+        check(
+            Paging::Next { pointer: "/next".into() },
+            None,
+            r#"{"next": "?page=2"}"#,
+            Some("https://a.example/orders?page=2"),
+        );
         check(Paging::Next { pointer: "/next".into() }, None, r#"{"next": null}"#, None);
         let cursor = Paging::Cursor { pointer: "/c".into(), query: "cursor".into() };
-        check(cursor.clone(), None, r#"{"c": "a="}"#, Some("https://a.example/orders?open=true&size=2&after=x%20y&cursor=a%3D"));
+        check(
+            cursor.clone(),
+            None,
+            r#"{"c": "a="}"#,
+            Some("https://a.example/orders?open=true&size=2&after=x%20y&cursor=a%3D"),
+        );
         check(cursor, None, r#"{"c": ""}"#, None);
         let number = Paging::Number { query: "page".into(), first: 1, step: 1 };
-        check(number.clone(), None, r#"{"data": [1]}"#, Some("https://a.example/orders?open=true&size=2&after=x%20y&page=2"));
+        check(
+            number.clone(),
+            None,
+            r#"{"data": [1]}"#,
+            Some("https://a.example/orders?open=true&size=2&after=x%20y&page=2"),
+        );
         check(number, None, r#"{"data": []}"#, None);
         let last = Paging::Last { pointer: "/id".into(), query: "from".into() };
-        check(last.clone(), None, r#"{"data": [{"id": 1}, {"id": 2}]}"#, Some("https://a.example/orders?open=true&size=2&after=x%20y&from=2"));
+        check(
+            last.clone(),
+            None,
+            r#"{"data": [{"id": 1}, {"id": 2}]}"#,
+            Some("https://a.example/orders?open=true&size=2&after=x%20y&from=2"),
+        );
         check(last, None, r#"{"data": []}"#, None);
     }
 }

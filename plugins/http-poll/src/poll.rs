@@ -55,7 +55,11 @@ struct Tick<'a> {
 enum Page {
     /// 304: nothing new, and the page after it is known.
     Unchanged(Option<Position>),
-    Records { records: Vec<Record>, tag: Option<String>, next: Option<Position> },
+    Records {
+        records: Vec<Record>,
+        tag: Option<String>,
+        next: Option<Position>,
+    },
 }
 
 impl<'a> Tick<'a> {
@@ -203,7 +207,10 @@ fn all_links(response: &http::Response) -> Option<String> {
     (!links.is_empty()).then(|| links.iter().map(|(_, value)| value.as_str()).collect::<Vec<_>>().join(", "))
 }
 
-#[allow(clippy::disallowed_methods, reason = "a guest has a thread of its own; the host bounds the wait by `limits.wall`")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a guest has a thread of its own; the host bounds the wait by `limits.wall`"
+)]
 fn pause(delay: Duration) {
     std::thread::sleep(delay);
 }

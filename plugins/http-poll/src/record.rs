@@ -37,7 +37,11 @@ pub(crate) fn read(config: &Config, text: &[u8]) -> Result<Record, String> {
     };
     let mut draft = Draft::new(text).id(message_id(config, text, id.as_deref(), version.as_deref()));
     draft.key = key;
-    let since = config.since_pointer().and_then(|pointer| value.pointer(pointer)).filter(|since| plain(since).is_some()).cloned();
+    let since = config
+        .since_pointer()
+        .and_then(|pointer| value.pointer(pointer))
+        .filter(|since| plain(since).is_some())
+        .cloned();
     Ok(Record { draft, since, value })
 }
 

@@ -112,9 +112,11 @@ impl Page {
         let query = || table.query.clone().or_reject("config: `page.query` names the parameter that takes the cursor");
         match (&table.next, &table.number, &table.cursor, &table.last) {
             (Some(pointer), None, None, None) => Ok(Paging::Next { pointer: pointer.clone() }),
-            (None, Some(query), None, None) => {
-                Ok(Paging::Number { query: query.clone(), first: table.first.unwrap_or(1), step: table.step.unwrap_or(1) })
-            }
+            (None, Some(query), None, None) => Ok(Paging::Number {
+                query: query.clone(),
+                first: table.first.unwrap_or(1),
+                step: table.step.unwrap_or(1),
+            }),
             (None, None, Some(pointer), None) => Ok(Paging::Cursor { pointer: pointer.clone(), query: query()? }),
             (None, None, None, Some(pointer)) => Ok(Paging::Last { pointer: pointer.clone(), query: query()? }),
             _ => Err(Failure::reject("config: `page` needs exactly one of `next`, `number`, `cursor` and `last`")),
@@ -147,8 +149,14 @@ mod tests {
         check(json!("none"), Ok(Paging::None));
         check(json!({"next": "/next"}), Ok(Paging::Next { pointer: "/next".into() }));
         check(json!({"number": "page"}), Ok(Paging::Number { query: "page".into(), first: 1, step: 1 }));
-        check(json!({"cursor": "/c", "query": "after"}), Ok(Paging::Cursor { pointer: "/c".into(), query: "after".into() }));
-        check(json!({"last": "/id", "query": "after"}), Ok(Paging::Last { pointer: "/id".into(), query: "after".into() }));
+        check(
+            json!({"cursor": "/c", "query": "after"}),
+            Ok(Paging::Cursor { pointer: "/c".into(), query: "after".into() }),
+        );
+        check(
+            json!({"last": "/id", "query": "after"}),
+            Ok(Paging::Last { pointer: "/id".into(), query: "after".into() }),
+        );
     }
 
     #[test]

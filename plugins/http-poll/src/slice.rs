@@ -91,7 +91,8 @@ mod tests {
 
     fn check(json: &str, pointer: &str, expected: Result<&[&str], &str>) {
         let found = elements(json.as_bytes(), pointer);
-        let found: Result<Vec<_>, _> = found.map(|parts| parts.into_iter().map(|part| String::from_utf8_lossy(part).into_owned()).collect());
+        let found: Result<Vec<_>, _> =
+            found.map(|parts| parts.into_iter().map(|part| String::from_utf8_lossy(part).into_owned()).collect());
         assert_eq!(found, expected.map(|parts| parts.iter().map(ToString::to_string).collect()).map_err(str::to_owned));
     }
 

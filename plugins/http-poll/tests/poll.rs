@@ -35,7 +35,9 @@ fn header(request: &Request, name: &str) -> Option<String> {
 /// Two pages, linked, with ETags.
 fn linked(request: &Request) -> Result<Response, ErrorKind> {
     let (etag, body, link) = match request.url() {
-        "https://a.example/orders" => ("\"a\"", r#"[{"id":1,"at":1},{"id":2,"at":3}]"#, Some("</orders?p=2>; rel=\"next\"")),
+        "https://a.example/orders" => {
+            ("\"a\"", r#"[{"id":1,"at":1},{"id":2,"at":3}]"#, Some("</orders?p=2>; rel=\"next\""))
+        }
         _ => ("\"b\"", r#"[{"id":3,"at":2}]"#, None),
     };
     if header(request, "if-none-match").as_deref() == Some(etag) {
@@ -147,7 +149,8 @@ fn an_answer_that_is_no_list_is_rejected() {
 #[test]
 fn another_url_starts_from_nothing() {
     let kept = json!({"url": "https://b.example/", "since": 9, "resume": null, "tags": {}});
-    let config = json!({"url": "https://a.example/orders", "publish": "orders", "since": {"query": "after", "pointer": "/at"}});
+    let config =
+        json!({"url": "https://a.example/orders", "publish": "orders", "since": {"query": "after", "pointer": "/at"}});
     let host = Host::new().config(config).state("http-poll", kept).respond(linked_by_since).install();
     tick().unwrap();
     assert_eq!(urls(&host), ["/orders"]);

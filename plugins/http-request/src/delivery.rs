@@ -69,7 +69,10 @@ mod tests {
     fn a_body_goes_as_it_is() {
         let request = sent(json!({"url": "https://a.example/orders"}), &order());
         assert_eq!((request.method(), request.url()), ("POST", "https://a.example/orders"));
-        assert_eq!((request.body_bytes(), content_type(&request)), (br#"{"id":7}"#.as_slice(), Some("application/json")));
+        assert_eq!(
+            (request.body_bytes(), content_type(&request)),
+            (br#"{"id":7}"#.as_slice(), Some("application/json"))
+        );
     }
 
     #[test]
@@ -88,12 +91,19 @@ mod tests {
     #[test]
     fn text_is_filled_in() {
         let request = sent(json!({"url": "https://a.example/", "body": "order {{ /id }}"}), &order());
-        assert_eq!((request.body_bytes(), content_type(&request)), (b"order 7".as_slice(), Some("text/plain; charset=utf-8")));
+        assert_eq!(
+            (request.body_bytes(), content_type(&request)),
+            (b"order 7".as_slice(), Some("text/plain; charset=utf-8"))
+        );
     }
 
     #[test]
     fn the_message_or_the_config_names_the_type() {
-        let message = Message { headers: vec![("content-type".into(), "text/csv".into())], body: b"a,b".to_vec(), ..Message::default() };
+        let message = Message {
+            headers: vec![("content-type".into(), "text/csv".into())],
+            body: b"a,b".to_vec(),
+            ..Message::default()
+        };
         assert_eq!(content_type(&sent(json!({"url": "https://a.example/"}), &message)), Some("text/csv"));
         let config = json!({"url": "https://a.example/", "headers": {"Content-Type": "application/x"}});
         assert_eq!(content_type(&sent(config, &message)), Some("application/x"));

@@ -23,7 +23,9 @@ fn decide(config: &Config, status: u16) -> Verdict {
         [(Verdict::Success, &config.success), (Verdict::Retry, &config.retry), (Verdict::Reject, &config.reject)];
     let named = |entry: &Status| matches!(entry, Status::One(one) if *one == status);
     let covered = |entry: &Status| matches!(entry, Status::Class(class) if class.contains(status));
-    let find = |wanted: &dyn Fn(&Status) -> bool| lists.iter().find(|(_, list)| list.iter().any(wanted)).map(|(verdict, _)| *verdict);
+    let find = |wanted: &dyn Fn(&Status) -> bool| {
+        lists.iter().find(|(_, list)| list.iter().any(wanted)).map(|(verdict, _)| *verdict)
+    };
     find(&named).or_else(|| find(&covered)).unwrap_or_else(|| verdict(status))
 }
 
@@ -74,6 +76,8 @@ mod tests {
     fn retry_after_is_kept() {
         let config = serde_json::from_value(serde_json::json!({"url": "https://a.example/"})).unwrap();
         let answer = Response::new(429).with_header("retry-after", "3");
-        assert!(matches!(of(&config, answer), Err(Failure::Retry { after: Some(delay), .. }) if delay == Duration::from_secs(3)));
+        assert!(
+            matches!(of(&config, answer), Err(Failure::Retry { after: Some(delay), .. }) if delay == Duration::from_secs(3))
+        );
     }
 }

@@ -128,7 +128,10 @@ mod tests {
 
     #[test]
     fn places_are_filled() {
-        check("{{ /id }}: {{/name}} {{ id }} {{ key }} {{ queue }} {{ attempt }} {{ header.Source }}!", "7: a b/c m1 k/1 orders 2 shop!");
+        check(
+            "{{ /id }}: {{/name}} {{ id }} {{ key }} {{ queue }} {{ attempt }} {{ header.Source }}!",
+            "7: a b/c m1 k/1 orders 2 shop!",
+        );
         check("no place } { {", "no place } { {");
         check("{{ /paid }} {{ /null }}", "true null");
     }

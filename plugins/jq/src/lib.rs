@@ -38,7 +38,8 @@ impl Consumer for Jq {
 
 fn compile() -> Result<Compiled, Failure> {
     let Config { program, publish } = config::load()?;
-    let program = Program::compile(&program).map_err(|problem| Failure::reject(format!("config: program: {problem}")))?;
+    let program =
+        Program::compile(&program).map_err(|problem| Failure::reject(format!("config: program: {problem}")))?;
     Ok(Compiled { program, publish })
 }
 

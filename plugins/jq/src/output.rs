@@ -43,7 +43,8 @@ fn route(output: &Val, publish: Option<&str>, mut draft: Draft) -> Result<Routed
         Some(key @ (Val::TStr(_) | Val::Num(_))) => draft.key = text(key).or_else(|| Some(key.to_string())),
         Some(_) => return Err(Failure::reject("`$key` must be text, a number or null")),
     }
-    draft.body = json(field(routing, BODY).ok_or_else(|| Failure::reject("an output with `$queue` or `$key` needs `body`"))?)?;
+    draft.body =
+        json(field(routing, BODY).ok_or_else(|| Failure::reject("an output with `$queue` or `$key` needs `body`"))?)?;
     Ok(Routed { queue: queue.ok_or_else(no_queue)?, draft })
 }
 
@@ -113,7 +114,11 @@ mod tests {
         check(r#"{"$queue": "vip"}"#, None, Err("an output with `$queue` or `$key` needs `body`"));
         check(r#"{"$queue": 1, "body": 1}"#, None, Err("`$queue` must be text"));
         check(r#"{"$key": [], "body": 1}"#, Some("out"), Err("`$key` must be text, a number or null"));
-        check(r#"{"$queue": "a", "body": 1, "c": 2}"#, None, Err("an output with `$queue` or `$key` has \"c\" beside `body`"));
+        check(
+            r#"{"$queue": "a", "body": 1, "c": 2}"#,
+            None,
+            Err("an output with `$queue` or `$key` has \"c\" beside `body`"),
+        );
     }
 
     #[test]

@@ -21,7 +21,8 @@ impl Program {
         let definitions = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
         let functions = jaq_core::funs().chain(jaq_std::funs()).chain(jaq_json::funs());
         let arena = Arena::default();
-        let modules = Loader::new(definitions).load(&arena, File { code, path: () }).map_err(|errors| unparsed(&errors))?;
+        let modules =
+            Loader::new(definitions).load(&arena, File { code, path: () }).map_err(|errors| unparsed(&errors))?;
         let compiler = Compiler::default().with_funs(functions).with_global_vars([MESSAGE_VARIABLE]);
         compiler.compile(modules).map(Self).map_err(|errors| undefined(&errors))
     }
@@ -53,11 +54,13 @@ fn envelope(message: &Message) -> Val {
 fn unparsed<P>(errors: &load::Errors<&str, P>) -> String {
     match errors.first().map(|(_, error)| error) {
         Some(load::Error::Lex(errors)) => {
-            let found = errors.first().map(|(expected, rest)| format!("expected {} at {}", expected.as_str(), quote(rest)));
+            let found =
+                errors.first().map(|(expected, rest)| format!("expected {} at {}", expected.as_str(), quote(rest)));
             found.unwrap_or_default()
         }
         Some(load::Error::Parse(errors)) => {
-            let found = errors.first().map(|(expected, rest)| format!("expected {} at {}", expected.as_str(), quote(rest)));
+            let found =
+                errors.first().map(|(expected, rest)| format!("expected {} at {}", expected.as_str(), quote(rest)));
             found.unwrap_or_default()
         }
         Some(load::Error::Io(_)) => "`include` and `import` have nothing to read from".to_owned(),
@@ -84,8 +87,13 @@ mod tests {
 
     fn check(code: &str, body: &str, expected: Result<&[&str], &str>) {
         let headers = vec![("source".into(), "shop".into())];
-        let message =
-            Message { id: "m1".into(), queue: "in".into(), headers, body: body.as_bytes().to_vec(), ..Message::default() };
+        let message = Message {
+            id: "m1".into(),
+            queue: "in".into(),
+            headers,
+            body: body.as_bytes().to_vec(),
+            ..Message::default()
+        };
         let found = Program::compile(code).map_err(Failure::reject).and_then(|program| program.run(&message));
         let found = found.map(|values| values.iter().map(ToString::to_string).collect::<Vec<_>>());
         let expected = expected.map(|values| values.iter().map(ToString::to_string).collect());
@@ -94,7 +102,11 @@ mod tests {
 
     #[test]
     fn programs_map_filter_and_split() {
-        check("{id, sum: (.items | map(.price) | add)}", r#"{"id": 1, "items": [{"price": 2}, {"price": 3}]}"#, Ok(&[r#"{"id":1,"sum":5}"#]));
+        check(
+            "{id, sum: (.items | map(.price) | add)}",
+            r#"{"id": 1, "items": [{"price": 2}, {"price": 3}]}"#,
+            Ok(&[r#"{"id":1,"sum":5}"#]),
+        );
         check("select(.open)", r#"{"open": false}"#, Ok(&[]));
         check(".[]", "[1, \"a\"]", Ok(&["1", "\"a\""]));
         check(r#"ascii_downcase | test("^a")"#, "\"ABC\"", Ok(&["true"]));

@@ -21,7 +21,13 @@ fn body(bytes: &[u8]) -> String {
 }
 
 fn escaped(text: &str) -> String {
-    text.chars().flat_map(|character| if character.is_control() { character.escape_default().collect::<Vec<_>>() } else { vec![character] }).collect()
+    text.chars()
+        .flat_map(
+            |character| {
+                if character.is_control() { character.escape_default().collect::<Vec<_>>() } else { vec![character] }
+            },
+        )
+        .collect()
 }
 
 #[cfg(test)]
@@ -29,7 +35,8 @@ mod tests {
     use super::*;
 
     fn check(body: &[u8], expected: &str) {
-        let message = Message { id: "m1".into(), queue: "orders".into(), body: body.to_vec(), attempt: 1, ..Message::default() };
+        let message =
+            Message { id: "m1".into(), queue: "orders".into(), body: body.to_vec(), attempt: 1, ..Message::default() };
         assert_eq!(of(&message), format!("orders m1 {expected}"));
     }
 

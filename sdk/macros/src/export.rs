@@ -50,7 +50,7 @@ impl Parse for Export {
             }
         }
         if export.traits.is_empty() {
-            return Err(input.error(NO_TRAIT));
+            return Err(syn::Error::new(input.span(), NO_TRAIT));
         }
         Ok(export)
     }
@@ -185,8 +185,40 @@ fn doc_text(attributes: &[Attribute]) -> syn::Result<Option<String>> {
                 Expr::Lit(ExprLit { lit: Lit::Str(line), .. }) => lines.push(line.value().trim().to_owned()),
                 other => return Err(syn::Error::new_spanned(other, "a doc comment is text")),
             },
-            other => return Err(syn::Error::new_spanned(other, "only a doc comment may stand here: it is the summary")),
+            other => {
+                return Err(syn::Error::new_spanned(other, "only a doc comment may stand here: it is the summary"));
+            }
         }
     }
     Ok((!lines.is_empty()).then(|| lines.join(" ").trim().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_refused(input: &str, expected: &str) {
+        let problem = syn::parse_str::<Export>(input).err().map(|error| error.to_string());
+        assert_eq!(problem.as_deref(), Some(expected), "{input}");
+    }
+
+    #[test]
+    fn traits_and_options_may_be_mixed() {
+        let export: Export = syn::parse_str(
+            "/// One\n/// paragraph.\nmy::Type: bulkhead_sdk::Consumer, Scheduled, name = \"x\", wants = [\"a\", \"b\"], config = Config,",
+        )
+        .unwrap();
+        assert!(export.traits.iter().map(|listed| listed.kind).eq([Kind::Consumer, Kind::Scheduled]));
+        assert_eq!(export.summary.as_deref(), Some("One paragraph."));
+        assert_eq!((export.wants.len(), export.config.is_some()), (2, true));
+    }
+
+    #[test]
+    fn mistakes_are_explained() {
+        check_refused("A: Consume", NO_TRAIT);
+        check_refused("A: config = B", NO_TRAIT);
+        check_refused("A: Consumer, Consumer", "`Consumer` is listed already");
+        check_refused("A: Consumer, schema = B", NO_OPTION);
+        check_refused("#[doc(hidden)] A: Consumer", "only a doc comment may stand here: it is the summary");
+    }
 }

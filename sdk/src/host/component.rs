@@ -17,6 +17,7 @@ use crate::{Draft, Failure};
 /// How often a swap is tried again after somebody else was quicker.
 const SWAPS_MAX: u32 = 16;
 
+#[allow(clippy::disallowed_methods, reason = "in a component the clock is the host's")]
 pub(crate) fn now() -> SystemTime {
     SystemTime::now()
 }
@@ -103,9 +104,7 @@ impl SecretHandle {
 }
 
 pub(crate) fn secret(name: &str) -> Result<SecretHandle, crate::secrets::Error> {
-    secrets::get(name)
-        .map(SecretHandle)
-        .map_err(|secrets::SecretError::Unavailable(text)| crate::secrets::Error(text))
+    secrets::get(name).map(SecretHandle).map_err(|secrets::SecretError::Unavailable(text)| crate::secrets::Error(text))
 }
 
 pub(crate) fn count(name: &str, value: u64, labels: &[(&str, &str)]) {

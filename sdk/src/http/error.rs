@@ -120,7 +120,9 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let reason = error.to_string();
         match error.kind {
-            ErrorKind::Denied(_) | ErrorKind::Invalid(_) | ErrorKind::TooLarge(_) | ErrorKind::Body(_) => Self::reject(reason),
+            ErrorKind::Denied(_) | ErrorKind::Invalid(_) | ErrorKind::TooLarge(_) | ErrorKind::Body(_) => {
+                Self::reject(reason)
+            }
             ErrorKind::Held(delay) => Self::retry(reason).after(delay),
             ErrorKind::Unreachable(_) | ErrorKind::Interrupted(_) => Self::retry(reason),
             ErrorKind::Status { status, retry_after, .. } => match verdict(status) {
@@ -166,7 +168,8 @@ mod tests {
 
     #[test]
     fn a_status_is_retried_only_where_that_helps() {
-        let status = |status| ErrorKind::Status { status, retry_after: Some(Duration::from_secs(9)), excerpt: String::new() };
+        let status =
+            |status| ErrorKind::Status { status, retry_after: Some(Duration::from_secs(9)), excerpt: String::new() };
         assert!(matches!(failure_of(status(429)), Failure::Retry { after: Some(after), .. } if after.as_secs() == 9));
         assert!(!failure_of(status(422)).is_retry());
         assert!(!failure_of(status(304)).is_retry());

@@ -121,7 +121,11 @@ pub fn send_all(requests: impl IntoIterator<Item = Request>) -> Vec<Result<Respo
         .zip(labels)
         .map(|(broken, label)| match broken {
             Some(error) => Err(error),
-            None => answers.next().unwrap_or_else(missing).map_err(|kind| Error::new(&label, kind)).map(|answer| answer.of(label)),
+            None => answers
+                .next()
+                .unwrap_or_else(missing)
+                .map_err(|kind| Error::new(&label, kind))
+                .map(|answer| answer.of(label)),
         })
         .collect()
 }

@@ -31,7 +31,14 @@ pub struct Request {
 
 impl Request {
     pub(crate) fn new(method: impl Into<String>, url: impl Into<String>) -> Self {
-        Self { method: method.into(), url: url.into(), headers: Vec::new(), body: Vec::new(), timeout: None, invalid: None }
+        Self {
+            method: method.into(),
+            url: url.into(),
+            headers: Vec::new(),
+            body: Vec::new(),
+            timeout: None,
+            invalid: None,
+        }
     }
 
     /// Adds a value to the query, percent-encoded; `None` adds nothing.
@@ -186,7 +193,11 @@ impl Request {
     }
 
     fn content_type(self, value: &str) -> Self {
-        if self.headers.iter().any(|(name, _)| name == "content-type") { self } else { self.header("content-type", value) }
+        if self.headers.iter().any(|(name, _)| name == "content-type") {
+            self
+        } else {
+            self.header("content-type", value)
+        }
     }
 }
 

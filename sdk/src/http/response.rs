@@ -155,7 +155,8 @@ impl Response {
     /// [`ErrorKind::Status`] when it is not 2xx, [`ErrorKind::Body`] when it is not JSON of that shape.
     pub fn json<T: DeserializeOwned>(self) -> Result<T, Error> {
         let answer = self.check()?;
-        serde_json::from_slice(&answer.body).map_err(|error| answer.malformed(&format!("the answer is not the expected JSON: {error}")))
+        serde_json::from_slice(&answer.body)
+            .map_err(|error| answer.malformed(&format!("the answer is not the expected JSON: {error}")))
     }
 
     /// The body as text, if the status is 2xx.
@@ -171,7 +172,8 @@ impl Response {
     pub fn text(self) -> Result<String, Error> {
         let answer = self.check()?;
         let request = answer.request;
-        String::from_utf8(answer.body).map_err(|_| Error::new(&request, ErrorKind::Body("the answer is not UTF-8".to_owned())))
+        String::from_utf8(answer.body)
+            .map_err(|_| Error::new(&request, ErrorKind::Body("the answer is not UTF-8".to_owned())))
     }
 
     /// The body, if the status is 2xx.

@@ -74,10 +74,10 @@ enum Outcome {
 
 impl Drop for Meter {
     fn drop(&mut self) {
-        let status = match self.outcome {
+        let status = match &self.outcome {
             Outcome::Nothing => return,
             Outcome::Failed => "error",
-            Outcome::Answered(status) => &status.as_str().to_owned(),
+            Outcome::Answered(status) => status.as_str(),
         };
         let (grant, pattern) = (&self.grant, &self.grant.entries[self.entry].pattern);
         let seconds = self.started.elapsed().as_secs_f64();

@@ -3,6 +3,7 @@
 //! Invariant: every text that refuses names the TOML key that would allow it, and none contains a secret, a query or an
 //! address that the plugin did not write itself.
 
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use wasmtime_wasi_http::Error as StreamError;
@@ -13,6 +14,16 @@ use crate::bindings::bulkhead::connector::http::HttpError;
 use crate::egress::address::{Class, Reach};
 use crate::limit::Limit;
 use crate::metrics::Effect;
+
+/// Lines that one call may write to the operator's log; the metrics count all.
+const LINES_MAX: u32 = 16;
+
+/// What the failures of one call come to; requests that stream report late, so it is shared with them.
+#[derive(Debug, Default)]
+pub(super) struct Reports {
+    held_ms: AtomicU64,
+    lines: AtomicU32,
+}
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,8 +64,8 @@ pub(super) enum Refusal {
     Malformed(&'static str),
     /// A header that belongs to the connection.
     Header(String),
-    /// One call asked too often; only the first time is worth a line in the log.
-    Requests { max: u32, is_first: bool },
+    /// One call asked too often.
+    Requests { max: u32 },
     /// The body is too large.
     RequestBytes { max: u64, key: String },
 }
@@ -120,7 +131,7 @@ impl Refusal {
             Self::Header(name) => {
                 format!("connector `{connector}` may not set `{name}`: the header belongs to the host")
             }
-            Self::Requests { max, .. } => {
+            Self::Requests { max } => {
                 format!("connector `{connector}` may send {max} requests in one call: raise `{key}`")
             }
             Self::RequestBytes { max, .. } => {
@@ -154,17 +165,25 @@ fn address_fix(class: Class, reach: Reach, key: &str) -> String {
     "no grant reaches it".to_owned()
 }
 
-impl Failure {
-    /// Logs and counts what an operator should see; outside trouble is counted with the request.
-    pub(super) fn report(&self, grant: &Grant) {
-        let (counted, key, text) = match self {
-            Self::Refused(refusal) => (refusal.counted(), refusal.key(grant), refusal.text(grant)),
-            Self::TooLarge { key, .. } => (Counted::Limit(Limit::ResponseBytes), key.clone(), self.text(grant)),
-            Self::Held(_, HeldBy::AtOnce) => {
-                (Counted::Limit(Limit::Requests), grant.key("limits.requests_at_once"), self.text(grant))
-            }
-            Self::Held(..) | Self::Unreachable { .. } | Self::Interrupted { .. } => return,
-        };
+impl Reports {
+    /// A call begins.
+    pub(super) fn clear(&self) {
+        self.held_ms.store(0, Ordering::Relaxed);
+        self.lines.store(0, Ordering::Relaxed);
+    }
+
+    /// The longest delay that the gate asked for in this call.
+    pub(super) fn held(&self) -> Option<Duration> {
+        let held_ms = self.held_ms.load(Ordering::Relaxed);
+        (held_ms > 0).then(|| Duration::from_millis(held_ms))
+    }
+
+    /// Counts and logs what an operator should see.
+    pub(super) fn report(&self, grant: &Grant, failure: &Failure) {
+        if let Failure::Held(delay, _) = failure {
+            self.held_ms.fetch_max(millis(*delay), Ordering::Relaxed);
+        }
+        let Some((counted, key)) = failure.counted(grant) else { return };
         let (connector, metrics) = (&grant.connector, &grant.services.metrics);
         let reason = match counted {
             Counted::Denied(reason) => {
@@ -176,10 +195,29 @@ impl Failure {
                 limit.label()
             }
         };
-        if matches!(self, Self::Refused(Refusal::Requests { is_first: false, .. })) {
-            return;
+        if self.lines.fetch_add(1, Ordering::Relaxed) < LINES_MAX {
+            let text = failure.text(grant);
+            tracing::warn!(%connector, effect = Effect::Http.label(), reason, key, "{text}");
         }
-        tracing::warn!(%connector, effect = Effect::Http.label(), reason, key, "{text}");
+    }
+}
+
+fn millis(delay: Duration) -> u64 {
+    u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Failure {
+    /// Which metric counts it, with the key to change; `None` where neither the gate nor a limit decided. A secret is
+    /// reported where it is missed, a commit is nobody's to change, the outside is counted with the request.
+    fn counted(&self, grant: &Grant) -> Option<(Counted, String)> {
+        match self {
+            Self::Refused(refusal) => Some((refusal.counted(), refusal.key(grant))),
+            Self::TooLarge { key, .. } => Some((Counted::Limit(Limit::ResponseBytes), key.clone())),
+            Self::Held(_, HeldBy::AtOnce) => {
+                Some((Counted::Limit(Limit::Requests), grant.key("limits.requests_at_once")))
+            }
+            Self::Held(..) | Self::Unreachable { .. } | Self::Interrupted { .. } => None,
+        }
     }
 
     /// What the plugin is told.
@@ -190,7 +228,7 @@ impl Failure {
             Self::Refused(Refusal::Malformed(_) | Refusal::Header(_) | Refusal::RequestBytes { .. }) => {
                 HttpError::Invalid(self.text(grant))
             }
-            Self::Held(delay, _) => HttpError::Held(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)),
+            Self::Held(delay, _) => HttpError::Held(millis(*delay)),
             Self::Unreachable { .. } => HttpError::Unreachable(self.text(grant)),
             Self::Interrupted { .. } => HttpError::Interrupted(self.text(grant)),
             Self::TooLarge { .. } => HttpError::TooLarge(self.text(grant)),
@@ -214,16 +252,12 @@ impl Failure {
     fn text(&self, grant: &Grant) -> String {
         match self {
             Self::Refused(refusal) => refusal.text(grant),
-            Self::Held(_, by) => match by {
-                HeldBy::Commit => "the deliveries before this one are not committed yet".to_owned(),
-                HeldBy::AtOnce => format!(
-                    "connector `{}` has {} requests under way: raise `{}`",
-                    grant.connector,
-                    grant.limits.requests_at_once,
-                    grant.key("limits.requests_at_once")
-                ),
-                HeldBy::Secret => "the credential cannot be read at the moment".to_owned(),
-            },
+            Self::Held(..) => format!(
+                "connector `{}` had {} requests under way for too long: raise `{}`",
+                grant.connector,
+                grant.limits.requests_at_once,
+                grant.key("limits.requests_at_once")
+            ),
             Self::Unreachable { host, because } => format!("`{host}` cannot be reached: {because}"),
             Self::Interrupted { host, because } => format!("`{host}` may have got the request: {because}"),
             Self::TooLarge { max, key } => format!("the answer is over {max} bytes: raise `{key}`"),

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -15,7 +15,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView};
 
 use super::exchange::Admitted;
-use super::refusal::{Failure, Refusal};
+use super::refusal::{Failure, Refusal, Reports};
 use super::target::Target;
 use super::{Grant, GrantSettings, header, interface};
 use crate::bindings::bulkhead::connector::http::{HttpError, Request, Response};
@@ -25,7 +25,7 @@ use crate::settlement::Barrier;
 /// A guest's timeout is at least this: zero would be no request at all, and a timer's panic elsewhere.
 pub(super) const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 /// In-memory size of one `fields` resource of wasi:http, headers of responses included.
-const FIELD_BYTES_MAX: usize = 128 * 1024;
+const FIELD_BYTES_MAX: usize = 64 * 1024;
 /// Set by the gate for unsafe methods when the grant says `idempotency = true`.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -58,13 +58,9 @@ pub struct Session {
 /// What checks the requests of a run.
 pub(super) struct Gate {
     pub(super) grant: Arc<Grant>,
-    pub(super) held: Arc<HeldFor>,
+    pub(super) reports: Arc<Reports>,
     call: Option<Call>,
 }
-
-/// The longest delay in milliseconds that the gate asked for in this call; requests that stream report it late.
-#[derive(Debug, Default)]
-pub(super) struct HeldFor(AtomicU64);
 
 struct Call {
     scope: CallScope,
@@ -89,20 +85,19 @@ impl Session {
     pub fn new(grant: Arc<Grant>) -> Self {
         let mut wasi = WasiHttpCtx::new();
         wasi.set_field_size_limit(FIELD_BYTES_MAX);
-        Self { gate: Gate { grant, held: Arc::default(), call: None }, wasi }
+        Self { gate: Gate { grant, reports: Arc::default(), call: None }, wasi }
     }
 
     /// A call begins: its counts start at zero.
     pub fn begin_call(&mut self, scope: CallScope) {
-        self.gate.held.0.store(0, Ordering::Relaxed);
+        self.gate.reports.clear();
         self.gate.call = Some(Call { scope, requests: 0, unsafe_sent: false, ordinals: HashMap::new() });
     }
 
     /// The call is over: from now on nothing is sent.
     pub fn end_call(&mut self) -> CallUse {
         let unsafe_sent = self.gate.call.take().is_some_and(|call| call.unsafe_sent);
-        let held_ms = self.gate.held.0.load(Ordering::Relaxed);
-        CallUse { unsafe_sent, held: (held_ms > 0).then(|| Duration::from_millis(held_ms)) }
+        CallUse { unsafe_sent, held: self.gate.reports.held() }
     }
 
     /// Sends one request.
@@ -148,15 +143,6 @@ impl interface::Host for Session {
     }
 }
 
-impl HeldFor {
-    pub(super) fn note(&self, failure: &Failure) {
-        if let Failure::Held(delay, _) = failure {
-            let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-            self.0.fetch_max(delay_ms, Ordering::Relaxed);
-        }
-    }
-}
-
 impl Gate {
     fn admit_whole(&mut self, request: &Request) -> Result<Admitted, Failure> {
         self.admit(Asked {
@@ -170,8 +156,7 @@ impl Gate {
 
     fn conclude(&self, outcome: Result<Response, Failure>) -> Result<Response, HttpError> {
         outcome.map_err(|failure| {
-            failure.report(&self.grant);
-            self.held.note(&failure);
+            self.reports.report(&self.grant, &failure);
             failure.error(&self.grant)
         })
     }
@@ -205,12 +190,11 @@ impl Gate {
 }
 
 impl Call {
-    /// Counts what is asked for, refused or not: a plugin must not fill the log with refusals.
+    /// Counts what is asked for, refused or not: each costs the host work.
     fn count(&mut self, grant: &Grant) -> Result<(), Refusal> {
         let max = grant.limits.requests;
-        let is_first = self.requests == max;
         self.requests = self.requests.saturating_add(1);
-        if self.requests > max { Err(Refusal::Requests { max, is_first }) } else { Ok(()) }
+        if self.requests > max { Err(Refusal::Requests { max }) } else { Ok(()) }
     }
 
     /// A key that the plugin chose itself stays: it may mean something to the receiver.

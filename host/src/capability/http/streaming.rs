@@ -15,10 +15,11 @@ use reqwest::Body;
 use tokio::time::Instant;
 use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
 
+use super::Grant;
 use super::exchange::{Admitted, Answer};
 use super::header::{Owner, owner};
-use super::refusal::{Failure, Refusal};
-use super::session::{Asked, Gate, HeldFor, TIMEOUT_MIN};
+use super::refusal::{Failure, Refusal, Reports};
+use super::session::{Asked, Gate, TIMEOUT_MIN};
 
 /// One write of a guest to a body.
 const CHUNK_BYTES_MAX: usize = 64 * 1024;
@@ -60,30 +61,29 @@ impl WasiHttpHooks for Gate {
             body_bytes: body_bytes.unwrap_or_default(),
             timeout: None,
         });
-        let (grant, held, options) = (self.grant.clone(), self.held.clone(), options.unwrap_or_default());
+        let late = Late { grant: self.grant.clone(), reports: self.reports.clone() };
+        let options = options.unwrap_or_default();
         Box::new(async move {
-            let reported = Reported { grant, held };
             let answer = match admitted {
                 Ok(admitted) => send(admitted, body, body_bytes, options).await,
                 Err(failure) => Err(failure),
             };
-            let answer = answer.map_err(|failure| reported.error(&failure))?;
+            let answer = answer.map_err(|failure| late.error(&failure))?;
             let nothing_more: Box<dyn Future<Output = _> + Send> = Box::new(std::future::ready(Ok(())));
-            Ok((respond(answer, reported, options.between_bytes_timeout), nothing_more))
+            Ok((respond(answer, late, options.between_bytes_timeout), nothing_more))
         })
     }
 }
 
 /// Where failures go that show up after the gate has let a request through.
-struct Reported {
-    grant: Arc<super::Grant>,
-    held: Arc<HeldFor>,
+struct Late {
+    grant: Arc<Grant>,
+    reports: Arc<Reports>,
 }
 
-impl Reported {
+impl Late {
     fn error(&self, failure: &Failure) -> Error {
-        failure.report(&self.grant);
-        self.held.note(failure);
+        self.reports.report(&self.grant, failure);
         failure.stream_error()
     }
 }
@@ -169,13 +169,13 @@ impl Outgoing {
     }
 }
 
-fn respond(answer: Answer, reported: Reported, between_bytes: Option<Duration>) -> http::Response<WasiBody> {
+fn respond(answer: Answer, late: Late, between_bytes: Option<Duration>) -> http::Response<WasiBody> {
     let (status, headers) = (answer.status(), answer.headers().clone());
-    let chunks = stream::unfold(Some((answer, reported)), move |state| async move {
-        let (mut answer, reported) = state?;
+    let chunks = stream::unfold(Some((answer, late)), move |state| async move {
+        let (mut answer, late) = state?;
         match answer.next(between_bytes.and_then(after)).await? {
-            Ok(chunk) => Some((Ok(http_body::Frame::data(chunk)), Some((answer, reported)))),
-            Err(failure) => Some((Err(reported.error(&failure)), None)),
+            Ok(chunk) => Some((Ok(http_body::Frame::data(chunk)), Some((answer, late)))),
+            Err(failure) => Some((Err(late.error(&failure)), None)),
         }
     });
     let mut response = http::Response::new(StreamBody::new(chunks).boxed_unsync());

@@ -393,4 +393,15 @@ mod tests {
             assert!(!is_plain(segment), "{segment}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_sent_reads_as_what_was_asked(text in "(http|https)://[a-z0-9.:\\[\\]-]{1,20}(/[!-~]{0,20})?|[ -~]{0,40}|\\PC{0,20}") {
+            if let Ok(target) = Target::parse(&text) {
+                let again = Target::parse(target.url().as_str()).unwrap();
+                assert_eq!((again.url(), again.host(), again.port()), (target.url(), target.host(), target.port()));
+                assert!(target.segments().next().is_some());
+            }
+        }
+    }
 }

@@ -1,0 +1,267 @@
+//! Dead letters over the API: list, show, deliver again, drop.
+//!
+//! The command line shows what these answers hold, so their shapes are the ones of `bulkhead dead --json`.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::Problem;
+use crate::admin::Admin;
+use crate::ledger::{DeadLetter, DeadSummary, Directory, FailedAttempt, Ledger};
+use crate::message::Header;
+use crate::settlement::SubscriptionId;
+
+/// Dead letters of one page.
+const PAGE: usize = 1_000;
+
+/// One dead letter in a list.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Entry {
+    /// Names the letter.
+    pub id: String,
+    /// In which connector the message died.
+    pub connector: String,
+    /// From which queue.
+    pub queue: String,
+    /// The message's id.
+    pub message_id: String,
+    /// Attempts made.
+    pub attempts: u32,
+    /// Why the last one failed.
+    pub reason: String,
+    /// When, as RFC 3339.
+    pub died_at: String,
+}
+
+/// A dead letter with its message.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Letter {
+    /// What the list shows.
+    #[serde(flatten)]
+    pub entry: Entry,
+    /// What the message was ordered by.
+    pub key: Option<String>,
+    /// The message's headers.
+    pub headers: Vec<Header>,
+    /// The payload, where it is text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// The payload in base64, where it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body_base64: Option<String>,
+    /// The id of the message that it was made from.
+    pub parent: Option<String>,
+    /// How many connectors it had passed through.
+    pub hops: u32,
+    /// When the message was accepted, as RFC 3339.
+    pub enqueued_at: String,
+    /// Every charged attempt.
+    pub history: Vec<Attempt>,
+}
+
+/// One failed attempt.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Attempt {
+    /// When, as RFC 3339.
+    pub at: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Which letters, and where to.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Selection {
+    /// Only these.
+    #[serde(default)]
+    pub filter: Filter,
+    /// Deliver to this connector instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// Only count.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What letters have in common.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Filter {
+    /// Died in this connector.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connector: Option<String>,
+    /// Have one of these ids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ids: Option<Vec<String>>,
+}
+
+/// How many letters were meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// So many.
+    pub count: usize,
+}
+
+/// `?connector=NAME&after=ID`.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Page {
+    connector: Option<String>,
+    after: Option<String>,
+}
+
+impl Entry {
+    fn of(summary: &DeadSummary) -> Self {
+        Self {
+            id: summary.id.to_string(),
+            connector: summary.connector.clone(),
+            queue: summary.queue.clone(),
+            message_id: summary.message_id.clone(),
+            attempts: summary.attempts,
+            reason: summary.reason.clone(),
+            died_at: rfc3339(summary.died_ms),
+        }
+    }
+}
+
+impl Letter {
+    fn of(letter: DeadLetter) -> Self {
+        let attempt = |attempt: FailedAttempt| Attempt { at: rfc3339(attempt.at_ms), reason: attempt.reason };
+        let (body, body_base64) = match String::from_utf8(letter.message.body) {
+            Ok(text) => (Some(text), None),
+            Err(error) => (None, Some(data_encoding::BASE64.encode(error.as_bytes()))),
+        };
+        Self {
+            entry: Entry::of(&letter.summary),
+            key: letter.message.key,
+            headers: letter.message.headers,
+            body,
+            body_base64,
+            parent: letter.message.parent,
+            hops: letter.message.hops,
+            enqueued_at: rfc3339(letter.message.enqueued_at_ms),
+            history: letter.history.into_iter().map(attempt).collect(),
+        }
+    }
+}
+
+/// A page of letters after letter `after`, oldest first.
+///
+/// # Errors
+/// No such connector, or the ledger cannot be read.
+pub fn page(
+    ledger: &Ledger,
+    directory: &Directory,
+    connector: Option<&str>,
+    after: &str,
+) -> anyhow::Result<Vec<Entry>> {
+    let connector = match connector {
+        Some(name) => Some(directory.connector(name).ok_or_else(|| anyhow::anyhow!("there is no connector `{name}`"))?),
+        None => None,
+    };
+    let after = after.parse().unwrap_or(0);
+    Ok(ledger.dead_list(connector, after, PAGE)?.iter().map(Entry::of).collect())
+}
+
+/// One letter.
+///
+/// # Errors
+/// There is none of this id, or the ledger cannot be read.
+pub fn letter(ledger: &Ledger, id: &str) -> anyhow::Result<Letter> {
+    let letter = id.parse().ok().map(|id| ledger.dead_show(id)).transpose()?.flatten();
+    letter.map(Letter::of).ok_or_else(|| anyhow::anyhow!("there is no dead letter `{id}`"))
+}
+
+/// Delivers letters again.
+///
+/// # Errors
+/// `to` consumes nothing, or the ledger cannot be changed.
+pub async fn retry(ledger: &Ledger, directory: &Directory, selection: &Selection) -> anyhow::Result<Count> {
+    let ids = select(ledger, directory, &selection.filter)?;
+    let to = selection.to.as_deref().map(|name| target(ledger, directory, name)).transpose()?;
+    let count = if selection.dry_run { ids.len() } else { ledger.dead_retry(&ids, to).await? };
+    Ok(Count { count })
+}
+
+/// Removes letters for ever.
+///
+/// # Errors
+/// The ledger cannot be changed.
+pub async fn remove(ledger: &Ledger, directory: &Directory, selection: &Selection) -> anyhow::Result<Count> {
+    let ids = select(ledger, directory, &selection.filter)?;
+    let count = if selection.dry_run { ids.len() } else { ledger.dead_drop(&ids).await? };
+    Ok(Count { count })
+}
+
+fn select(ledger: &Ledger, directory: &Directory, filter: &Filter) -> anyhow::Result<Vec<i64>> {
+    if let Some(ids) = &filter.ids {
+        let parse = |id: &String| id.parse().map_err(|_| anyhow::anyhow!("`{id}` is not the id of a dead letter"));
+        return ids.iter().map(parse).collect();
+    }
+    let mut all = Vec::new();
+    loop {
+        let after = all.last().map_or_else(|| "0".to_owned(), i64::to_string);
+        let page = page(ledger, directory, filter.connector.as_deref(), &after)?;
+        let ids: Vec<i64> = page.iter().filter_map(|entry| entry.id.parse().ok()).collect();
+        let is_last = ids.len() < PAGE;
+        all.extend(ids);
+        if is_last {
+            return Ok(all);
+        }
+    }
+}
+
+/// The one subscription of a connector.
+fn target(ledger: &Ledger, directory: &Directory, connector: &str) -> anyhow::Result<SubscriptionId> {
+    let queues = ledger.queues()?;
+    let consumed = queues.iter().filter(|report| !report.queue.starts_with('@'));
+    consumed
+        .filter_map(|report| directory.subscription(&report.queue, connector))
+        .next()
+        .ok_or_else(|| anyhow::anyhow!("connector `{connector}` consumes no queue"))
+}
+
+fn rfc3339(ms: u64) -> String {
+    let ms = i64::try_from(ms).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| ms.to_string(), |time| time.to_string())
+}
+
+pub(super) async fn list(State(admin): State<Admin>, Query(query): Query<Page>) -> Result<Json<Vec<Entry>>, Problem> {
+    let after = query.after.unwrap_or_default();
+    Ok(Json(page(&admin.ledger, &admin.directory, query.connector.as_deref(), &after).map_err(not_found)?))
+}
+
+pub(super) async fn show(State(admin): State<Admin>, Path(id): Path<String>) -> Result<Json<Letter>, Problem> {
+    Ok(Json(letter(&admin.ledger, &id).map_err(not_found)?))
+}
+
+pub(super) async fn drop_one(State(admin): State<Admin>, Path(id): Path<String>) -> Result<Json<Count>, Problem> {
+    drop_many(State(admin), Json(of_one(id))).await
+}
+
+pub(super) async fn retry_one(State(admin): State<Admin>, Path(id): Path<String>) -> Result<Json<Count>, Problem> {
+    retry_many(State(admin), Json(of_one(id))).await
+}
+
+pub(super) async fn drop_many(
+    State(admin): State<Admin>,
+    Json(selection): Json<Selection>,
+) -> Result<Json<Count>, Problem> {
+    Ok(Json(remove(&admin.ledger, &admin.directory, &selection).await.map_err(not_found)?))
+}
+
+pub(super) async fn retry_many(
+    State(admin): State<Admin>,
+    Json(selection): Json<Selection>,
+) -> Result<Json<Count>, Problem> {
+    Ok(Json(retry(&admin.ledger, &admin.directory, &selection).await.map_err(not_found)?))
+}
+
+fn of_one(id: String) -> Selection {
+    Selection { filter: Filter { ids: Some(vec![id]), ..Filter::default() }, ..Selection::default() }
+}
+
+fn not_found(error: anyhow::Error) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, format!("{error:#}"))
+}

@@ -1,0 +1,115 @@
+//! From arguments to a verb, and from its end to an exit code.
+//!
+//! 0 is done, 1 is failed, 2 is nothing started or changed. Errors are printed here and nowhere else, with all their
+//! causes, on standard error.
+
+use std::future::Future;
+use std::io::Write;
+use std::process::ExitCode;
+
+use super::{Cli, Command, check, dead, inspect, load, parse, queues, run, send, unusable};
+use crate::config::{Loaded, Severity};
+use crate::host;
+use crate::secret_store::Environment;
+use crate::telemetry;
+
+/// What kept a verb from ending well.
+#[derive(Debug)]
+pub enum Failed {
+    /// Nothing was started or changed: exit code 2.
+    Unusable(anyhow::Error),
+    /// It broke on the way: exit code 1.
+    Broken(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Failed {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Broken(error)
+    }
+}
+
+/// How a verb ends.
+pub type Outcome = Result<ExitCode, Failed>;
+
+/// Runs the verb that the process's arguments name.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = parse();
+    telemetry::start(cli.log_format);
+    let outcome = match &cli.command {
+        Command::Check => Ok(checked(&cli)),
+        Command::Inspect(arguments) => block_on(inspect::run(arguments, cli.json)),
+        Command::Run(arguments) => with_config(&cli, |loaded| {
+            // No thread runs yet: this is the moment to take secrets out of the environment.
+            let environment = Environment::take(&loaded.config.secrets);
+            block_on(run::run(loaded, environment, arguments.clone()))
+        }),
+        Command::Send(arguments) => {
+            with_config(&cli, |loaded| done(send::run(&loaded.config, arguments.clone(), cli.json)))
+        }
+        Command::Queues => with_config(&cli, |loaded| done(queues::run(&loaded.config, cli.json))),
+        Command::Dead { command } => {
+            with_config(&cli, |loaded| done(dead::run(&loaded.config, command.clone(), cli.json)))
+        }
+    };
+    outcome.unwrap_or_else(|failed| {
+        let (error, code) = match failed {
+            Failed::Unusable(error) => (error, unusable()),
+            Failed::Broken(error) => (error, ExitCode::FAILURE),
+        };
+        complain(&format!("error: {error:#}\n"));
+        code
+    })
+}
+
+/// `check` also loads the plugins, and asks whether each secret has a value.
+fn checked(cli: &Cli) -> ExitCode {
+    check::run(cli, |loaded| {
+        let environment = Environment::take(&loaded.config.secrets);
+        let plugins = match runtime() {
+            Ok(runtime) => runtime.block_on(host::prepare(loaded)).map(drop),
+            Err(error) => Err(vec![loaded.problem("host", error.to_string(), "")]),
+        };
+        let mut problems = plugins.err().unwrap_or_default();
+        problems.extend(run::missing_secrets(loaded, &environment));
+        problems
+    })
+}
+
+fn with_config(cli: &Cli, verb: impl FnOnce(Loaded) -> Outcome) -> Outcome {
+    match load(cli) {
+        Ok(loaded) => {
+            for warning in &loaded.warnings {
+                complain(&format!("{}\n", warning.render(Severity::Warning)));
+            }
+            verb(loaded)
+        }
+        Err(problems) => {
+            complain(&check::problems_text(&problems));
+            Ok(unusable())
+        }
+    }
+}
+
+/// A verb that needs the ledger, by itself or through the host that runs.
+fn done(verb: impl Future<Output = Result<(), Failed>>) -> Outcome {
+    block_on(async { verb.await.map(|()| ExitCode::SUCCESS) })
+}
+
+fn block_on(verb: impl Future<Output = Outcome>) -> Outcome {
+    let runtime = runtime().map_err(|error| Failed::Broken(error.into()))?;
+    let outcome = runtime.block_on(verb);
+    // A name lookup that hangs in the system must not keep the process.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Sockets, timers and the command's own work; guests have threads of their own.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("bulkhead-io").build()
+}
+
+/// Tells people, who may have closed standard error.
+pub fn complain(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}

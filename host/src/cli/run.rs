@@ -1,0 +1,76 @@
+//! `bulkhead run`: starts the host and waits for its end.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use super::Run;
+use super::check::problems_text;
+use super::main::{Failed, Outcome, complain};
+use super::unusable;
+use crate::clock::Clock;
+use crate::config::{Loaded, Problem};
+use crate::host::{self, Ended, Host, Until};
+use crate::ledger::{Ledger, Settings};
+use crate::metrics::Metrics;
+use crate::secret_store::{Environment, SecretStore};
+
+/// Runs the configured connectors until a signal, or until nothing is left to do.
+///
+/// # Errors
+/// Plugins, secrets or the data directory are not usable (nothing was started), or the host broke on its way.
+pub async fn run(loaded: Loaded, environment: Environment, arguments: Run) -> Outcome {
+    let problems = missing_secrets(&loaded, &environment);
+    let plugins = match host::prepare(&loaded).await {
+        Ok(plugins) if problems.is_empty() => plugins,
+        Ok(_) => return Ok(refuse(&problems)),
+        Err(more) => return Ok(refuse(&[problems, more].concat())),
+    };
+    let config = loaded.config;
+    // Nothing is missing, so nothing can be refused here but a file that has just gone.
+    let secrets = SecretStore::open(&config.secrets, &environment).unwrap_or_default();
+    let metrics = Metrics::default();
+    let settings = Settings { min_free: config.host.min_free, ..Settings::new(config.host.data_dir.clone()) };
+    let ledger = Ledger::open(settings, Clock::default(), metrics.clone())
+        .map_err(|error| Failed::Unusable(anyhow::Error::new(error)))?;
+    let signals = signals().context("cannot wait for signals")?;
+    let assembled = Host::assemble(config, plugins, secrets, ledger.clone(), metrics).await;
+    let host = assembled.inspect_err(|_| ledger.close())?;
+    let until = if arguments.until_idle { Until::Idle(arguments.idle_horizon) } else { Until::Stopped };
+    match host.run(until, signals).await? {
+        Ended::Settled => Ok(ExitCode::SUCCESS),
+        Ended::Cut => Ok(ExitCode::FAILURE),
+    }
+}
+
+/// Secrets that are configured and have no value.
+pub fn missing_secrets(loaded: &Loaded, environment: &Environment) -> Vec<Problem> {
+    let missing = SecretStore::open(&loaded.config.secrets, environment).err().unwrap_or_default();
+    let problem = |(name, what): (String, String)| loaded.problem(&format!("secrets.{name}"), what, "");
+    missing.into_iter().map(problem).collect()
+}
+
+fn refuse(problems: &[Problem]) -> ExitCode {
+    complain(&problems_text(problems));
+    unusable()
+}
+
+/// Counts SIGTERM and SIGINT.
+fn signals() -> std::io::Result<watch::Receiver<u32>> {
+    let (sender, receiver) = watch::channel(0);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                () = sender.closed() => return,
+            }
+            sender.send_modify(|count| *count += 1);
+        }
+    });
+    Ok(receiver)
+}

@@ -1,0 +1,110 @@
+//! What all lanes of one connector share, and how its plugin is called for a delivery.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
+
+use super::brake::Brake;
+use super::hold::Hold;
+use super::retry::Policy;
+use crate::clock::Clock;
+use crate::id::Name;
+use crate::ledger::Ledger;
+use crate::message;
+use crate::metrics::{ConnectorMetrics, Held};
+use crate::runtime::Plugin;
+use crate::runtime::permit::Permits;
+use crate::settlement::{ConnectorId, Delivery};
+
+/// One connector, as its lanes see it.
+#[derive(Debug)]
+pub struct Connector {
+    /// Its name in the configuration.
+    pub name: Name,
+    /// Its number in the ledger.
+    pub id: ConnectorId,
+    /// What runs.
+    pub plugin: Plugin,
+    /// When failures are tried again.
+    pub policy: Policy,
+    /// Stops it when only deaths come out.
+    pub brake: Brake,
+    /// Why it takes no work just now.
+    pub hold: Hold,
+    /// What it counts.
+    pub metrics: ConnectorMetrics,
+    /// Where settlements go.
+    pub ledger: Ledger,
+    /// Ledger time.
+    pub clock: Clock,
+    /// Sandboxes at once, over all connectors.
+    pub permits: Permits,
+    /// See [`Turn`].
+    pub turns: Arc<RwLock<()>>,
+}
+
+/// The right to run beside the connector's other runs, or without them: a delivery that conflicts over state again and
+/// again runs alone, so that it ends.
+#[derive(Debug)]
+pub enum Turn {
+    /// Others run too.
+    Shared(OwnedRwLockReadGuard<()>),
+    /// No other run of the connector.
+    Alone(OwnedRwLockWriteGuard<()>),
+}
+
+impl Turn {
+    /// Waits for a run that is alone to end.
+    pub async fn take(connector: &Connector) -> Self {
+        Self::Shared(connector.turns.clone().read_owned().await)
+    }
+
+    /// Waits for the other runs to end. The caller must have given its own turn back.
+    pub async fn take_alone(connector: &Connector) -> Self {
+        connector.hold.set(Held::Conflict);
+        let guard = connector.turns.clone().write_owned().await;
+        connector.hold.clear(Held::Conflict);
+        Self::Alone(guard)
+    }
+}
+
+/// How the plugin is called for deliveries of one subscription. Cheap to clone.
+#[derive(Clone, Debug)]
+pub enum Entry {
+    /// One message a call.
+    Message {
+        /// The queue's name.
+        queue: Arc<str>,
+    },
+    /// All messages of a run in one call.
+    Batch {
+        /// The queue's name.
+        queue: Arc<str>,
+    },
+    /// Ticks of the connector's inbox.
+    Tick {
+        /// The inbox's name.
+        queue: Arc<str>,
+    },
+}
+
+impl Entry {
+    /// The queue that deliveries come from.
+    #[must_use]
+    pub fn queue(&self) -> &str {
+        match self {
+            Self::Message { queue } | Self::Batch { queue } | Self::Tick { queue } => queue,
+        }
+    }
+
+    /// For a tick, the planned time of the last one that succeeded.
+    pub(super) fn previous_ms(&self, connector: &Connector, delivery: &Delivery) -> Option<u64> {
+        match self {
+            Self::Message { .. } | Self::Batch { .. } => None,
+            Self::Tick { .. } => {
+                let tick = message::Tick::from_json(&delivery.message.body)?;
+                connector.ledger.schedule_last(connector.id, &tick.schedule).ok()??.previous_success_ms
+            }
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! Handing in: from what calls decided to settlements on disk.
+//!
+//! Collects a worker's segments, keeps a few settlements on their way, runs deliveries again whose state conflicted, and
+//! lets a call wait until all before it is committed. Invariant: what is handed in keeps the order in which it was
+//! decided.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::connector::{Connector, Entry, Turn};
+use super::segment::{Closed, Segment};
+use super::{Staged, outcome};
+use crate::broker::{Batch, Worker};
+use crate::ledger::Receipt;
+use crate::metrics::Held;
+use crate::runtime::Scope;
+use crate::runtime::failure::Failure;
+use crate::runtime::permit::Permit;
+use crate::settlement::{Barrier, Delivery, Keeper, Outcome, SettleError, SubscriptionId};
+
+/// Settlements of a worker that may be on their way to the disk at once: enough to keep the writer busy while the next
+/// run works, few enough that a crash repeats little.
+const OUTSTANDING_MAX: usize = 4;
+/// Conflicts in a row after which a delivery runs with the connector's other runs held back.
+const CONFLICTS_MAX: u32 = 3;
+
+/// One worker's way to the ledger.
+pub(super) struct Handing {
+    connector: Arc<Connector>,
+    entry: Entry,
+    is_ordered: bool,
+    worker: Worker,
+    segment: Segment,
+    /// Counts segments, so that a session knows what it may see of uncommitted state.
+    segments: u64,
+    keeper: Keeper,
+    outstanding: VecDeque<Handed>,
+    turn: Option<Turn>,
+}
+
+/// Which subscription it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Its number in the ledger.
+    pub subscription: SubscriptionId,
+    /// Whether its queue keeps the order of keys.
+    pub is_ordered: bool,
+}
+
+/// A settlement on its way to the disk, and when what it settles was accepted: counted when it is there.
+struct Handed {
+    receipt: Receipt,
+    accepted_ms: Vec<u64>,
+}
+
+impl Handing {
+    pub(super) fn new(connector: Arc<Connector>, entry: Entry, place: Place, worker: Worker) -> Self {
+        let segment = Segment::new(place.subscription, connector.id);
+        Self {
+            connector,
+            entry,
+            is_ordered: place.is_ordered,
+            worker,
+            segment,
+            segments: 0,
+            keeper: Keeper::default(),
+            outstanding: VecDeque::new(),
+            turn: None,
+        }
+    }
+
+    pub(super) fn is_ordered(&self) -> bool {
+        self.is_ordered
+    }
+
+    /// Waits for deliveries, finishing meanwhile what gets to the disk.
+    pub(super) async fn lease(&mut self, batch: usize, batch_wait: Duration) -> Result<Batch, SettleError> {
+        while let Some(oldest) = self.outstanding.front_mut() {
+            tokio::select! {
+                biased;
+                leased = self.worker.lease(batch, batch_wait) => return Ok(leased),
+                on_disk = &mut oldest.receipt => on_disk?,
+            }
+            let Some(handed) = self.outstanding.pop_front() else { break };
+            self.count(&handed.accepted_ms);
+        }
+        Ok(self.worker.lease(batch, batch_wait).await)
+    }
+
+    /// A run begins: what it works on is noted for the case of a crash.
+    pub(super) fn begin(&mut self, batch: &Batch, turn: Turn) {
+        self.turn = Some(turn);
+        self.worker.begin(batch);
+    }
+
+    /// A run ends: hands in the rest.
+    pub(super) async fn end(&mut self, permit: &Permit) -> Result<(), SettleError> {
+        let handed = self.hand_in(permit).await;
+        self.turn = None;
+        handed
+    }
+
+    /// Gives deliveries back untouched.
+    pub(super) fn release(&mut self, deliveries: Vec<Delivery>) {
+        if !deliveries.is_empty() {
+            self.worker.release(deliveries);
+        }
+    }
+
+    /// Where the next call stands.
+    pub(super) fn scope<'e>(&mut self, entry: &'e Entry, previous_ms: Option<u64>) -> Scope<'e> {
+        self.segment.begin(Instant::now());
+        if self.segment.is_empty() && self.outstanding.is_empty() {
+            self.keeper.open();
+        } else {
+            self.keeper.close();
+        }
+        Scope { queue: entry.queue(), segment: self.segments, barrier: self.keeper.barrier(), previous_ms }
+    }
+
+    /// Runs a call. When its first unsafe request stands before the barrier, all that was decided before is committed.
+    pub(super) async fn attend<F: Future>(&mut self, call: F, permit: &Permit) -> Result<F::Output, SettleError> {
+        let mut call = std::pin::pin!(call);
+        loop {
+            tokio::select! {
+                biased;
+                output = &mut call => return Ok(output),
+                () = self.keeper.demanded() => {}
+            }
+            Box::pin(self.hand_in(permit)).await?;
+            self.drain().await?;
+            self.keeper.open();
+        }
+    }
+
+    pub(super) async fn succeed(
+        &mut self,
+        delivery: Delivery,
+        staged: Staged,
+        permit: &Permit,
+    ) -> Result<(), SettleError> {
+        self.succeed_together(vec![delivery], staged, permit).await
+    }
+
+    pub(super) async fn succeed_together(
+        &mut self,
+        deliveries: Vec<Delivery>,
+        staged: Staged,
+        permit: &Permit,
+    ) -> Result<(), SettleError> {
+        self.connector.brake.succeeded();
+        let ends_here = staged.unsafe_sent || self.segment.is_old(Instant::now());
+        for delivery in deliveries {
+            self.segment.settle(delivery.origin, Outcome::Done);
+            self.segment.keep(delivery);
+        }
+        if let Some((schedule, planned_ms)) = staged.tick_done {
+            self.segment.tick_done(schedule, planned_ms);
+        }
+        self.segment.stage(staged.publishes, staged.reservation, staged.state);
+        if ends_here { self.hand_in(permit).await } else { Ok(()) }
+    }
+
+    /// A failure ends the segment before it, and is settled by itself.
+    pub(super) async fn fail(
+        &mut self,
+        delivery: &Delivery,
+        failure: Failure,
+        permit: &Permit,
+    ) -> Result<(), SettleError> {
+        self.hand_in(permit).await?;
+        let connector = &self.connector;
+        let now_ms = connector.clock.now_ms();
+        let outcome = outcome::of_failure(&connector.policy, delivery.attempt, failure, now_ms, random());
+        self.report(delivery, &outcome);
+        self.segment.settle(delivery.origin, outcome);
+        self.hand_in(permit).await
+    }
+
+    fn report(&self, delivery: &Delivery, outcome: &Outcome) {
+        let connector = &self.connector;
+        let (name, message, attempt) = (&connector.name, &delivery.message.id, delivery.attempt);
+        match outcome {
+            Outcome::Done | Outcome::Expired => {}
+            Outcome::Retry { reason, charged, .. } => {
+                connector.metrics.retry.inc();
+                tracing::debug!(connector = %name, %message, attempt, charged, reason, "delivery is put off");
+            }
+            Outcome::Dead { reason } => {
+                connector.metrics.dead.inc();
+                tracing::warn!(connector = %name, %message, attempt, reason, "delivery became a dead letter");
+                if connector.brake.died() {
+                    connector.put_brake_on(reason);
+                }
+            }
+        }
+    }
+
+    /// Hands in the segment, and waits where too much is on its way, or where state was touched.
+    pub(super) async fn hand_in(&mut self, permit: &Permit) -> Result<(), SettleError> {
+        let Some(closed) = self.segment.close() else { return Ok(()) };
+        let deliveries = self.settle(closed);
+        if !deliveries.is_empty() {
+            return self.finish_stateful(deliveries, permit).await;
+        }
+        while self.outstanding.len() > OUTSTANDING_MAX {
+            self.finish_oldest().await?;
+        }
+        Ok(())
+    }
+
+    /// Answers the deliveries that must run again if the state conflicts.
+    fn settle(&mut self, closed: Closed) -> Vec<Delivery> {
+        self.segments += 1;
+        let Closed { settlement, accepted_ms, deliveries, reservation } = closed;
+        let receipt = self.worker.settle(settlement);
+        drop(reservation);
+        self.outstanding.push_back(Handed { receipt, accepted_ms });
+        deliveries
+    }
+
+    /// Waits until everything that was handed in is committed.
+    pub(super) async fn drain(&mut self) -> Result<(), SettleError> {
+        while !self.outstanding.is_empty() {
+            self.finish_oldest().await?;
+        }
+        Ok(())
+    }
+
+    async fn finish_oldest(&mut self) -> Result<(), SettleError> {
+        let Some(handed) = self.outstanding.pop_front() else { return Ok(()) };
+        handed.receipt.await?;
+        self.count(&handed.accepted_ms);
+        Ok(())
+    }
+
+    /// Counts what is settled now, by when it was accepted.
+    fn count(&self, accepted_ms: &[u64]) {
+        let now_ms = self.connector.clock.now_ms();
+        self.connector.metrics.done.inc_by(accepted_ms.len() as u64);
+        for accepted_ms in accepted_ms {
+            let seconds = Duration::from_millis(now_ms.saturating_sub(*accepted_ms)).as_secs_f64();
+            self.connector.metrics.delivery_seconds.observe(seconds);
+        }
+    }
+
+    /// A segment that touched state may conflict: then its deliveries run again one by one, at no attempt.
+    async fn finish_stateful(&mut self, deliveries: Vec<Delivery>, permit: &Permit) -> Result<(), SettleError> {
+        match self.drain().await {
+            Err(SettleError::Conflict) => {
+                for delivery in deliveries {
+                    Box::pin(self.run_again(delivery, permit)).await?;
+                }
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    /// Runs a delivery by itself until it does not conflict. After [`CONFLICTS_MAX`] conflicts in a row the connector's
+    /// other runs are held back meanwhile, so nobody is left to conflict with.
+    async fn run_again(&mut self, delivery: Delivery, permit: &Permit) -> Result<(), SettleError> {
+        // The conflict that brought it here was the first.
+        let mut conflicts = 1;
+        loop {
+            self.connector.metrics.conflicts.inc();
+            if conflicts >= CONFLICTS_MAX {
+                self.turn = None;
+                self.turn = Some(Turn::take_alone(&self.connector).await);
+            }
+            if self.attempt_again(&delivery, permit).await? {
+                break;
+            }
+            conflicts += 1;
+        }
+        if conflicts >= CONFLICTS_MAX {
+            self.turn = None;
+            self.turn = Some(Turn::take(&self.connector).await);
+        }
+        Ok(())
+    }
+
+    /// Whether the delivery is settled now; it is not when the state conflicted again.
+    async fn attempt_again(&mut self, delivery: &Delivery, permit: &Permit) -> Result<bool, SettleError> {
+        let connector = self.connector.clone();
+        let previous_ms = self.entry.previous_ms(&connector, delivery);
+        let queue = self.entry.queue();
+        let scope = Scope { queue, segment: self.segments, barrier: Barrier::default(), previous_ms };
+        let result = match connector.plugin.sandbox(permit).await {
+            Ok(mut sandbox) => sandbox.deliver(&scope, delivery).await,
+            Err(failure) => Err(failure),
+        };
+        let staged = match result {
+            Ok(staged) => staged,
+            Err(failure) => {
+                Box::pin(self.fail(delivery, failure, permit)).await?;
+                return Ok(true);
+            }
+        };
+        if let Some((schedule, planned_ms)) = staged.tick_done {
+            self.segment.tick_done(schedule, planned_ms);
+        }
+        self.segment.settle(delivery.origin, Outcome::Done);
+        self.segment.stage(staged.publishes, staged.reservation, staged.state);
+        self.segment.keep(delivery.clone());
+        if let Some(closed) = self.segment.close() {
+            self.settle(closed);
+        }
+        match self.drain().await {
+            Ok(()) => Ok(true),
+            Err(SettleError::Conflict) => Ok(false),
+            Err(error @ SettleError::Closed) => Err(error),
+        }
+    }
+}
+
+impl Connector {
+    /// Pauses the connector until an operator resumes it; survives a restart.
+    fn put_brake_on(&self, reason: &str) {
+        self.hold.set(Held::Brake);
+        self.ledger.hold(self.id, Held::Brake);
+        let connector = &self.name;
+        tracing::error!(
+            %connector, reason,
+            "the brake is on: too many deliveries died in a row; mend the cause, then `bulkhead resume {connector}`"
+        );
+    }
+}
+
+/// A number in `0.0..1.0`, for jitter.
+fn random() -> f64 {
+    let mut bytes = [0; 4];
+    // Without randomness the full delay is as good.
+    if getrandom::fill(&mut bytes).is_err() {
+        return 1.0;
+    }
+    f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
+}

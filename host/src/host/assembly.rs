@@ -1,0 +1,255 @@
+//! Building a host: from names in the configuration to connected parts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::runtime::Handle;
+use tokio::sync::RwLock;
+
+use super::plugins::Plugins;
+use super::{Host, Running};
+use crate::broker::{Broker, KeysInBatch, Subscription, SubscriptionSettings};
+use crate::capability::queue::Target;
+use crate::capability::{Allow, Grants, Services, Subject, http};
+use crate::config::{self, Config};
+use crate::delivery::brake::Brake;
+use crate::delivery::connector::{Connector, Entry};
+use crate::delivery::hold::Hold;
+use crate::egress::Egress;
+use crate::id::Name;
+use crate::ledger::{self, ConnectorLayout, Directory, Layout, Ledger, Ordering};
+use crate::metrics::Metrics;
+use crate::runtime::permit::Permits;
+use crate::runtime::{Export, Plugin};
+use crate::secret_store::SecretStore;
+use crate::trigger::clockwork::Clockwork;
+use crate::trigger::queue::Consumption;
+
+/// Workers of an inbox: ticks are rare, and one schedule's do not run beside each other.
+const INBOX_BATCH: usize = 1;
+
+/// What the configuration says about queues and connectors, as the ledger takes it.
+#[must_use]
+pub fn layout(config: &Config) -> Layout {
+    let connectors = config.connectors.iter().map(|connector| ConnectorLayout {
+        name: connector.name.clone(),
+        was: connector.was.clone(),
+        consumes: connector
+            .consume
+            .iter()
+            .map(|consume| ledger::Consumption { queue: consume.queue.clone(), from: consume.from })
+            .collect(),
+        has_inbox: !connector.schedules.is_empty(),
+        dead_retention: connector.dead_retention,
+        dead_max_bytes: connector.dead_max_bytes,
+    });
+    Layout { queues: config.queues.clone(), connectors: connectors.collect() }
+}
+
+/// What every connector is built with.
+struct Assembly {
+    config: Config,
+    plugins: Plugins,
+    ledger: Ledger,
+    directory: Arc<Directory>,
+    broker: Broker,
+    metrics: Metrics,
+    services: Services,
+    permits: Permits,
+}
+
+impl Host {
+    /// Connects loaded plugins with an open ledger.
+    ///
+    /// # Errors
+    /// The ledger cannot be read or written, or a plugin does not start with its grants.
+    pub async fn assemble(
+        config: Config,
+        plugins: Plugins,
+        secrets: SecretStore,
+        ledger: Ledger,
+        metrics: Metrics,
+    ) -> anyhow::Result<Self> {
+        let directory = Arc::new(ledger.configure(&layout(&config))?);
+        warn_of_orphans(&directory, &metrics);
+        let secrets = Arc::new(secrets);
+        let egress = Egress::start(Handle::current(), vec![config.host.admin]);
+        let http = http::Services::new(egress, secrets.clone(), metrics.clone());
+        let services = Services { ledger: Some(ledger.clone()), metrics: metrics.clone(), secrets, http };
+        let broker = Broker::local(ledger.clone())?;
+        let permits = Permits::new(config.host.runs);
+        let assembly = Assembly { config, plugins, ledger, directory, broker, metrics, services, permits };
+        let mut connectors = Vec::new();
+        for connector in assembly.config.connectors.iter().filter(|connector| connector.enabled) {
+            let name = &connector.name;
+            let running = assembly.connector(connector).await;
+            connectors.push(running.with_context(|| format!("connector `{name}` cannot start"))?);
+        }
+        let Assembly { config, plugins, ledger, directory, metrics, .. } = assembly;
+        Ok(Self { config, engine: plugins.engine, ledger, directory, metrics, connectors })
+    }
+}
+
+impl Assembly {
+    async fn connector(&self, settings: &config::Connector) -> anyhow::Result<Running> {
+        let name = &settings.name;
+        let id = self.directory.connector(name.as_str()).context("it has no number in the ledger")?;
+        let lineage = self.directory.lineage(name.as_str()).map_or_else(|| name.clone(), Name::stored);
+        let plugin = self.plugin(settings, Subject { name: name.clone(), lineage: lineage.clone(), id }).await?;
+        let hold = Hold::new(name.clone(), self.metrics.clone());
+        for reason in self.ledger.holds(id)? {
+            hold.set(reason);
+            tracing::warn!(connector = %name, reason = reason.label(), "held since before this start: `bulkhead resume {name}`");
+        }
+        let connector = Arc::new(Connector {
+            name: name.clone(),
+            id,
+            plugin,
+            policy: settings.retry.clone(),
+            brake: Brake::new(settings.brake),
+            hold,
+            metrics: self.metrics.of_connector(name),
+            ledger: self.ledger.clone(),
+            clock: self.ledger.clock().clone(),
+            permits: self.permits.clone(),
+            turns: Arc::new(RwLock::new(())),
+        });
+        let mut consumptions = Vec::new();
+        if let Some(consume) = &settings.consume {
+            consumptions.push(self.consumption(settings, &connector, consume).await?);
+        }
+        let mut clockworks = Vec::new();
+        if !settings.schedules.is_empty() {
+            let inbox = self.inbox(settings, &connector).await?;
+            clockworks = self.clockworks(settings, &connector, &lineage, &inbox.subscription)?;
+            consumptions.push(inbox);
+        }
+        Ok(Running { connector, dead_max_bytes: settings.dead_max_bytes, consumptions, clockworks })
+    }
+
+    async fn plugin(&self, settings: &config::Connector, subject: Subject) -> anyhow::Result<Plugin> {
+        let compiled = self.plugins.compiled.get(settings.name.as_str()).context("its plugin is not loaded")?.clone();
+        let allow = Allow {
+            publish: settings.allow.publish.iter().filter_map(|queue| self.target(queue)).collect(),
+            secrets: settings.allow.secrets.clone(),
+            http: settings.allow.http.clone(),
+        };
+        let grants = Grants::new(&self.services, subject, settings.limits.clone(), &settings.config, allow);
+        let engine = self.plugins.engine.clone();
+        let guests = engine.guests().clone();
+        let loading = guests.spawn(async move { Plugin::load(&engine, &compiled, Arc::new(grants)).await });
+        Ok(loading.await??)
+    }
+
+    fn target(&self, queue: &Name) -> Option<Target> {
+        let id = self.directory.queue(queue.as_str())?;
+        Some(Target { name: queue.clone(), id, message_bytes: self.ledger.policy(id).message_bytes })
+    }
+
+    async fn consumption(
+        &self,
+        settings: &config::Connector,
+        connector: &Connector,
+        consume: &config::Consume,
+    ) -> anyhow::Result<Consumption> {
+        let queue = &consume.queue;
+        let is_batch = connector.plugin.exports(Export::BatchConsumer);
+        let keys = if is_batch { KeysInBatch::One } else { KeysInBatch::Several };
+        let subscription = self.subscribe(settings, queue, consume.pending_max, keys).await?;
+        let queue_text: Arc<str> = queue.as_str().into();
+        let entry = if is_batch { Entry::Batch { queue: queue_text } } else { Entry::Message { queue: queue_text } };
+        let policy = self.config.queues.get(queue.as_str());
+        let others = settings.allow.publish.iter().filter(|target| *target != queue);
+        Ok(Consumption {
+            queue: queue.clone(),
+            subscription_id: self.subscription_id(queue, &settings.name)?,
+            subscription,
+            entry,
+            is_ordered: policy.is_some_and(|policy| policy.ordering == Ordering::Key),
+            batch: consume.batch,
+            batch_wait: consume.batch_wait,
+            concurrency: consume.concurrency,
+            publishes_to: others.filter_map(|queue| self.directory.queue(queue.as_str())).collect(),
+        })
+    }
+
+    async fn inbox(&self, settings: &config::Connector, connector: &Connector) -> anyhow::Result<Consumption> {
+        let queue = Name::inbox_of(&connector.name);
+        let subscription = self.subscribe(settings, &queue, usize::MAX, KeysInBatch::Several).await?;
+        let targets = settings.allow.publish.iter();
+        Ok(Consumption {
+            subscription_id: self.subscription_id(&queue, &settings.name)?,
+            subscription,
+            entry: Entry::Tick { queue: queue.as_str().into() },
+            is_ordered: false,
+            batch: INBOX_BATCH,
+            batch_wait: std::time::Duration::ZERO,
+            concurrency: 1,
+            publishes_to: targets.filter_map(|queue| self.directory.queue(queue.as_str())).collect(),
+            queue,
+        })
+    }
+
+    fn subscription_id(&self, queue: &Name, connector: &Name) -> anyhow::Result<crate::settlement::SubscriptionId> {
+        self.directory.subscription(queue.as_str(), connector.as_str()).context("it has no subscription in the ledger")
+    }
+
+    async fn subscribe(
+        &self,
+        settings: &config::Connector,
+        queue: &Name,
+        pending_max: usize,
+        keys: KeysInBatch,
+    ) -> anyhow::Result<Subscription> {
+        let missing = || format!("queue `{queue}` has no number in the ledger");
+        let subscription = SubscriptionSettings {
+            subscription: self.subscription_id(queue, &settings.name)?,
+            queue: self.directory.queue(queue.as_str()).with_context(missing)?,
+            connector: self.directory.connector(settings.name.as_str()).with_context(missing)?,
+            pending_max,
+            keys,
+            attempts: settings.retry.attempts,
+            message_bytes_max: settings.limits.message_bytes,
+        };
+        self.broker.subscribe(subscription).await
+    }
+
+    fn clockworks(
+        &self,
+        settings: &config::Connector,
+        connector: &Connector,
+        lineage: &Name,
+        subscription: &Subscription,
+    ) -> anyhow::Result<Vec<Arc<Clockwork>>> {
+        let (inbox, _) = self.directory.inbox(&connector.name).context("it has no inbox in the ledger")?;
+        let clockwork = |schedule: &crate::trigger::schedule::Settings| {
+            Arc::new(Clockwork {
+                connector: connector.name.clone(),
+                lineage: lineage.to_string(),
+                connector_id: connector.id,
+                inbox,
+                subscription: subscription.clone(),
+                settings: schedule.clone(),
+                ledger: self.ledger.clone(),
+                clock: self.ledger.clock().clone(),
+                metrics: self.metrics.clone(),
+            })
+        };
+        Ok(settings.schedules.iter().map(clockwork).collect())
+    }
+}
+
+fn warn_of_orphans(directory: &Directory, metrics: &Metrics) {
+    let mut totals: BTreeMap<(&Name, &Name), u64> = BTreeMap::new();
+    for orphan in directory.orphans() {
+        *totals.entry((&orphan.queue, &orphan.connector)).or_default() += orphan.messages;
+    }
+    for ((queue, connector), messages) in totals {
+        metrics.orphaned(queue, connector, messages);
+        tracing::warn!(
+            %queue, %connector, messages,
+            "messages wait for a connector that has left the configuration; they are kept for the queue's `retention`"
+        );
+    }
+}

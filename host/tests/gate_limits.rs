@@ -1,0 +1,132 @@
+//! The limits of HTTP: each bites under its own label, names its key, and bites no earlier than it says.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::time::Duration;
+
+use bulkhead_host::bindings::bulkhead::connector::http::{HttpError, Request};
+use bulkhead_host::capability::http::GrantSettings;
+use bulkhead_host::limit::Limits;
+
+use support::gate::{Fixture, entry, get, post};
+use support::log;
+use support::server::{Server, gzip_of_zeros, ok};
+
+/// Checks that a request goes over `limit`, counted once under that label and no other, and that the text names `fix`.
+async fn check(gate: &mut Fixture, request: Request, limit: &str, fix: &str) {
+    let error = gate.send(request).await.unwrap_err();
+    let (HttpError::Denied(text) | HttpError::Invalid(text) | HttpError::TooLarge(text)) = &error else {
+        panic!("{error:?}")
+    };
+    assert!(text.contains(fix), "{fix} in {text}");
+    let metrics = gate.metrics();
+    let hits: Vec<_> = metrics.lines().filter(|line| line.starts_with("bulkhead_limit_hits_total{")).collect();
+    assert_eq!(hits, [format!(r#"bulkhead_limit_hits_total{{connector="orders",limit="{limit}"}} 1"#)]);
+}
+
+#[tokio::test]
+async fn a_call_sends_no_more_requests_than_its_limit() {
+    let server = Server::start(|_| ok("")).await;
+    let limits = Limits { requests: 2, ..Limits::default() };
+    let mut gate = Fixture::limited(vec![entry(&server.url("/*"), &["GET"])], limits);
+    for _ in 0..2 {
+        gate.send(get(&server.url("/"))).await.unwrap();
+    }
+    check(&mut gate, get(&server.url("/")), "requests", "raise `connectors.orders.limits.requests`").await;
+    assert_eq!(server.lines().len(), 2);
+    gate.begin_call();
+    gate.send(get(&server.url("/"))).await.unwrap();
+}
+
+#[tokio::test]
+async fn refusals_count_as_requests_and_do_not_fill_the_log() {
+    let (lines, guard) = log::capture();
+    let mut gate = Fixture::limited(Vec::new(), Limits { requests: 1, ..Limits::default() });
+    for _ in 0..100 {
+        gate.send(get("https://api.example.com/x?token=canary")).await.unwrap_err();
+    }
+    drop(guard);
+    let expected = [("not_granted", "connectors.orders.allow.http"), ("requests", "connectors.orders.limits.requests")];
+    let found = lines.take();
+    assert_eq!(found.len(), 16);
+    for (line, (reason, key)) in found.iter().zip(expected) {
+        let fields = &line["fields"];
+        assert_eq!(line["level"], "WARN");
+        assert_eq!((&fields["connector"], &fields["effect"]), (&"orders".into(), &"http".into()));
+        assert_eq!((&fields["reason"], &fields["key"]), (&reason.into(), &key.into()));
+        assert!(!line.to_string().contains("canary"));
+    }
+}
+
+#[tokio::test]
+async fn a_request_body_over_its_limit_is_not_sent() {
+    let server = Server::start(|_| ok("")).await;
+    let limits = Limits { request_bytes: 4, ..Limits::default() };
+    let granted = entry(&server.url("/*"), &["POST"]);
+    let mut gate = Fixture::limited(vec![granted.clone()], limits.clone());
+    gate.send(post(&server.url("/"), b"1234")).await.unwrap();
+    let fix = "`connectors.orders.limits.request_bytes`";
+    check(&mut gate, post(&server.url("/"), b"12345"), "request_bytes", fix).await;
+    let mut gate = Fixture::limited(vec![GrantSettings { max_request: Some(3), ..granted }], limits);
+    let fix = "`connectors.orders.allow.http[0].max_request`";
+    check(&mut gate, post(&server.url("/"), b"1234"), "request_bytes", fix).await;
+    assert_eq!(server.lines().len(), 1);
+}
+
+/// Checks that an answer is cut at 50,000 bytes.
+async fn check_cut(answer: Vec<u8>) {
+    let server = Server::start(move |_| answer.clone()).await;
+    let limits = Limits { response_bytes: 50_000, ..Limits::default() };
+    let mut gate = Fixture::limited(vec![entry(&server.url("/*"), &["GET"])], limits);
+    let fix = "over 50000 bytes: raise `connectors.orders.limits.response_bytes`";
+    check(&mut gate, get(&server.url("/")), "response_bytes", fix).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_announces_too_much_is_not_read() {
+    check_cut(b"HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\nxx".to_vec()).await;
+}
+
+#[tokio::test]
+async fn an_answer_without_an_end_is_cut() {
+    let chunks = b"1000\r\n".iter().copied().chain([b'x'; 4096]).chain(*b"\r\n").cycle().take(100 * 4104);
+    let head = *b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    check_cut(head.into_iter().chain(chunks).collect()).await;
+}
+
+#[tokio::test]
+async fn a_bomb_is_cut_at_its_decompressed_size() {
+    let bomb = gzip_of_zeros(100_000_000);
+    assert!(bomb.len() < 1_000_000);
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n", bomb.len());
+    // The announced size is within no limit either, and is not what counts.
+    let limits = Limits { response_bytes: 5_000_000, ..Limits::default() };
+    let answer = [head.into_bytes(), bomb].concat();
+    let server = Server::start(move |_| answer.clone()).await;
+    let mut gate = Fixture::limited(vec![entry(&server.url("/*"), &["GET"])], limits);
+    check(&mut gate, get(&server.url("/")), "response_bytes", "over 5000000 bytes").await;
+}
+
+#[tokio::test]
+async fn what_waits_too_long_behind_the_connectors_own_requests_is_held() {
+    let server = Server::hanging(b"").await;
+    let limits = Limits { requests_at_once: 1, ..Limits::default() };
+    let mut gate = Fixture::limited(vec![entry(&server.url("/*"), &["GET"])], limits);
+    let within = |timeout_ms| Request { timeout_ms: Some(timeout_ms), ..get(&server.url("/")) };
+    let answers = gate.send_all(vec![within(1000), within(50)]).await;
+    assert!(matches!(answers[0], Err(HttpError::Interrupted(_))));
+    assert!(matches!(answers[1], Err(HttpError::Held(1000))));
+    assert_eq!(gate.end_call().held, Some(Duration::from_secs(1)));
+    assert!(gate.metrics().contains(r#"bulkhead_limit_hits_total{connector="orders",limit="requests"} 1"#));
+}
+
+#[tokio::test]
+async fn all_answers_of_a_call_together_fit_the_sandbox() {
+    let server = Server::start(|_| ok(&"x".repeat(600))).await;
+    let limits = Limits { memory_bytes: 1000, ..Limits::default() };
+    let mut gate = Fixture::limited(vec![entry(&server.url("/*"), &["GET"])], limits);
+    let answers = gate.send_all(vec![get(&server.url("/")), get(&server.url("/"))]).await;
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
+    assert!(answers.iter().any(|answer| matches!(answer, Err(HttpError::TooLarge(_)))));
+}

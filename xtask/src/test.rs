@@ -1,0 +1,129 @@
+//! `cargo xtask test`: everything that must hold before a merge, and one line at the end that counts.
+//!
+//! What fails soonest comes first. Every step runs, also after a failure: one pass shows all that is wrong.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+use crate::{cargo, toolchain};
+
+/// Tests, or steps that are no tests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Count {
+    passed: u64,
+    failed: u64,
+}
+
+struct Step {
+    name: &'static str,
+    command: Command,
+}
+
+struct Outcome {
+    name: &'static str,
+    count: Count,
+    succeeded: bool,
+    took: Duration,
+}
+
+/// Runs all steps; whether all succeeded.
+pub(crate) fn run() -> anyhow::Result<bool> {
+    toolchain::require_component("rustfmt", "fmt")?;
+    toolchain::require_component("clippy", "clippy")?;
+    toolchain::require_plugin_target()?;
+    let outcomes = steps().into_iter().map(Step::run).collect::<anyhow::Result<Vec<Outcome>>>()?;
+    println!();
+    for outcome in &outcomes {
+        let verdict = if outcome.succeeded { "ok" } else { "FAILED" };
+        println!("{:>6} s  {:<18} {verdict}", outcome.took.as_secs(), outcome.name);
+    }
+    let total = total(&outcomes);
+    println!("{} passed, {} failed", total.passed, total.failed);
+    Ok(outcomes.iter().all(|outcome| outcome.succeeded))
+}
+
+fn steps() -> Vec<Step> {
+    let step = |name, arguments: &[&str]| Step { name, command: cargo::command(arguments) };
+    let guests = "tests/guests/Cargo.toml";
+    let mut docs = step("documentation", &["doc", "--locked", "--workspace", "--no-deps"]);
+    docs.command.env("RUSTDOCFLAGS", "-D warnings");
+    vec![
+        step("format", &["fmt", "--all", "--check"]),
+        step("format of guests", &["fmt", "--manifest-path", guests, "--all", "--check"]),
+        step("lints", &["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+        step("tests", &["test", "--locked", "--workspace", "--no-fail-fast"]),
+        docs,
+    ]
+}
+
+impl Step {
+    /// Runs the command, shows its output, and counts the tests in it.
+    fn run(mut self) -> anyhow::Result<Outcome> {
+        println!("\n== {}", self.name);
+        let start = Instant::now();
+        let mut child =
+            self.command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cargo cannot be started")?;
+        let mut count = Count::default();
+        for line in BufReader::new(child.stdout.take().context("standard output is piped")?).split(b'\n') {
+            let line = line?;
+            let line = String::from_utf8_lossy(&line);
+            println!("{line}");
+            count = count.plus(Count::of_line(&line).unwrap_or_default());
+        }
+        let succeeded = child.wait()?.success();
+        Ok(Outcome { name: self.name, count, succeeded, took: start.elapsed() })
+    }
+}
+
+impl Count {
+    /// What a line such as `test result: ok. 3 passed; 0 failed; …` says.
+    fn of_line(line: &str) -> Option<Self> {
+        let (_, counts) = line.trim().strip_prefix("test result: ")?.split_once(". ")?;
+        let number = |word: &str| {
+            let part = counts.split(';').find_map(|part| part.trim().strip_suffix(word))?;
+            part.trim().parse().ok()
+        };
+        Some(Self { passed: number("passed")?, failed: number("failed")? })
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self { passed: self.passed + other.passed, failed: self.failed + other.failed }
+    }
+}
+
+/// All tests; a step that broke without a failed test counts as one failure, so that the last line never lies.
+fn total(outcomes: &[Outcome]) -> Count {
+    let broken = outcomes.iter().filter(|outcome| !outcome.succeeded && outcome.count.failed == 0).count();
+    let tests = outcomes.iter().fold(Count::default(), |sum, outcome| sum.plus(outcome.count));
+    Count { failed: tests.failed + broken as u64, ..tests }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(passed: u64, failed: u64, succeeded: bool) -> Outcome {
+        Outcome { name: "step", count: Count { passed, failed }, succeeded, took: Duration::ZERO }
+    }
+
+    #[test]
+    fn a_result_line_is_counted() {
+        let line = "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s";
+        assert_eq!(Count::of_line(line), Some(Count { passed: 12, failed: 3 }));
+    }
+
+    #[test]
+    fn other_lines_are_not() {
+        assert_eq!(Count::of_line("test a::b ... ok"), None);
+        assert_eq!(Count::of_line("test result: nonsense"), None);
+    }
+
+    #[test]
+    fn a_broken_step_is_one_failure_and_failed_tests_are_not_counted_twice() {
+        let total = total(&[outcome(5, 0, true), outcome(0, 0, false), outcome(7, 2, false)]);
+        assert_eq!(total, Count { passed: 12, failed: 3 });
+    }
+}
