@@ -79,12 +79,10 @@ impl Write<'_> {
         outcome: &Outcome,
         finished: &mut Vec<u64>,
     ) -> rusqlite::Result<()> {
-        let is_behind = seq <= counts.cursor;
-        if !is_behind && counts.ahead.contains(seq) {
-            return Ok(());
-        }
+        // A failed message ahead of the cursor counts as looked at too, and has a row in `pending`.
+        let is_behind = seq <= counts.cursor || counts.ahead.contains(seq);
         let pending = if is_behind { self.pending(place, seq)? } else { Some(Pending::default()) };
-        // Behind the cursor and not pending: settled by someone else meanwhile.
+        // Looked at and not pending: settled by someone else meanwhile.
         let Some(pending) = pending else { return Ok(()) };
         match outcome {
             Outcome::Done => {}
