@@ -194,6 +194,7 @@ impl Writer {
     }
 
     /// What becomes of a job that failed alone: to be tried again, or answered.
+    #[expect(clippy::disallowed_methods, reason = "the writer's own thread waits until the disk has room")]
     fn after_failure(&self, job: Job, found: Fault, error: &rusqlite::Error) -> rusqlite::Result<Option<Job>> {
         match (job, found) {
             (Job::Append(append), Fault::Full) => {

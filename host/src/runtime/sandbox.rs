@@ -171,6 +171,7 @@ impl Plugin {
 }
 
 /// Every bound that is the store's own.
+#[expect(clippy::disallowed_methods, reason = "set once for each store, before anything runs")]
 fn restrict(store: &mut Store<Session>, meter: &Arc<Meter>) {
     let limits = store.data().grants().limits();
     let fuel = limits.message_bytes.saturating_mul(2).saturating_add(HOSTCALL_BYTES_SPARE);
