@@ -248,13 +248,3 @@ async fn in_a_batch_a_draft_with_neither_id_nor_cause_is_invalid() {
     let (results, published, _) = batch(&["nameless", "ok"]).await;
     assert_eq!((results, published), (vec![false, true], vec!["ok".to_owned()]));
 }
-
-#[tokio::test]
-async fn a_batch_that_answers_too_few_results_fails_as_a_whole() {
-    let fixture = connector(batching(), Limits::default()).await;
-    let deliveries = [delivery("a", "ok"), delivery("b", "short")];
-    let mut sandbox = fixture.sandbox().await;
-    let failure = sandbox.handle_batch(&scope(1), &deliveries).await.unwrap_err();
-    assert!(failure.reason().contains("1 results for 2 messages"), "{failure:?}");
-    assert!(sandbox.is_finished());
-}

@@ -171,6 +171,7 @@ impl Plugin {
 }
 
 /// Every bound that is the store's own.
+#[expect(clippy::disallowed_methods, reason = "this is where it is set once: from then on only the callback moves it")]
 fn restrict(store: &mut Store<Session>, meter: &Arc<Meter>) {
     let limits = store.data().grants().limits();
     let fuel = limits.message_bytes.saturating_mul(2).saturating_add(HOSTCALL_BYTES_SPARE);
