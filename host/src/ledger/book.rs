@@ -11,6 +11,9 @@ use super::ranges::Ranges;
 use super::schema::{sql, unsql};
 use crate::id::Name;
 
+/// How long the dead letters of a connector that left the configuration are kept: the default of `dead_retention`.
+const DEAD_RETENTION_MS: u64 = 30 * 86_400_000;
+
 /// Everything the writer counts.
 #[derive(Debug, Default)]
 pub(super) struct Book {
@@ -45,11 +48,6 @@ pub(super) struct QueueCounts {
 }
 
 impl QueueCounts {
-    /// Messages on disk.
-    pub(super) fn messages(&self) -> u64 {
-        (self.tail - self.removed) + self.stragglers + self.parked
-    }
-
     /// Bytes on disk.
     pub(super) fn bytes(&self) -> u64 {
         self.tail_bytes.saturating_sub(self.removed_bytes) + self.straggler_bytes + self.parked_bytes
@@ -188,7 +186,7 @@ impl Book {
                 state_bytes: unsql(row.get(4)?),
             };
             let name = Name::stored(row.get_ref(1)?.as_str()?);
-            place(&mut self.connectors, row.get(0)?, Connector { name, counts, dead_retention_ms: u64::MAX });
+            place(&mut self.connectors, row.get(0)?, Connector { name, counts, dead_retention_ms: DEAD_RETENTION_MS });
         }
         Ok(())
     }
@@ -320,11 +318,6 @@ impl Book {
     /// The subscriptions that this group has changed.
     pub(super) fn touched_subscriptions(&self) -> &[u32] {
         &self.touched.subscriptions
-    }
-
-    /// Whether this group has changed nothing.
-    pub(super) fn is_untouched(&self) -> bool {
-        self.undo.is_empty()
     }
 
     /// Writes what the group has changed, within its transaction.

@@ -13,6 +13,11 @@ const PASSIVE_BYTES: u64 = 16 << 20;
 /// Past this it is emptied, waiting for readers if need be: their reads are short.
 const TRUNCATE_BYTES: u64 = 256 << 20;
 
+/// Free pages that are kept for the next messages: giving them back and taking them again costs writes.
+const FREE_PAGES_KEPT: i64 = 4_096;
+/// Pages given back at a time.
+const VACUUM_PAGES: i64 = 1_024;
+
 /// How the write-ahead log stands.
 #[derive(Debug, Default)]
 pub(super) struct Checkpoints {
@@ -40,8 +45,13 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// While nothing is to be done: empties the log.
+    /// While nothing is to be done: gives free pages back to the disk, and empties the log.
     pub(super) fn idle(&mut self, db: &Connection) -> rusqlite::Result<()> {
+        let free: i64 = db.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+        if free > FREE_PAGES_KEPT {
+            db.execute_batch(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
+            self.log_bytes = self.log_bytes.max(PAGE_BYTES);
+        }
         if self.log_bytes > 0 {
             self.look(db, "TRUNCATE")?;
             self.tried_at = self.log_bytes;

@@ -70,9 +70,11 @@ impl Ledger {
         after: i64,
         count: usize,
     ) -> anyhow::Result<Vec<DeadSummary>> {
+        // Two statements, so that the letters of one connector are found by its index.
+        let filter = if connector.is_some() { "dead.connector = ?2" } else { "?2 IS NULL" };
         let page = self.shared().readers.read(|db| {
             db.prepare_cached(&format!(
-                "SELECT {SUMMARY} {FROM} WHERE dead.id > ?1 AND (?2 IS NULL OR dead.connector = ?2) ORDER BY dead.id LIMIT ?3"
+                "SELECT {SUMMARY} {FROM} WHERE dead.id > ?1 AND {filter} ORDER BY dead.id LIMIT ?3"
             ))?
             .query_map(params![after, connector.map(|connector| connector.0), sql(count as u64)], summary)?
             .collect()
@@ -165,10 +167,13 @@ impl Write<'_> {
             .query_row([id], |row| row.get(0))
             .optional()?;
         let Some(target) = died_in.map(|died_in| to.unwrap_or(died_in)) else { return Ok(false) };
-        // The subscription may be gone from the configuration: then the letter stays.
         let Some(queue) = self.book.subscription(target).map(|subscription| subscription.queue) else {
             return Ok(false);
         };
+        // A subscription that was forgotten delivers nothing: the letter stays.
+        if self.book.queue(queue).is_none_or(|queue| !queue.subscriptions.contains(&target)) {
+            return Ok(false);
+        }
         self.db
             .prepare_cached(
                 "INSERT INTO parked (queue, subscription, due_ms, attempts, bytes, enqueued_ms, hops, message_id, key,
@@ -190,29 +195,18 @@ impl Write<'_> {
     }
 
     /// Removes a letter from table and counters; answers its size.
-    fn take_letter(&mut self, id: i64) -> rusqlite::Result<Option<u64>> {
-        let taken: Option<(u32, u32, i64)> = self
+    pub(super) fn take_letter(&mut self, id: i64) -> rusqlite::Result<Option<u64>> {
+        let taken: Option<(u32, i64)> = self
             .db
-            .prepare_cached("DELETE FROM dead WHERE id = ?1 RETURNING subscription, connector, bytes")?
-            .query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .prepare_cached("DELETE FROM dead WHERE id = ?1 RETURNING subscription, bytes")?
+            .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
-        let Some((subscription, connector, bytes)) = taken else { return Ok(None) };
+        let Some((subscription, bytes)) = taken else { return Ok(None) };
         let bytes = unsql(bytes);
-        match self.book.edit_subscription(subscription) {
-            Some(counts) => {
-                counts.dead -= 1;
-                counts.dead_bytes -= bytes;
-            }
-            // Forgotten subscriptions are not in the book; their row is.
-            None => {
-                self.db
-                    .prepare_cached(
-                        "UPDATE subscription SET dead = dead - 1, dead_bytes = dead_bytes - ?2 WHERE id = ?1",
-                    )?
-                    .execute(params![subscription, sql(bytes)])?;
-            }
+        if let Some(counts) = self.book.edit_subscription(subscription) {
+            counts.dead -= 1;
+            counts.dead_bytes -= bytes;
         }
-        self.changes.died.push(connector);
         Ok(Some(bytes))
     }
 }

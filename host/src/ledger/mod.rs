@@ -26,6 +26,7 @@ mod settle;
 mod settled;
 mod state;
 mod sweep;
+mod upkeep;
 mod write;
 mod writer;
 

@@ -104,7 +104,8 @@ fn oldest_ms(db: &Connection, queue: u32, subscription: u32, cursor: u64) -> rus
     let logged: Option<i64> =
         first.query_row(params![row_id(queue, seq), row_id(queue + 1, 0)], |row| row.get(0)).optional()?;
     let parked: Option<i64> = db
-        .prepare_cached("SELECT min(enqueued_ms) FROM parked WHERE subscription = ?1")?
-        .query_row([subscription], |row| row.get(0))?;
+        .prepare_cached("SELECT enqueued_ms FROM parked WHERE subscription = ?1 ORDER BY id LIMIT 1")?
+        .query_row([subscription], |row| row.get(0))
+        .optional()?;
     Ok(logged.into_iter().chain(parked).min().map(unsql))
 }

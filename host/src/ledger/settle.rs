@@ -206,16 +206,8 @@ impl Write<'_> {
                 |row| row.get(0),
             )
             .optional()?;
-        self.count_dead(place, counts, bytes);
+        count_dead(counts, bytes);
         Ok(())
-    }
-
-    fn count_dead(&mut self, place: Place, counts: &mut SubscriptionCounts, bytes: Option<i64>) {
-        if let Some(bytes) = bytes {
-            counts.dead += 1;
-            counts.dead_bytes += unsql(bytes);
-            self.changes.died.push(place.connector);
-        }
     }
 
     fn settle_parked(
@@ -296,7 +288,7 @@ impl Write<'_> {
                 |row| row.get(0),
             )
             .optional()?;
-        self.count_dead(place, counts, bytes);
+        count_dead(counts, bytes);
         Ok(())
     }
 
@@ -399,6 +391,13 @@ struct Retry<'o> {
     due_ms: u64,
     is_charged: bool,
     reason: &'o str,
+}
+
+fn count_dead(counts: &mut SubscriptionCounts, bytes: Option<i64>) {
+    if let Some(bytes) = bytes {
+        counts.dead += 1;
+        counts.dead_bytes += unsql(bytes);
+    }
 }
 
 fn shortened(reason: &str) -> &str {

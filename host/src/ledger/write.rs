@@ -11,7 +11,7 @@ use super::configure::Policies;
 use super::dedup::{Dedup, Seen};
 use super::schema::{row_id, sql};
 use crate::clock::Now;
-use crate::message::{Draft, Header};
+use crate::message::{Draft, Header, Message};
 use crate::settlement::QueueId;
 
 /// A message may not be delayed longer than this: a due time must not lie further ahead than anyone can have meant.
@@ -35,8 +35,8 @@ pub(super) struct Changes {
     pub(super) duplicates: Vec<u32>,
     /// Messages expired, by subscription.
     pub(super) expired: Vec<(u32, u64)>,
-    /// Connectors whose number of dead letters changed.
-    pub(super) died: Vec<u32>,
+    /// When the first message that was delayed here falls due.
+    pub(super) delayed_ms: Option<u64>,
     /// A layout was applied: its policies.
     pub(super) laid_out: Option<Policies>,
     /// Subscriptions were made or forgotten: the book must be read again.
@@ -128,6 +128,7 @@ impl Write<'_> {
                 row.headers,
                 row.body,
             ])?;
+        self.changes.delayed_ms = Some(self.changes.delayed_ms.map_or(due_ms, |first_ms| first_ms.min(due_ms)));
         if let Some(counts) = self.book.edit_queue(queue.0) {
             counts.parked += 1;
             counts.parked_bytes += row.bytes;
@@ -177,6 +178,23 @@ impl<'m> Row<'m> {
             parent: draft.parent.as_deref(),
             headers: headers_to_text(&draft.headers),
             body: &draft.body,
+        }
+    }
+}
+
+impl<'m> Row<'m> {
+    /// A message that was stored before, as it was accepted.
+    pub(super) fn again(message: &'m Message, bytes: u64) -> Self {
+        Self {
+            bytes,
+            enqueued_ms: message.enqueued_at_ms,
+            expires_ms: message.expires_at_ms,
+            hops: message.hops,
+            message_id: &message.id,
+            key: message.key.as_deref(),
+            parent: message.parent.as_deref(),
+            headers: headers_to_text(&message.headers),
+            body: &message.body,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! 5 ms and never waits for more. Each job has a savepoint: one that fails is tried alone after its group. Invariant:
 //! an error after which durability is unknown ends the ledger; a full disk does not, settlements wait for room.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -15,9 +15,10 @@ use super::checkpoint::Checkpoints;
 use super::configure::Policies;
 use super::dedup::Dedup;
 use super::error::{Fault, fault};
-use super::intake::{Job, Next};
+use super::intake::{Job, Next, Task};
 use super::settle::Verdict;
 use super::settled::Returned;
+use super::upkeep::{Found, Round};
 use super::write::{Changes, Write};
 use super::{AppendError, Appended, Shared, Tail};
 use crate::clock::Now;
@@ -31,6 +32,10 @@ const GROUP_BYTES_MAX: u64 = 8 << 20;
 const GROUP_AGE_MAX: Duration = Duration::from_millis(5);
 /// How often the writer looks after what is not part of any settlement.
 const UPKEEP_EVERY: Duration = Duration::from_millis(200);
+/// How often it looks after what goes by age.
+const FULL_UPKEEP_EVERY: Duration = Duration::from_secs(1);
+/// Free disk below which nothing new is accepted, or a twentieth of the disk where that is less.
+const FREE_BYTES_MIN: u64 = 512 << 20;
 /// How long it waits for room on the disk, or for another process that holds the file.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -46,17 +51,19 @@ pub(super) fn start(shared: Arc<Shared>, db: Connection) -> anyhow::Result<JoinH
             shared.set_tail(id.0, |tail| tail.seq = queue.counts.tail);
         }
     }
-    let checkpoints = Checkpoints::default();
     let writer = Writer {
         shared,
         db,
         book,
         dedup,
-        checkpoints,
+        checkpoints: Checkpoints::default(),
         policies: Policies::default(),
-        upkeep: None,
+        short_round: Instant::now(),
+        full_round: Instant::now(),
+        found: Found::default(),
         is_laid_out: false,
     };
+    writer.look_at_disk();
     Ok(std::thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run())?)
 }
 
@@ -67,7 +74,9 @@ struct Writer {
     dedup: Dedup,
     checkpoints: Checkpoints,
     policies: Policies,
-    upkeep: Option<Instant>,
+    short_round: Instant,
+    full_round: Instant,
+    found: Found,
     /// Whether the configuration's policies are known: before that nothing is deleted by age.
     is_laid_out: bool,
 }
@@ -124,10 +133,17 @@ impl Writer {
     /// Works until the ledger is closed; an error is fatal.
     fn work(&mut self) -> rusqlite::Result<()> {
         loop {
-            match self.shared.intake.next(UPKEEP_EVERY) {
+            match self.shared.intake.next(self.patience()) {
                 Next::Job(job) => self.group(job)?,
-                Next::Idle => self.checkpoints.idle(&self.db)?,
-                Next::Closed => return self.checkpoints.last(&self.db),
+                Next::Idle if self.found.has_more => {}
+                Next::Idle => {
+                    let result = self.checkpoints.idle(&self.db);
+                    self.tolerate(result)?;
+                }
+                Next::Closed => {
+                    let result = self.checkpoints.last(&self.db);
+                    return self.tolerate(result);
+                }
             }
             self.upkeep()?;
         }
@@ -201,6 +217,14 @@ impl Writer {
         }
     }
 
+    /// A checkpoint that finds no room, or the file held by someone else, is made up for later.
+    fn tolerate(&mut self, result: rusqlite::Result<()>) -> rusqlite::Result<()> {
+        match result {
+            Err(error) if self.judge(&error)? == Fault::Statement => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Sorts an error that rolled a transaction back; a fatal one is passed on.
     fn judge(&mut self, error: &rusqlite::Error) -> rusqlite::Result<Fault> {
         let found = fault(error);
@@ -226,7 +250,10 @@ impl Writer {
         let result = self.fill(&mut group, &mut changes, now, source).and_then(|()| self.finish(&mut changes, now));
         match result {
             Ok(()) => {
-                self.shared.metrics.ledger_commit(group.done.len(), started.elapsed().as_secs_f64());
+                let counted = group.done.iter().filter(|(job, _)| !matches!(job, Job::Task(_))).count();
+                if counted > 0 {
+                    self.shared.metrics.ledger_commit(counted, started.elapsed().as_secs_f64());
+                }
                 self.announce(&changes);
                 self.lay_out(&mut changes)?;
                 let last = group.done.iter().filter_map(|(job, _)| ticket(job)).next_back();
@@ -333,6 +360,8 @@ impl Writer {
         for (id, messages) in &changes.expired {
             self.count_expired(*id, *messages);
         }
+        let delayed = self.found.delayed_ms.into_iter().chain(changes.delayed_ms);
+        self.found.delayed_ms = delayed.min();
         self.book.committed();
         self.dedup.committed();
     }
@@ -372,13 +401,64 @@ impl Writer {
         }
     }
 
+    /// How long to wait for a job before something else is due.
+    fn patience(&self) -> Duration {
+        if self.found.has_more {
+            return Duration::ZERO;
+        }
+        let now_ms = self.shared.clock.now_ms();
+        let delayed = self.found.delayed_ms.map(|due_ms| Duration::from_millis(due_ms.saturating_sub(now_ms)));
+        delayed.map_or(UPKEEP_EVERY, |delayed| delayed.min(UPKEEP_EVERY))
+    }
+
+    /// Looks after what is not part of any settlement.
     fn upkeep(&mut self) -> rusqlite::Result<()> {
-        self.checkpoints.busy(&self.db, &self.shared.metrics)?;
-        if self.upkeep.is_some_and(|last| last.elapsed() < UPKEEP_EVERY) {
+        let result = self.checkpoints.busy(&self.db, &self.shared.metrics);
+        self.tolerate(result)?;
+        let is_due = self.found.delayed_ms.is_some_and(|due_ms| due_ms <= self.shared.clock.now_ms());
+        if !is_due && !self.found.has_more && self.short_round.elapsed() < UPKEEP_EVERY {
             return Ok(());
         }
-        self.upkeep = Some(Instant::now());
+        self.short_round = Instant::now();
+        self.look_at_disk();
+        if !self.is_laid_out {
+            return Ok(());
+        }
+        let is_full = self.full_round.elapsed() >= FULL_UPKEEP_EVERY;
+        if is_full {
+            self.full_round = Instant::now();
+        }
+        let round = if is_full { Round::Full } else { Round::Short };
+        let found = Arc::new(Mutex::new(Found::default()));
+        let slot = found.clone();
+        let run = move |write: &mut Write<'_>| {
+            *slot.lock().unwrap_or_else(PoisonError::into_inner) = write.upkeep(round)?;
+            Ok(())
+        };
+        // A change that fails is logged where its error is judged, and tried again at the next round.
+        self.alone(Job::Task(Task { run: Box::new(run), answer: Box::new(drop) }))?;
+        self.found = *found.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(())
+    }
+
+    /// Closes the intake below the watermark, and opens it above.
+    fn look_at_disk(&self) {
+        let settings = &self.shared.settings;
+        let Ok(disk) = rustix::fs::statvfs(&settings.dir) else { return };
+        let (free, total) = (disk.f_bavail.saturating_mul(disk.f_frsize), disk.f_blocks.saturating_mul(disk.f_frsize));
+        let watermark = settings.min_free.unwrap_or(FREE_BYTES_MIN.min(total / 20));
+        let is_full = free < watermark;
+        if self.shared.accounts.set_disk_full(is_full) {
+            if is_full {
+                tracing::error!(
+                    free,
+                    watermark,
+                    "the disk is nearly full: nothing new is accepted until there is room"
+                );
+            } else {
+                tracing::info!(free, "the disk has room again");
+            }
+        }
     }
 }
 

@@ -24,13 +24,6 @@ pub(super) struct Item {
     pub(super) message: Option<Message>,
 }
 
-impl Item {
-    /// A message that waits, its contents in memory or not.
-    pub(super) fn new(origin: Origin, key: Option<u64>, message: Option<Message>) -> Self {
-        Self { origin, due_ms: 0, attempts: 0, key, message }
-    }
-}
-
 /// The messages of one key.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
