@@ -5,6 +5,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use bulkhead_host::bindings::bulkhead::connector::metrics::Host as _;
 use bulkhead_host::bindings::bulkhead::connector::queue::{Host as _, PublishError};
 use bulkhead_host::bindings::bulkhead::connector::reveal::Host as _;
 use bulkhead_host::bindings::bulkhead::connector::secrets::{self, HostSecret as _};
@@ -219,6 +220,16 @@ async fn a_swap_fails_where_the_call_wrote_in_between_and_gives_a_fresh_handle()
     assert_eq!(seen, Some(b"1".to_vec()));
     assert!(session.swap(again, b"2".to_vec()).await.unwrap().is_ok());
     assert_eq!(get(&mut session, "k").await, Some(b"2".to_vec()));
+}
+
+#[tokio::test]
+async fn figures_of_a_plugin_carry_its_connectors_name_and_malformed_ones_change_nothing() {
+    let gate = ordinary();
+    let mut session = begun(&gate);
+    session.count("rows".to_owned(), 2, vec![("kind".to_owned(), "new".to_owned())]);
+    session.gauge("not a name".to_owned(), 1.0, Vec::new());
+    counts(&gate.metrics, r#"bulkhead_plugin_rows_total{connector="orders",kind="new"} 2"#);
+    assert!(!gate.metrics.text().contains("not a name"));
 }
 
 #[tokio::test]
