@@ -166,15 +166,27 @@ impl Sandbox {
         self.end_one(answered)
     }
 
-    /// Hands over many messages at once.
+    /// Hands over many messages at once. One that is larger than the connector takes is rejected without a call.
     ///
     /// # Errors
     /// Why the whole call did not succeed; what it staged is dropped.
     pub async fn handle_batch(&mut self, scope: &Scope<'_>, deliveries: &[Delivery]) -> Result<BatchResult, Failure> {
-        for delivery in deliveries {
-            self.admit(&delivery.message)?;
-        }
-        let causes: Vec<_> = deliveries.iter().map(cause).collect();
+        let refusals: Vec<_> = deliveries.iter().map(|delivery| self.admit(&delivery.message).err()).collect();
+        let admitted: Vec<_> =
+            deliveries.iter().zip(&refusals).filter(|(_, refusal)| refusal.is_none()).map(|(it, _)| it).collect();
+        let mut batch = if admitted.is_empty() {
+            BatchResult { results: Vec::new(), staged: Staged::default(), rerun_succeeded: false }
+        } else {
+            self.handle_admitted(scope, &admitted).await?
+        };
+        let mut answers = std::mem::take(&mut batch.results).into_iter();
+        // As many answers as were admitted: the call has checked that.
+        batch.results = refusals.into_iter().map_while(|it| it.map(Err).or_else(|| answers.next())).collect();
+        Ok(batch)
+    }
+
+    async fn handle_admitted(&mut self, scope: &Scope<'_>, deliveries: &[&Delivery]) -> Result<BatchResult, Failure> {
+        let causes: Vec<_> = deliveries.iter().map(|delivery| cause(delivery)).collect();
         begin(&mut self.is_finished, &self.meter, &mut self.store, scope, &causes, true);
         let guest = bound!(self, batch_consumer);
         let headers: Vec<_> = deliveries.iter().map(|delivery| borrowed(&delivery.message.headers)).collect();
@@ -182,13 +194,13 @@ impl Sandbox {
             deliveries.iter().zip(&headers).map(|(delivery, headers)| message(scope, delivery, headers)).collect();
         let answering = guest.call_handle(&mut self.store, &messages);
         let answered = self.meter.run(self.plugin.engine().ticking(), answering).await;
-        let (results, ended) = self.end(answered)?;
-        if results.len() != deliveries.len() {
+        let (answers, ended) = self.end(answered)?;
+        if answers.len() != deliveries.len() {
             self.is_finished = true;
-            let (got, expected) = (results.len(), deliveries.len());
+            let (got, expected) = (answers.len(), deliveries.len());
             return Err(Failure::trap(&format!("the plugin answered {got} results for {expected} messages"), ""));
         }
-        Ok(self.end_batch(results, ended))
+        Ok(self.end_batch(answers, ended))
     }
 
     async fn tick(&mut self, scope: &Scope<'_>, delivery: &Delivery, tick: &message::Tick) -> Result<Staged, Failure> {
