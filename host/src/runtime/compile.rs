@@ -153,7 +153,7 @@ fn load_code(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
 /// refused.
 #[expect(clippy::disallowed_methods, reason = "one value is sent, once")]
 fn compile_in_time(engine: &Engine, bytes: Vec<u8>) -> Result<Component, LoadError> {
-    let (sender, receiver) = mpsc::channel();
+    let (sender, receiver) = mpsc::sync_channel(1);
     let wasmtime = engine.wasmtime().clone();
     let compile = move || {
         // Nobody waits any more when it took too long.
