@@ -275,6 +275,26 @@ async fn a_failed_message_comes_back_when_due_with_its_attempts_also_after_a_cra
 }
 
 #[tokio::test]
+async fn a_failed_message_ends_before_an_older_one_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = layout(QueuePolicy::default(), &["a"]);
+    let host = open(dir.path(), &layout);
+    host.send_ids(&["1", "2"]).await;
+    let worker = host.subscribe("a").await.worker();
+    let batch = lease_all(&worker, 2).await;
+    host.settle(&worker, "a", &batch[1..], &retry(host.now_ms())).await;
+    let again = lease(&worker, 1).await.deliveries;
+    assert_eq!((ids(&again), again[0].attempt), (vec!["2"], 2));
+    host.settle(&worker, "a", &again, &Outcome::Done).await;
+    host.settle(&worker, "a", &batch[..1], &Outcome::Done).await;
+    let subscription = &host.report("in").subscriptions[0];
+    assert_eq!((subscription.backlog, subscription.retrying), (0, 0));
+    drop(worker);
+    let copy = host.crash(dir.path());
+    assert_eq!(open(copy.path(), &layout).report("in").messages, 0);
+}
+
+#[tokio::test]
 async fn settled_messages_are_removed_around_an_unfinished_one() {
     let dir = tempfile::tempdir().unwrap();
     let host = open(dir.path(), &layout(QueuePolicy::default(), &["a", "b"]));
