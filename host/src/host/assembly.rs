@@ -86,8 +86,8 @@ impl Host {
             let running = assembly.connector(connector).await;
             connectors.push(running.with_context(|| format!("connector `{name}` cannot start"))?);
         }
-        let Assembly { config, plugins, ledger, directory, metrics, .. } = assembly;
-        Ok(Self { config, engine: plugins.engine, ledger, directory, metrics, connectors })
+        let Assembly { config, plugins, ledger, directory, broker, metrics, .. } = assembly;
+        Ok(Self { config, engine: plugins.engine, ledger, directory, broker, metrics, connectors })
     }
 }
 

@@ -324,6 +324,7 @@ impl Sandbox {
         let answered = self.meter.run(self.plugin.0.engine.ticking(), answering).await;
         let (results, ended) = self.end(answered)?;
         if results.len() != deliveries.len() {
+            self.is_finished = true;
             let (got, expected) = (results.len(), deliveries.len());
             return Err(Failure::trap(&format!("the plugin answered {got} results for {expected} messages"), ""));
         }

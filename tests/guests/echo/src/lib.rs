@@ -19,7 +19,9 @@ impl Consumer for Echo {
             static QUEUE: Result<String, Failure> = config::load::<Config>().map(|config| config.publish);
         }
         let draft = mapped(message)?;
-        QUEUE.with(|queue| queue::publish(queue.as_deref().map_err(Clone::clone)?, draft).map(drop).map_err(Failure::from))
+        QUEUE.with(|queue| {
+            queue::publish(queue.as_deref().map_err(Clone::clone)?, draft).map(drop).map_err(Failure::from)
+        })
     }
 }
 

@@ -1,0 +1,180 @@
+//! From bytes to a plugin that runs, or to a message that says what to change.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bulkhead_host::capability::{Allow, Grants, Services, Subject};
+use bulkhead_host::limit::{Limit, Limits};
+use bulkhead_host::plugin_store::{self, PLUGIN_BYTES_MAX, PluginStore};
+use bulkhead_host::runtime::Plugin;
+use bulkhead_host::runtime::compile::{LoadError, compile};
+use bulkhead_host::runtime::inspect::inspect;
+use bulkhead_host::settlement::ConnectorId;
+
+use support::guest::guest;
+use support::runtime::{compiled, engine, name};
+
+async fn load(bytes: &[u8]) -> Result<Plugin, LoadError> {
+    let services = Services::idle(tokio::runtime::Handle::current());
+    let grants = Arc::new(Grants::none(&services, name("orders")));
+    Plugin::load(engine(), &compiled(bytes)?, grants).await
+}
+
+async fn refused(text: &str) -> String {
+    load(&wat::parse_str(text).unwrap()).await.unwrap_err().to_string()
+}
+
+fn check(message: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(message.contains(part), "`{part}` in: {message}");
+    }
+}
+
+#[tokio::test]
+async fn an_interface_of_another_version_is_named_with_those_that_are_offered() {
+    let message = refused(r#"(component (import "wasi:config/store@0.3.0-draft" (instance)))"#).await;
+    check(&message, &["`wasi:config/store@0.3.0-draft`", "0.2.0-rc.1, 0.2.0-draft, 0.2.0-draft-2024-09-27"]);
+    let message = refused(r#"(component (import "wasi:clocks/monotonic-clock@0.3.0" (instance)))"#).await;
+    check(&message, &["`wasi:clocks/monotonic-clock@0.3.0`", "0.2.x", "wasm32-wasip2"]);
+}
+
+#[tokio::test]
+async fn an_unknown_package_is_named_with_what_to_do() {
+    let message = refused(r#"(component (import "acme:things/stuff@1.0.0" (instance)))"#).await;
+    check(&message, &["`acme:things/stuff@1.0.0`", "nothing of `acme:things` is offered", "compose"]);
+}
+
+#[tokio::test]
+async fn an_unknown_interface_of_a_known_package_is_named_with_its_neighbours() {
+    let message = refused(r#"(component (import "wasi:clocks/timezone@0.2.0" (instance)))"#).await;
+    check(&message, &["`wasi:clocks/timezone@0.2.0`", "wall-clock, monotonic-clock"]);
+}
+
+#[tokio::test]
+async fn a_function_that_is_not_there_is_a_misfit() {
+    let text = r#"(component (import "bulkhead:connector/queue@0.1.0" (instance (export "explode" (func)))))"#;
+    check(&refused(text).await, &["explode", "build it against the same WIT"]);
+}
+
+#[tokio::test]
+async fn a_component_that_exports_nothing_to_call_is_refused() {
+    check(&refused("(component)").await, &["`consumer`", "`scheduled`"]);
+}
+
+#[tokio::test]
+async fn a_core_module_is_called_what_it_is() {
+    let message = load(&wat::parse_str("(module)").unwrap()).await.unwrap_err().to_string();
+    check(&message, &["core WebAssembly module", "wasm32-wasip2"]);
+}
+
+#[tokio::test]
+async fn a_file_that_was_cut_short_is_broken() {
+    let whole = guest("batch");
+    let message = load(&whole[..whole.len() / 2]).await.unwrap_err().to_string();
+    check(&message, &["cut short"]);
+}
+
+#[tokio::test]
+async fn anything_else_is_no_component() {
+    assert!(matches!(load(b"#!/bin/sh").await, Err(LoadError::NotWasm)));
+    assert!(matches!(load(b"").await, Err(LoadError::NotWasm)));
+}
+
+#[test]
+fn a_plugin_that_is_too_large_is_a_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("large.wasm");
+    std::fs::File::create(&path).unwrap().set_len(PLUGIN_BYTES_MAX + 1).unwrap();
+    let error = LoadError::from(plugin_store::read(&path).unwrap_err());
+    assert_eq!(error.limit(), Some(Limit::Compile));
+    check(&error.to_string(), &["large.wasm", "32 MiB"]);
+}
+
+/// A component that exports a `consumer` of the wrong type; `start` runs when it is instantiated.
+fn misfit(start: &str) -> String {
+    format!(
+        r#"(component
+            (core module $m (func $start {start}) (func (export "handle")) (start $start))
+            (core instance $i (instantiate $m))
+            (func $handle (canon lift (core func $i "handle")))
+            (instance $consumer (export "handle" (func $handle)))
+            (export "bulkhead:connector/consumer@0.1.0" (instance $consumer)))"#
+    )
+}
+
+#[tokio::test]
+async fn an_export_of_another_type_is_a_misfit() {
+    check(&refused(&misfit("")).await, &["build it against the same WIT"]);
+}
+
+#[tokio::test]
+async fn a_start_without_end_is_refused() {
+    let services = Services::idle(tokio::runtime::Handle::current());
+    let subject = Subject { name: name("orders"), lineage: name("orders"), id: ConnectorId(1) };
+    let limits = Limits { cpu: Duration::from_millis(20), ..Limits::default() };
+    let grants = Grants::new(&services, subject, limits, &serde_json::Map::new(), Allow::default());
+    let component = compiled(&wat::parse_str(misfit("(loop $again (br $again))")).unwrap()).unwrap();
+    let error = Plugin::load(engine(), &component, Arc::new(grants)).await.unwrap_err();
+    check(&error.to_string(), &["does not start", "connectors.orders.limits.cpu"]);
+}
+
+#[test]
+fn compiled_code_is_kept_and_a_changed_file_is_compiled_again() {
+    let data_dir = tempfile::tempdir().unwrap();
+    let store = PluginStore::open(data_dir.path()).unwrap();
+    let bytes = guest("batch");
+    compile(engine(), Some(&store), &bytes).unwrap();
+    let file = kept(data_dir.path());
+    let good = std::fs::read(&file).unwrap();
+    let mut bad = good.clone();
+    *bad.last_mut().unwrap() ^= 1;
+    std::fs::write(&file, &bad).unwrap();
+    let began = std::time::Instant::now();
+    compile(engine(), Some(&store), &bytes).unwrap();
+    let again = began.elapsed();
+    assert_ne!(std::fs::read(&file).unwrap(), bad, "it is replaced");
+    let began = std::time::Instant::now();
+    compile(engine(), Some(&store), &bytes).unwrap();
+    assert!(began.elapsed() < again, "what is kept is taken");
+}
+
+fn kept(data_dir: &std::path::Path) -> std::path::PathBuf {
+    let mut files = std::fs::read_dir(data_dir.join("compiled")).unwrap();
+    let file = files.next().unwrap().unwrap().path();
+    assert!(files.next().is_none(), "nothing else is left there");
+    file
+}
+
+#[tokio::test]
+async fn a_plugin_is_described_without_any_grant() {
+    let inspection = inspect(engine(), &compiled(&guest("echo")).unwrap()).await;
+    let json = serde_json::to_value(&inspection).unwrap();
+    assert_eq!(json["name"], "guest-echo");
+    assert_eq!(json["wants"], serde_json::json!([r#"publish = ["QUEUE"]"#]));
+    assert_eq!(
+        json["exports"],
+        serde_json::json!(["bulkhead:connector/about@0.1.0", "bulkhead:connector/consumer@0.1.0"])
+    );
+    assert!(json["config_schema"]["properties"]["publish"].is_object(), "{json}");
+    let imports = json["imports"].as_array().unwrap();
+    assert!(
+        imports.iter().any(|import| import["name"] == "bulkhead:connector/queue@0.1.0" && import["offered"] == "yes")
+    );
+    assert!(imports.iter().all(|import| import["offered"] != "no"), "{json}");
+    assert_eq!(json["sha256"].as_str().unwrap().len(), 64);
+}
+
+#[tokio::test]
+async fn what_cannot_be_linked_can_still_be_inspected() {
+    let text = r#"(component
+        (import "acme:things/stuff@1.0.0" (instance))
+        (import "wasi:sockets/instance-network@0.2.0" (instance)))"#;
+    let inspection = inspect(engine(), &compiled(&wat::parse_str(text).unwrap()).unwrap()).await;
+    let json = serde_json::to_value(&inspection).unwrap();
+    assert_eq!(json["imports"][0]["offered"], "no");
+    assert_eq!(json["imports"][1]["offered"], "refused");
+    assert!(inspection.problem.is_some());
+}

@@ -1,0 +1,227 @@
+//! The real binary in a folder of its own.
+
+use std::ffi::OsString;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::ledger::Ledger;
+use crate::metrics::{self, Metrics};
+use crate::process::Process;
+
+/// Until a started host is ready: a first start compiles its plugins.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+/// Until a verb, a batch run or a stop has ended.
+const ENDED_WITHIN: Duration = Duration::from_secs(120);
+/// Stands before the test's own TOML: no fixed port, and metrics without a token.
+const HOST: &str = "[host]\ndata_dir = \"data\"\nadmin = \"127.0.0.1:0\"\nmetrics_open = true\n";
+
+/// A folder with a `bulkhead.toml`.
+#[derive(Debug)]
+pub struct Bulkhead {
+    folder: TempDir,
+    variables: Vec<(OsString, OsString)>,
+}
+
+/// A host that runs; killed when dropped.
+#[derive(Debug)]
+pub struct Running {
+    process: Process,
+    admin: SocketAddr,
+}
+
+/// A process that has ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// The exit code; `None` when a signal killed it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub output: String,
+    /// Standard error, line by line.
+    pub log: Vec<String>,
+}
+
+impl Bulkhead {
+    /// A folder with this TOML. Without a `[host]` table it gets one with a free port and open metrics.
+    #[must_use]
+    pub fn new(toml: &str) -> Self {
+        let bulkhead =
+            Self { folder: tempfile::tempdir().expect("a temporary folder can be made"), variables: Vec::new() };
+        bulkhead.configure(toml);
+        bulkhead
+    }
+
+    /// Replaces the TOML; a host that runs keeps what it has read.
+    pub fn configure(&self, toml: &str) {
+        let head = if toml.contains("[host]") { "" } else { HOST };
+        fs::write(self.path("bulkhead.toml"), format!("{head}{toml}")).expect("the TOML can be written");
+    }
+
+    /// Sets a variable of the environment for everything that is started from now on.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.into(), value.into()));
+        self
+    }
+
+    /// A path in the folder.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Runs a verb to its end.
+    #[must_use]
+    pub fn run(&self, arguments: &[&str]) -> Finished {
+        self.run_with(arguments, b"")
+    }
+
+    /// Runs a verb to its end, with something on standard input.
+    #[must_use]
+    pub fn run_with(&self, arguments: &[&str], input: &[u8]) -> Finished {
+        let mut process = Process::start(self.command(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()));
+        process.write(input);
+        let output = process.output();
+        let code = process.wait(ENDED_WITHIN);
+        Finished { code, output, log: process.log() }
+    }
+
+    /// `bulkhead run --until-idle`, which must succeed.
+    pub fn run_until_idle(&self) -> Finished {
+        self.run(&["run", "--until-idle"]).ok()
+    }
+
+    /// Starts the host and waits until it runs.
+    #[must_use]
+    pub fn start(&self) -> Running {
+        let process = Process::start(self.command(&["run"]).stdin(Stdio::null()).stdout(Stdio::null()));
+        let admin = process.wait_for("line that says `running`", READY_WITHIN, |line| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            (line["message"] == "running").then(|| line["admin"].as_str()?.parse().ok()).flatten()
+        });
+        Running { process, admin }
+    }
+
+    /// `bulkhead send QUEUE --lines`, which must succeed; the ids of the messages.
+    pub fn send(&self, queue: &str, lines: &[impl AsRef<str>]) -> Vec<String> {
+        let input: String = lines.iter().flat_map(|line| [line.as_ref(), "\n"]).collect();
+        let sent = self.run_with(&["send", queue, "--lines", "--json"], input.as_bytes()).ok();
+        let ids = sent.json()["ids"].as_array().expect("`send --json` prints ids").clone();
+        ids.iter().map(|id| id.as_str().expect("an id is text").to_owned()).collect()
+    }
+
+    /// `bulkhead queues --json`.
+    #[must_use]
+    pub fn queues(&self) -> Value {
+        self.run(&["queues", "--json"]).ok().json()
+    }
+
+    /// `bulkhead dead list --json`.
+    #[must_use]
+    pub fn dead(&self) -> Vec<Value> {
+        let letters = self.run(&["dead", "list", "--json"]).ok().json();
+        letters.as_array().expect("`dead list --json` prints an array").clone()
+    }
+
+    /// The ledger's file, read from outside. Only while no host runs here.
+    #[must_use]
+    pub fn ledger(&self) -> Ledger {
+        Ledger::open(&self.path("data"))
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        command.arg("--config").arg(self.path("bulkhead.toml")).args(["--log-format", "json"]).args(arguments);
+        command.current_dir(self.folder.path()).envs(self.variables.iter().cloned());
+        command
+    }
+}
+
+impl Running {
+    /// Where the admin listener listens.
+    #[must_use]
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// What `/metrics` says now.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        Metrics::read(&metrics::get(self.admin, "/metrics"))
+    }
+
+    /// Waits for a line of the log that contains `text`, in one of its JSON fields or names.
+    pub fn wait_for_log(&self, text: &str, within: Duration) -> String {
+        self.process
+            .wait_for(&format!("line with {text:?}"), within, |line| line.contains(text).then(|| line.to_owned()))
+    }
+
+    /// The log so far.
+    #[must_use]
+    pub fn log(&self) -> Vec<String> {
+        self.process.log()
+    }
+
+    /// Dies at once, as by `kill -9`.
+    pub fn kill9(mut self) {
+        self.process.signal(Signal::KILL);
+        let _ = self.process.wait(ENDED_WITHIN);
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    #[must_use]
+    pub fn terminate(mut self) -> Finished {
+        self.process.signal(Signal::TERM);
+        let code = self.process.wait(ENDED_WITHIN);
+        Finished { code, output: String::new(), log: self.process.log() }
+    }
+
+    /// Sends a signal and goes on.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+}
+
+impl Finished {
+    /// The same, when it ended with 0; panics with its log otherwise.
+    #[must_use]
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        self.ended_with(0)
+    }
+
+    /// The same, when it ended with this code; panics with its log otherwise.
+    #[must_use]
+    #[track_caller]
+    pub fn ended_with(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{}\n{}", self.output, self.log.join("\n"));
+        self
+    }
+
+    /// Standard output as JSON.
+    #[must_use]
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.output).unwrap_or_else(|error| panic!("{error} in: {}", self.output))
+    }
+
+    /// Standard error in one piece.
+    #[must_use]
+    pub fn errors(&self) -> String {
+        self.log.join("\n")
+    }
+}
+
+/// The binary lies beside the tests' own folder; cargo builds it together with them.
+fn binary() -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows where it lies");
+    let built = test.ancestors().nth(2).unwrap_or(Path::new(".")).join("bulkhead-under-test");
+    assert!(built.is_file(), "{} is missing: run the tests with `cargo test`", built.display());
+    built
+}

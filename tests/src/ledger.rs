@@ -1,0 +1,100 @@
+//! The ledger's file, read with SQLite and without the host: what a test believes is what lies on the disk.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, Row};
+
+/// An open ledger of a host that has ended.
+#[derive(Debug)]
+pub struct Ledger(Connection);
+
+/// A message that lies in a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its place in the queue.
+    pub seq: i64,
+    /// Its id.
+    pub id: String,
+    /// What it is ordered by.
+    pub key: Option<String>,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
+/// A dead letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// In which connector it died.
+    pub connector: String,
+    /// The message's id.
+    pub id: String,
+    /// Attempts that were charged.
+    pub attempts: u32,
+    /// Why it died.
+    pub reason: String,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
+impl Ledger {
+    /// Opens the ledger of a data directory. The write-ahead log that a killed host leaves is read too.
+    pub(crate) fn open(data: &Path) -> Self {
+        let path = data.join("ledger.db");
+        #[expect(clippy::disallowed_methods, reason = "no host runs here, whose locks could fall")]
+        let db = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+            .unwrap_or_else(|error| panic!("{} cannot be opened: {error}", path.display()));
+        Self(db)
+    }
+
+    /// The messages that lie in a queue, in order; settled ones are gone unless the queue keeps them.
+    #[must_use]
+    pub fn messages(&self, queue: &str) -> Vec<Stored> {
+        let sql = "SELECT message.id & 0xFFFFFFFFFF, message_id, key, body FROM message JOIN queue ON queue.id = message.id >> 40
+                   WHERE queue.name = ?1 ORDER BY message.id";
+        self.rows(sql, [queue], |row| {
+            Ok(Stored { seq: row.get(0)?, id: row.get(1)?, key: row.get(2)?, body: row.get(3)? })
+        })
+    }
+
+    /// All dead letters, the oldest first.
+    #[must_use]
+    pub fn dead(&self) -> Vec<DeadLetter> {
+        let sql = "SELECT connector.name, message_id, attempts, reason, body FROM dead
+                   JOIN connector ON connector.id = dead.connector ORDER BY dead.id";
+        self.rows(sql, [], |row| {
+            let (connector, id, attempts) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            Ok(DeadLetter { connector, id, attempts, reason: row.get(3)?, body: row.get(4)? })
+        })
+    }
+
+    /// A connector's state, by key.
+    #[must_use]
+    pub fn state(&self, connector: &str) -> Vec<(String, Vec<u8>)> {
+        let sql = "SELECT key, value FROM state JOIN connector ON connector.id = state.connector
+                   WHERE connector.name = ?1 ORDER BY key";
+        self.rows(sql, [connector], |row| Ok((row.get(0)?, row.get(1)?)))
+    }
+
+    /// Messages that wait for another attempt, over all subscriptions.
+    #[must_use]
+    pub fn pending(&self) -> i64 {
+        self.rows("SELECT count(*) FROM pending", [], |row| row.get(0))[0]
+    }
+
+    /// Panics unless SQLite finds the file sound.
+    pub fn check_integrity(&self) {
+        let found: Vec<String> = self.rows("PRAGMA integrity_check", [], |row| row.get(0));
+        assert_eq!(found, ["ok"]);
+    }
+
+    fn rows<T>(
+        &self,
+        sql: &str,
+        parameters: impl rusqlite::Params,
+        row: fn(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Vec<T> {
+        let mut statement = self.0.prepare(sql).expect("the schema has what is asked for");
+        let rows = statement.query_map(parameters, row).expect("it can be read");
+        rows.collect::<rusqlite::Result<_>>().expect("every row can be read")
+    }
+}
