@@ -153,6 +153,16 @@ impl Intake {
         self.lock().jobs.pop_front()
     }
 
+    /// The first task, past settlements and appends that wait for room.
+    pub(super) fn next_task(&self) -> Option<Task> {
+        let mut state = self.lock();
+        let place = state.jobs.iter().position(|job| matches!(job, Job::Task(_)))?;
+        match state.jobs.remove(place) {
+            Some(Job::Task(task)) => Some(task),
+            _ => None,
+        }
+    }
+
     /// Takes nothing new; what is there is still worked off.
     pub(super) fn close(&self) {
         self.lock().is_closed = true;
