@@ -29,7 +29,7 @@ impl From<anyhow::Error> for Failed {
 }
 
 /// How a verb ends.
-pub type Outcome = Result<ExitCode, Failed>;
+pub(super) type Outcome = Result<ExitCode, Failed>;
 
 /// Runs the verb that the process's arguments name.
 #[must_use]
@@ -110,6 +110,6 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 }
 
 /// Tells people, who may have closed standard error.
-pub fn complain(text: &str) {
+pub(super) fn complain(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }

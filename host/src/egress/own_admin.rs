@@ -28,6 +28,7 @@ impl OwnAdmin {
     ///
     /// # Errors
     /// The client cannot be made.
+    #[expect(clippy::disallowed_methods, reason = "asks the host's own listener, at an address from the configuration")]
     pub fn new(address: SocketAddr, token: Secret) -> anyhow::Result<Self> {
         let client = Client::builder()
             .no_proxy()

@@ -68,6 +68,10 @@ impl Job {
 }
 
 /// What the writer gets when it asks for work.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lives for a moment on the writer's stack; a box for each job costs more"
+)]
 pub(super) enum Next {
     Job(Job),
     /// Nothing came in the time given.
@@ -94,6 +98,7 @@ struct State {
 
 impl Intake {
     /// Hands in a settlement, giving it the next ticket. `Err` gives it back: the ledger is closed.
+    #[expect(clippy::result_large_err, reason = "what is refused goes back whole, once, at the very end")]
     pub(super) fn settle(&self, mut settle: Settle) -> Result<(), Settle> {
         let mut state = self.lock();
         if state.is_closed {
@@ -146,6 +151,16 @@ impl Intake {
     /// The next job, if one is there.
     pub(super) fn try_next(&self) -> Option<Job> {
         self.lock().jobs.pop_front()
+    }
+
+    /// The first task, past settlements and appends that wait for room.
+    pub(super) fn next_task(&self) -> Option<Task> {
+        let mut state = self.lock();
+        let place = state.jobs.iter().position(|job| matches!(job, Job::Task(_)))?;
+        match state.jobs.remove(place) {
+            Some(Job::Task(task)) => Some(task),
+            _ => None,
+        }
     }
 
     /// Takes nothing new; what is there is still worked off.

@@ -162,6 +162,9 @@ struct Handle {
     lock: Mutex<Option<File>>,
 }
 
+/// A queue's name and policy.
+type NamedPolicy = (Name, Arc<QueuePolicy>);
+
 /// What the writer's thread and its callers share.
 struct Shared {
     settings: Settings,
@@ -172,7 +175,7 @@ struct Shared {
     appending: Arc<Semaphore>,
     readers: Readers,
     tails: RwLock<Vec<watch::Sender<Tail>>>,
-    policies: RwLock<Vec<Option<(Name, Arc<QueuePolicy>)>>>,
+    policies: RwLock<Vec<Option<NamedPolicy>>>,
     committed: watch::Sender<u64>,
     fatal: watch::Sender<Option<Arc<str>>>,
     /// Opened only where runs are started: a look into the ledger must not make suspects forgotten.

@@ -59,8 +59,8 @@ CREATE TABLE connector (
     state_bytes   INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
--- One connector reading one queue. A message up to `cursor` is settled unless it has a row in `pending`; a later one is
--- unsettled unless a row of `settled` covers it.
+-- One connector reading one queue. It has looked at every message up to `cursor`, and at those beyond it that a row of
+-- `settled` covers. What it has looked at is settled unless it has a row in `pending`; the rest is unsettled.
 CREATE TABLE subscription (
     id          INTEGER PRIMARY KEY,
     queue       INTEGER NOT NULL REFERENCES queue (id),
@@ -77,7 +77,7 @@ CREATE TABLE subscription (
 ) STRICT;
 CREATE INDEX subscription_of_connector ON subscription (connector);
 
--- Ranges of messages after the cursor that are settled already, because runs do not end in order. Merged as they meet.
+-- Ranges of messages after the cursor that were looked at already, because runs do not end in order. Merged as they meet.
 CREATE TABLE settled (
     subscription INTEGER NOT NULL REFERENCES subscription (id),
     first        INTEGER NOT NULL,
@@ -85,7 +85,7 @@ CREATE TABLE settled (
     PRIMARY KEY (subscription, first)
 ) STRICT, WITHOUT ROWID;
 
--- Messages up to the cursor that are not settled: failed ones that wait for their next attempt, and ones that were
+-- Messages that were looked at and are not settled: failed ones that wait for their next attempt, and ones that were
 -- passed by (behind a failed message of their key, or in a run much slower than its neighbours).
 CREATE TABLE pending (
     subscription INTEGER NOT NULL REFERENCES subscription (id),

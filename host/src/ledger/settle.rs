@@ -79,9 +79,8 @@ impl Write<'_> {
         outcome: &Outcome,
         finished: &mut Vec<u64>,
     ) -> rusqlite::Result<()> {
-        // A failed message ahead of the cursor counts as looked at too, and has a row in `pending`.
-        let is_behind = seq <= counts.cursor || counts.ahead.contains(seq);
-        let pending = if is_behind { self.pending(place, seq)? } else { Some(Pending::default()) };
+        let is_known = seq <= counts.cursor || counts.ahead.contains(seq);
+        let pending = if is_known { self.pending(place, seq)? } else { Some(Pending::default()) };
         // Looked at and not pending: settled by someone else meanwhile.
         let Some(pending) = pending else { return Ok(()) };
         match outcome {
@@ -90,10 +89,10 @@ impl Write<'_> {
             Outcome::Dead { reason } => self.bury_logged(place, counts, seq, &pending, reason)?,
             Outcome::Retry { due_ms, charged, reason } => {
                 let retry = Retry { due_ms: *due_ms, is_charged: *charged, reason };
-                return self.put_off(place, counts, seq, is_behind.then_some(pending), &retry);
+                return self.put_off(place, counts, seq, is_known.then_some(pending), &retry);
             }
         }
-        if is_behind {
+        if is_known {
             self.db
                 .prepare_cached("DELETE FROM pending WHERE subscription = ?1 AND seq = ?2")?
                 .execute(params![place.subscription, sql(seq)])?;

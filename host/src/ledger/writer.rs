@@ -187,23 +187,41 @@ impl Writer {
                     for one in jobs {
                         job = self.after_failure(one, found, &error)?;
                     }
+                    if job.is_some() {
+                        self.wait_for_room()?;
+                    }
                 }
             }
         }
         Ok(())
     }
 
+    /// Waits, doing what an operator asks for meanwhile: dropping dead letters may be what makes room.
+    fn wait_for_room(&mut self) -> rusqlite::Result<()> {
+        while let Some(task) = self.shared.intake.next_task() {
+            let mut source = Some(Job::Task(task));
+            if let Outcome::RolledBack { jobs, error } = self.transaction(&mut |_| source.take())? {
+                self.judge(&error)?;
+                for job in jobs {
+                    if let Job::Task(task) = job {
+                        (task.answer)(Err(copy(&error)));
+                    }
+                }
+            }
+        }
+        std::thread::sleep(PAUSE);
+        Ok(())
+    }
+
     /// What becomes of a job that failed alone: to be tried again, or answered.
+    #[expect(clippy::disallowed_methods, reason = "the writer's own thread waits until the disk has room")]
     fn after_failure(&self, job: Job, found: Fault, error: &rusqlite::Error) -> rusqlite::Result<Option<Job>> {
         match (job, found) {
             (Job::Append(append), Fault::Full) => {
                 let _ = append.reply.send(Err(AppendError::Disk));
                 Ok(None)
             }
-            (job, Fault::Full | Fault::Busy) => {
-                std::thread::sleep(PAUSE);
-                Ok(Some(job))
-            }
+            (job, Fault::Full | Fault::Busy) => Ok(Some(job)),
             (Job::Append(append), _) => {
                 let _ = append.reply.send(Err(AppendError::Failed(error.to_string().into())));
                 Ok(None)

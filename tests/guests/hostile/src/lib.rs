@@ -16,7 +16,21 @@ impl Consumer for Hostile {
     }
 }
 
-export!(Hostile: Consumer);
+/// A tick does what its input says, or shows what it is.
+impl Scheduled for Hostile {
+    fn run(tick: Tick) -> Result<(), Failure> {
+        let text = tick.input.as_deref().unwrap_or("ok");
+        let (verb, rest) = text.split_once(' ').unwrap_or((text, ""));
+        if verb == "show" {
+            let Tick { schedule, planned_at_ms, attempt, previous_ms, .. } = &tick;
+            let shown = format!("schedule {schedule}, planned {planned_at_ms}, attempt {attempt}, previous {previous_ms:?}");
+            return Err(Failure::reject(shown));
+        }
+        act(verb, rest)
+    }
+}
+
+export!(Hostile: Consumer, Scheduled);
 
 fn act(verb: &str, rest: &str) -> Result<(), Failure> {
     match verb {
