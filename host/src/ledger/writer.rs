@@ -197,6 +197,7 @@ impl Writer {
     }
 
     /// Waits, doing what an operator asks for meanwhile: dropping dead letters may be what makes room.
+    #[expect(clippy::disallowed_methods, reason = "the writer's own thread waits until the disk has room")]
     fn wait_for_room(&mut self) -> rusqlite::Result<()> {
         while let Some(task) = self.shared.intake.next_task() {
             let mut source = Some(Job::Task(task));
@@ -214,7 +215,6 @@ impl Writer {
     }
 
     /// What becomes of a job that failed alone: to be tried again, or answered.
-    #[expect(clippy::disallowed_methods, reason = "the writer's own thread waits until the disk has room")]
     fn after_failure(&self, job: Job, found: Fault, error: &rusqlite::Error) -> rusqlite::Result<Option<Job>> {
         match (job, found) {
             (Job::Append(append), Fault::Full) => {

@@ -151,7 +151,6 @@ fn load_code(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
 
 /// On a thread of its own, since a compilation cannot be stopped: one that is too slow is left behind, and its plugin is
 /// refused.
-#[expect(clippy::disallowed_methods, reason = "one value is sent, once")]
 fn compile_in_time(engine: &Engine, bytes: Vec<u8>) -> Result<Component, LoadError> {
     let (sender, receiver) = mpsc::sync_channel(1);
     let wasmtime = engine.wasmtime().clone();
