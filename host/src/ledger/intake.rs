@@ -19,7 +19,7 @@ use crate::settlement::{ConnectorId, QueueId, SettleError, Settlement};
 
 /// Something for the writer to do.
 pub(super) enum Job {
-    Settle(Settle),
+    Settle(Box<Settle>),
     Append(Append),
     Task(Task),
 }
@@ -94,7 +94,7 @@ struct State {
 
 impl Intake {
     /// Hands in a settlement, giving it the next ticket. `Err` gives it back: the ledger is closed.
-    pub(super) fn settle(&self, mut settle: Settle) -> Result<(), Settle> {
+    pub(super) fn settle(&self, mut settle: Box<Settle>) -> Result<(), Box<Settle>> {
         let mut state = self.lock();
         if state.is_closed {
             return Err(settle);
