@@ -13,7 +13,7 @@ static BUILT: LazyLock<Result<PathBuf, String>> = LazyLock::new(build);
 #[must_use]
 pub fn guest(name: &str) -> PathBuf {
     let folder = BUILT.as_ref().unwrap_or_else(|error| panic!("{error}"));
-    let path = folder.join(format!("{}.wasm", name.replace('-', "_")));
+    let path = folder.join(format!("guest_{}.wasm", name.replace('-', "_")));
     assert!(path.is_file(), "there is no guest `{name}`: {} is missing", path.display());
     path
 }
