@@ -7,7 +7,7 @@ use std::future::Future;
 use std::io::Write;
 use std::process::ExitCode;
 
-use super::{Cli, Command, check, dead, inspect, load, parse, queues, run, send, unusable};
+use super::{Cli, Command, check, dead, inspect, load, parse, pause, queues, run, send, unusable};
 use crate::config::{Loaded, Severity};
 use crate::host;
 use crate::secret_store::Environment;
@@ -48,6 +48,8 @@ pub fn main() -> ExitCode {
             with_config(&cli, |loaded| done(send::run(&loaded.config, arguments.clone(), cli.json)))
         }
         Command::Queues => with_config(&cli, |loaded| done(queues::run(&loaded.config, cli.json))),
+        Command::Pause(of) => with_config(&cli, |loaded| done(pause::pause(&loaded.config, &of.connector))),
+        Command::Resume(of) => with_config(&cli, |loaded| done(pause::resume(&loaded.config, &of.connector))),
         Command::Dead { command } => {
             with_config(&cli, |loaded| done(dead::run(&loaded.config, command.clone(), cli.json)))
         }

@@ -81,7 +81,8 @@ impl OwnAdmin {
         let status = response.status();
         let bytes = response.bytes().await.context("the running host broke off its answer")?;
         if status.is_success() {
-            return serde_json::from_slice(&bytes).context("the running host's answer is not of this version");
+            let document: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
+            return serde_json::from_slice(document).context("the running host's answer is not of this version");
         }
         let problem: Option<Problem> = serde_json::from_slice(&bytes).ok();
         match problem {

@@ -19,7 +19,7 @@ use crate::settlement::{ConnectorId, QueueId, SettleError, Settlement};
 
 /// Something for the writer to do.
 pub(super) enum Job {
-    Settle(Settle),
+    Settle(Box<Settle>),
     Append(Append),
     Task(Task),
 }
@@ -68,10 +68,6 @@ impl Job {
 }
 
 /// What the writer gets when it asks for work.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "lives for a moment on the writer's stack; a box for each job costs more"
-)]
 pub(super) enum Next {
     Job(Job),
     /// Nothing came in the time given.
@@ -98,8 +94,7 @@ struct State {
 
 impl Intake {
     /// Hands in a settlement, giving it the next ticket. `Err` gives it back: the ledger is closed.
-    #[expect(clippy::result_large_err, reason = "what is refused goes back whole, once, at the very end")]
-    pub(super) fn settle(&self, mut settle: Settle) -> Result<(), Settle> {
+    pub(super) fn settle(&self, mut settle: Box<Settle>) -> Result<(), Box<Settle>> {
         let mut state = self.lock();
         if state.is_closed {
             return Err(settle);

@@ -152,7 +152,7 @@ pub struct Known {
     pub key: Option<String>,
 }
 
-/// The ledger of this process. Cheap to clone; the last clone's end does not close it, [`Ledger::close`] does.
+/// The ledger of this process. Cheap to clone; closed by [`Ledger::close`], or with its last clone.
 #[derive(Clone)]
 pub struct Ledger(Arc<Handle>);
 
@@ -163,7 +163,7 @@ struct Handle {
 }
 
 /// A queue's name and policy.
-type NamedPolicy = (Name, Arc<QueuePolicy>);
+type Named = (Name, Arc<QueuePolicy>);
 
 /// What the writer's thread and its callers share.
 struct Shared {
@@ -175,11 +175,32 @@ struct Shared {
     appending: Arc<Semaphore>,
     readers: Readers,
     tails: RwLock<Vec<watch::Sender<Tail>>>,
-    policies: RwLock<Vec<Option<NamedPolicy>>>,
+    policies: RwLock<Vec<Option<Named>>>,
     committed: watch::Sender<u64>,
     fatal: watch::Sender<Option<Arc<str>>>,
     /// Opened only where runs are started: a look into the ledger must not make suspects forgotten.
     inflight: OnceLock<Arc<Inflight>>,
+}
+
+impl Handle {
+    fn close(&self) {
+        self.shared.intake.close();
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(writer) = writer else { return };
+        // A panic of the writer was reported as fatal where it happened.
+        let _ = writer.join();
+        if let Some(inflight) = self.shared.inflight.get() {
+            inflight.empty();
+        }
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+impl Drop for Handle {
+    /// The lock must not fall while the writer still works.
+    fn drop(&mut self) {
+        self.close();
+    }
 }
 
 impl std::fmt::Debug for Ledger {
@@ -216,16 +237,7 @@ impl Ledger {
     /// Works off what was handed in, checkpoints, and gives the folder free. Blocks meanwhile; everything afterwards
     /// answers that the ledger is closed.
     pub fn close(&self) {
-        self.shared().intake.close();
-        let writer = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(writer) = writer {
-            // A panic of the writer was reported as fatal where it happened.
-            let _ = writer.join();
-        }
-        if let Some(inflight) = self.shared().inflight.get() {
-            inflight.empty();
-        }
-        self.0.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.0.close();
     }
 
     /// Opens the in-flight file, once, and answers what was being run when the last process died.
@@ -251,7 +263,7 @@ impl Ledger {
         let sizes = || settlement.publishes.iter().map(|publish| (publish.queue, publish.draft.size_bytes()));
         let room = self.shared().accounts.force(sizes());
         let bytes = sizes().map(|(_, bytes)| bytes).sum();
-        let settle = Settle { ticket: 0, settlement, bytes, room, reply, returns };
+        let settle = Box::new(Settle { ticket: 0, settlement, bytes, room, reply, returns });
         if let Err(refused) = self.shared().intake.settle(settle) {
             let _ = refused.reply.send(Err(SettleError::Closed));
         }
@@ -386,7 +398,7 @@ impl Ledger {
 
 impl Shared {
     /// A queue's name and policy, once the layout was applied.
-    fn policy(&self, queue: QueueId) -> Option<(Name, Arc<QueuePolicy>)> {
+    fn policy(&self, queue: QueueId) -> Option<Named> {
         self.policies.read().unwrap_or_else(PoisonError::into_inner).get(queue.0 as usize)?.clone()
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::Shared;
 use super::lease::Want;
@@ -14,6 +15,9 @@ use crate::ledger::Tail;
 /// A page of the log.
 const PAGE_MESSAGES: usize = 512;
 const PAGE_BYTES: u64 = 1 << 20;
+
+/// How long the reader rests when the file cannot be read.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// The thread; it ends when this is dropped.
 #[derive(Debug)]
@@ -105,10 +109,16 @@ fn turn(handle: &Handle, subscription: Arc<Shared>) {
         want
     };
     let Some(want) = want else { return };
-    if let Err(error) = read(&subscription, want, tail) {
-        tracing::error!(%error, "cannot read the ledger");
-    }
+    let result = read(&subscription, want, tail);
     let mut state = subscription.lock();
+    if let Err(error) = result {
+        state.leases.unread();
+        drop(state);
+        tracing::error!(%error, "cannot read the ledger: trying again");
+        #[expect(clippy::disallowed_methods, reason = "the reader's own thread has nothing else to do")]
+        std::thread::sleep(PAUSE);
+        state = subscription.lock();
+    }
     let wants_more = state.leases.wants(*subscription.tail.borrow());
     state.is_reading = wants_more;
     drop(state);

@@ -23,7 +23,8 @@ impl Scheduled for Hostile {
         let (verb, rest) = text.split_once(' ').unwrap_or((text, ""));
         if verb == "show" {
             let Tick { schedule, planned_at_ms, attempt, previous_ms, .. } = &tick;
-            let shown = format!("schedule {schedule}, planned {planned_at_ms}, attempt {attempt}, previous {previous_ms:?}");
+            let shown =
+                format!("schedule {schedule}, planned {planned_at_ms}, attempt {attempt}, previous {previous_ms:?}");
             return Err(Failure::reject(shown));
         }
         act(verb, rest)
@@ -49,7 +50,9 @@ fn act(verb: &str, rest: &str) -> Result<(), Failure> {
         }
         "panic" => panic!("{rest}"),
         "retry" => Err(Failure::retry(rest)),
-        "retry-after" => Err(Failure::Retry { reason: "asked to".into(), after: Some(Duration::from_millis(u64::MAX)) }),
+        "retry-after" => {
+            Err(Failure::Retry { reason: "asked to".into(), after: Some(Duration::from_millis(u64::MAX)) })
+        }
         "reject" => Err(Failure::reject(rest)),
         "publish" => queue::publish(rest, Draft::new("hello")).map(drop).map_err(Failure::from),
         "flood" => flood(rest),

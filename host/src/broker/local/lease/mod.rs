@@ -5,12 +5,15 @@
 //! run at a time holds. Invariant: an unsettled message that was read is in exactly one place: the line, a lane, the
 //! list of those whose contents are not in memory, the list of suspects, or leased.
 
+mod prefetch;
+mod settling;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::RandomState;
 
-use super::lane::{Blocked, Item, Lane};
-use crate::ledger::{Known, LogPage, Ordering, PAGE_KNOWN, Position, Returned, Tail};
+use crate::broker::local::lane::{Blocked, Item, Lane};
+use crate::ledger::{Ordering, Position, Tail};
 use crate::limit::HOPS_MAX;
 use crate::message::Message;
 use crate::settlement::{Delivery, Origin, Outcome};
@@ -18,16 +21,14 @@ use crate::settlement::{Delivery, Origin, Outcome};
 /// Messages whose contents a subscription keeps in memory, and their bytes: a few pages ahead of its workers.
 const WINDOW_MESSAGES: usize = 2_048;
 const WINDOW_BYTES: u64 = 2 << 20;
-/// Messages fetched one by one in one turn of the reader.
-const FETCH_MAX: usize = 64;
 
 /// How a subscription hands its messages out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Rules {
-    pub(super) ordering: Ordering,
-    pub(super) keys: KeysInBatch,
-    pub(super) pending_max: usize,
-    pub(super) message_bytes_max: u64,
+pub(in crate::broker::local) struct Rules {
+    pub(in crate::broker::local) ordering: Ordering,
+    pub(in crate::broker::local) keys: KeysInBatch,
+    pub(in crate::broker::local) pending_max: usize,
+    pub(in crate::broker::local) message_bytes_max: u64,
 }
 
 /// How many messages of one key a batch may hold where the order of keys is kept.
@@ -42,16 +43,16 @@ pub enum KeysInBatch {
 
 /// What a worker gets, and what must be settled without a run.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Taken {
-    pub(super) deliveries: Vec<Delivery>,
-    pub(super) is_alone: bool,
+pub(in crate::broker::local) struct Taken {
+    pub(in crate::broker::local) deliveries: Vec<Delivery>,
+    pub(in crate::broker::local) is_alone: bool,
     /// Expired, or never to be run.
-    pub(super) ended: Vec<(Origin, Outcome)>,
+    pub(in crate::broker::local) ended: Vec<(Origin, Outcome)>,
 }
 
 /// What is to be read next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Want {
+pub(in crate::broker::local) enum Want {
     /// Unfinished messages after this one.
     Pending { after: u64 },
     /// Redriven messages after this row.
@@ -77,7 +78,7 @@ pub struct Counts {
 
 /// The state.
 #[derive(Debug)]
-pub(super) struct Leases {
+pub(in crate::broker::local) struct Leases {
     rules: Rules,
     hash: RandomState,
     position: Position,
@@ -161,7 +162,7 @@ enum Lone {
 }
 
 impl Leases {
-    pub(super) fn new(rules: Rules, position: Position, suspects: HashSet<Origin>) -> Self {
+    pub(in crate::broker::local) fn new(rules: Rules, position: Position, suspects: HashSet<Origin>) -> Self {
         Self {
             rules,
             hash: RandomState::new(),
@@ -186,115 +187,6 @@ impl Leases {
             gone: HashSet::new(),
         }
     }
-
-    // What is read.
-
-    /// Whether something is to be read.
-    pub(super) fn wants(&self, tail: Tail) -> bool {
-        let is_behind = tail.seq > self.read_to && !self.is_laden();
-        self.pending_after.is_some()
-            || (self.redriven_seen != Some(tail.redriven) && !self.is_laden())
-            || (self.window.is_low() && (!self.fetch.is_empty() || is_behind))
-    }
-
-    /// What to read next, if anything.
-    pub(super) fn want(&mut self, tail: Tail) -> Option<Want> {
-        if let Some(after) = self.pending_after {
-            return Some(Want::Pending { after });
-        }
-        if self.redriven_seen != Some(tail.redriven) && !self.is_laden() {
-            return Some(Want::Parked { after: self.parked_after });
-        }
-        if !self.window.is_low() {
-            return None;
-        }
-        if !self.fetch.is_empty() {
-            let next: Vec<_> = self.fetch.drain(..self.fetch.len().min(FETCH_MAX)).collect();
-            self.fetching.extend(next.iter().copied());
-            return Some(Want::Contents(next.into_iter().map(|(origin, _)| origin).collect()));
-        }
-        (tail.seq > self.read_to && !self.is_laden()).then_some(Want::Log { after: self.read_to })
-    }
-
-    /// Takes in a page of unfinished messages.
-    pub(super) fn pending(&mut self, page: Vec<Known>, now_ms: u64) {
-        self.pending_after = match page.last() {
-            Some(Known { origin: Origin::Log(seq), .. }) if page.len() >= PAGE_KNOWN => Some(*seq),
-            _ => None,
-        };
-        page.into_iter().for_each(|known| self.know(known, now_ms));
-    }
-
-    /// Takes in a page of redriven messages; `redriven` is the tail's count before it was read.
-    pub(super) fn parked(&mut self, page: Vec<Known>, redriven: u64, now_ms: u64) {
-        if let Some(Known { origin: Origin::Parked(row), .. }) = page.last() {
-            self.parked_after = *row;
-        }
-        if page.len() < PAGE_KNOWN {
-            self.redriven_seen = Some(redriven);
-        }
-        page.into_iter().for_each(|known| self.know(known, now_ms));
-    }
-
-    fn know(&mut self, known: Known, now_ms: u64) {
-        let key = self.key(known.key.as_deref());
-        let Known { origin, due_ms, attempts, .. } = known;
-        self.place(Item { origin, due_ms, attempts, key, message: None }, now_ms);
-    }
-
-    /// Takes in a page of the log; where it ends before `tail_seq`, nothing lies between.
-    pub(super) fn logged(&mut self, page: LogPage, tail_seq: u64, now_ms: u64) {
-        for (seq, message) in page.messages {
-            self.read_to = seq;
-            if !self.position.is_settled_ahead(seq) {
-                let key = self.key(message.key.as_deref());
-                let origin = Origin::Log(seq);
-                self.place(Item { origin, due_ms: 0, attempts: 0, key, message: Some(message) }, now_ms);
-            }
-        }
-        if page.is_last {
-            self.read_to = self.read_to.max(tail_seq);
-        }
-        self.position.drop_through(self.read_to);
-    }
-
-    /// Takes in the contents of a message; `None` where it is gone.
-    pub(super) fn contents(&mut self, origin: Origin, message: Option<Message>, now_ms: u64) {
-        match self.fetching.remove(&origin) {
-            Some(Place::Line) => {
-                let item = self.known.remove(&origin);
-                if let (Some(item), Some(message)) = (item, message) {
-                    self.place(Item { message: Some(message), due_ms: 0, ..item }, now_ms);
-                }
-            }
-            Some(Place::Lane(key)) => {
-                if let Some(lane) = self.lanes.get_mut(&key) {
-                    let bytes = message.as_ref().map(Message::size_bytes);
-                    if lane.fill(origin, message) {
-                        self.bare -= 1;
-                        self.window.add(bytes);
-                    }
-                }
-                self.refresh(key, now_ms);
-            }
-            None => {}
-        }
-    }
-
-    fn key(&self, key: Option<&str>) -> Option<u64> {
-        match self.rules.ordering {
-            // Two keys that meet in one number only wait for each other.
-            Ordering::Key => key.map(|key| self.hash.hash_one(key)),
-            Ordering::None => None,
-        }
-    }
-
-    /// Whether so much is unfinished that nothing more is read.
-    fn is_laden(&self) -> bool {
-        self.known.len() + self.bare >= self.rules.pending_max
-    }
-
-    // Where messages wait.
 
     /// Puts a message where it belongs.
     fn place(&mut self, item: Item, now_ms: u64) {
@@ -367,7 +259,7 @@ impl Leases {
     }
 
     /// Moves what has become due.
-    pub(super) fn tick(&mut self, now_ms: u64) {
+    pub(in crate::broker::local) fn tick(&mut self, now_ms: u64) {
         while let Some(Reverse((due_ms, due))) = self.due.peek().copied()
             && due_ms <= now_ms
         {
@@ -390,24 +282,22 @@ impl Leases {
     }
 
     /// When something becomes due, if anything will.
-    pub(super) fn next_due_ms(&self) -> Option<u64> {
+    pub(in crate::broker::local) fn next_due_ms(&self) -> Option<u64> {
         self.due.peek().map(|Reverse((due_ms, _))| *due_ms)
     }
 
-    // What is handed out.
-
     /// Whether a worker would get something.
-    pub(super) fn has_ready(&self) -> bool {
+    pub(in crate::broker::local) fn has_ready(&self) -> bool {
         !self.line.is_empty() || !self.ready_lanes.is_empty()
     }
 
     /// Whether a suspect waits for its turn alone.
-    pub(super) fn has_lone(&self) -> bool {
+    pub(in crate::broker::local) fn has_lone(&self) -> bool {
         !self.lone.is_empty()
     }
 
     /// Leases a suspect, to run alone.
-    pub(super) fn take_lone(&mut self, worker: u64, now_ms: u64) -> Taken {
+    pub(in crate::broker::local) fn take_lone(&mut self, worker: u64, now_ms: u64) -> Taken {
         let mut taken = Taken::default();
         while taken.deliveries.is_empty()
             && let Some(lone) = self.lone.pop_front()
@@ -430,7 +320,7 @@ impl Leases {
     }
 
     /// Leases up to `max` messages.
-    pub(super) fn take(&mut self, worker: u64, max: usize, now_ms: u64) -> Taken {
+    pub(in crate::broker::local) fn take(&mut self, worker: u64, max: usize, now_ms: u64) -> Taken {
         let mut taken = Taken::default();
         while taken.deliveries.len() < max {
             let line = self.line.front().map(|item| item.origin);
@@ -521,102 +411,13 @@ impl Leases {
         }
     }
 
-    // What comes back.
-
-    /// Notes that a worker has decided about messages.
-    pub(super) fn hand_in(&mut self, outcomes: &[(Origin, Outcome)]) {
-        for (origin, _) in outcomes {
-            if let Some(leased) = self.leased.get_mut(origin) {
-                leased.is_handed_in = true;
-            }
-        }
-    }
-
-    /// Takes in what became of a settlement.
-    pub(super) fn returned(&mut self, returned: Returned, now_ms: u64) {
-        match returned {
-            Returned::Committed(outcomes) => {
-                for (origin, outcome) in outcomes {
-                    self.suspects.remove(&origin);
-                    self.settled(origin, &outcome, now_ms);
-                }
-            }
-            Returned::Conflicted(outcomes) => {
-                for (origin, _) in outcomes {
-                    let Some(leased) = self.leased.get_mut(&origin) else { continue };
-                    leased.is_handed_in = false;
-                    if self.gone.contains(&leased.worker) {
-                        self.bring_back(origin, None, now_ms);
-                    }
-                }
-            }
-        }
-    }
-
-    fn settled(&mut self, origin: Origin, outcome: &Outcome, now_ms: u64) {
-        let Some(leased) = self.unlease(origin) else { return };
-        if let Outcome::Retry { due_ms, charged, .. } = outcome {
-            let attempts = leased.attempts + u32::from(*charged);
-            self.place(Item { origin, due_ms: *due_ms, attempts, key: leased.key, message: None }, now_ms);
-        }
-        if let Some(key) = leased.key {
-            self.refresh(key, now_ms);
-        }
-    }
-
-    /// Takes messages back untouched.
-    pub(super) fn release(&mut self, deliveries: Vec<Delivery>, now_ms: u64) {
-        for delivery in deliveries.into_iter().rev() {
-            self.bring_back(delivery.origin, Some(delivery.message), now_ms);
-        }
-    }
-
-    /// A worker has gone: what it held and did not hand in is delivered again.
-    pub(super) fn abandon(&mut self, worker: u64, now_ms: u64) {
-        let held = self.leased.iter().filter(|(_, leased)| leased.worker == worker);
-        let (handed_in, held): (Vec<_>, Vec<_>) =
-            held.map(|(origin, leased)| (*origin, leased.is_handed_in)).partition(|(_, is_handed_in)| *is_handed_in);
-        if !handed_in.is_empty() {
-            self.gone.insert(worker);
-        }
-        held.into_iter().for_each(|(origin, _)| self.bring_back(origin, None, now_ms));
-    }
-
-    fn bring_back(&mut self, origin: Origin, message: Option<Message>, now_ms: u64) {
-        let Some(leased) = self.unlease(origin) else { return };
-        let item = Item { origin, due_ms: 0, attempts: leased.attempts, key: leased.key, message };
-        let goes_first = matches!((&item.key, &item.message), (None, Some(_))) && !self.suspects.contains(&origin);
-        if goes_first {
-            self.window.add(item.message.as_ref().map(Message::size_bytes));
-            self.line.push_front(item);
-        } else {
-            self.place(item, now_ms);
-        }
-        if let Some(key) = leased.key {
-            self.refresh(key, now_ms);
-        }
-    }
-
-    fn unlease(&mut self, origin: Origin) -> Option<Leased> {
-        let leased = self.leased.remove(&origin)?;
-        if self.alone == Some(origin) {
-            self.alone = None;
-        }
-        if let Some(lane) = leased.key.and_then(|key| self.lanes.get_mut(&key)) {
-            lane.leased -= 1;
-        }
-        Some(leased)
-    }
-
-    // How it stands.
-
     /// Whether a suspect is running alone.
-    pub(super) fn is_alone_leased(&self) -> bool {
+    pub(in crate::broker::local) fn is_alone_leased(&self) -> bool {
         self.alone.is_some()
     }
 
     /// The figures.
-    pub(super) fn counts(&self, tail: Tail) -> Counts {
+    pub(in crate::broker::local) fn counts(&self, tail: Tail) -> Counts {
         Counts {
             in_flight: self.leased.len(),
             ready: self.window.messages,
@@ -626,7 +427,7 @@ impl Leases {
     }
 
     /// Whether nothing is deliverable, in flight, or due until `until_ms`.
-    pub(super) fn is_quiet(&self, tail: Tail, until_ms: u64) -> bool {
+    pub(in crate::broker::local) fn is_quiet(&self, tail: Tail, until_ms: u64) -> bool {
         let is_read = self.pending_after.is_none() && self.redriven_seen == Some(tail.redriven);
         let is_empty = !self.has_ready() && !self.has_lone() && self.leased.is_empty();
         let is_fetched = self.fetch.is_empty() && self.fetching.is_empty();

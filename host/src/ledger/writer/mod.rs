@@ -4,25 +4,28 @@
 //! 5 ms and never waits for more. Each job has a savepoint: one that fails is tried alone after its group. Invariant:
 //! an error after which durability is unknown ends the ledger; a full disk does not, settlements wait for room.
 
-use std::sync::{Arc, Mutex, PoisonError};
+mod announce;
+mod round;
+
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::book::Book;
-use super::checkpoint::Checkpoints;
-use super::configure::Policies;
-use super::dedup::Dedup;
-use super::error::{Fault, fault};
-use super::intake::{Job, Next, Task};
-use super::settle::Verdict;
-use super::settled::Returned;
-use super::upkeep::{Found, Round};
-use super::write::{Changes, Write};
-use super::{AppendError, Appended, Shared, Tail};
 use crate::clock::Now;
-use crate::settlement::{QueueId, SettleError};
+use crate::ledger::book::Book;
+use crate::ledger::checkpoint::Checkpoints;
+use crate::ledger::configure::Policies;
+use crate::ledger::dedup::Dedup;
+use crate::ledger::error::{Fault, fault};
+use crate::ledger::intake::{Job, Next};
+use crate::ledger::settle::Verdict;
+use crate::ledger::upkeep::Found;
+use crate::ledger::write::{Changes, Write};
+use crate::ledger::{AppendError, Appended, Shared};
+use crate::settlement::QueueId;
+use announce::{deliver, ticket};
 
 /// A group holds at most so many jobs.
 const GROUP_JOBS_MAX: usize = 256;
@@ -30,17 +33,11 @@ const GROUP_JOBS_MAX: usize = 256;
 const GROUP_BYTES_MAX: u64 = 8 << 20;
 /// And takes no longer than this before its commit.
 const GROUP_AGE_MAX: Duration = Duration::from_millis(5);
-/// How often the writer looks after what is not part of any settlement.
-const UPKEEP_EVERY: Duration = Duration::from_millis(200);
-/// How often it looks after what goes by age.
-const FULL_UPKEEP_EVERY: Duration = Duration::from_secs(1);
-/// Free disk below which nothing new is accepted, or a twentieth of the disk where that is less.
-const FREE_BYTES_MIN: u64 = 512 << 20;
 /// How long it waits for room on the disk, or for another process that holds the file.
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// Starts the thread.
-pub(super) fn start(shared: Arc<Shared>, db: Connection) -> anyhow::Result<JoinHandle<()>> {
+pub(in crate::ledger) fn start(shared: Arc<Shared>, db: Connection) -> anyhow::Result<JoinHandle<()>> {
     let book = Book::load(&db)?;
     let dedup = Dedup::load(&db)?;
     for (id, queue) in book.queues.iter().enumerate() {
@@ -210,6 +207,7 @@ impl Writer {
                 }
             }
         }
+        #[expect(clippy::disallowed_methods, reason = "the writer's own thread has nothing else to do")]
         std::thread::sleep(PAUSE);
         Ok(())
     }
@@ -359,188 +357,6 @@ impl Writer {
         self.book.rolled_back();
         self.dedup.rewind(0);
     }
-
-    /// Tells readers and metrics what is on disk now.
-    fn announce(&mut self, changes: &Changes) {
-        for id in self.book.touched_queues() {
-            if let Some(queue) = self.book.queue(*id) {
-                self.shared.accounts.set_stored(QueueId(*id), queue.counts.bytes());
-                let is_redriven = changes.redriven.contains(id);
-                self.shared.set_tail(*id, |tail| {
-                    tail.seq = queue.counts.tail;
-                    tail.redriven += u64::from(is_redriven);
-                });
-            }
-        }
-        for queue in changes.duplicates.iter().filter_map(|id| self.book.queue(*id)) {
-            self.shared.metrics.duplicate(&queue.name);
-        }
-        for (id, messages) in &changes.expired {
-            self.count_expired(*id, *messages);
-        }
-        let delayed = self.found.delayed_ms.into_iter().chain(changes.delayed_ms);
-        self.found.delayed_ms = delayed.min();
-        self.book.committed();
-        self.dedup.committed();
-    }
-
-    /// Reads the book again after rows were made or renamed, and takes policies over.
-    fn lay_out(&mut self, changes: &mut Changes) -> rusqlite::Result<()> {
-        let is_new = changes.laid_out.is_some();
-        if !is_new && !changes.is_restructured {
-            return Ok(());
-        }
-        self.book = Book::load(&self.db)?;
-        if let Some(policies) = changes.laid_out.take() {
-            self.policies = policies;
-            self.is_laid_out = true;
-        }
-        self.book.apply(&self.policies);
-        let mut known = Vec::new();
-        for (id, queue) in (0u32..).zip(&self.book.queues) {
-            let is_named = self.policies.queues.contains_key(&id);
-            known.push(queue.as_ref().map(|queue| (queue.name.clone(), Arc::new(queue.policy.clone()))));
-            if let Some(queue) = queue {
-                let bytes_max = if is_named || queue.name.is_inbox() { queue.policy.max_bytes } else { u64::MAX };
-                self.shared.accounts.bound(QueueId(id), bytes_max);
-                self.shared.accounts.set_stored(QueueId(id), queue.counts.bytes());
-            }
-        }
-        *self.shared.policies.write().unwrap_or_else(PoisonError::into_inner) = known;
-        Ok(())
-    }
-
-    fn count_expired(&self, subscription: u32, messages: u64) {
-        if let Some(subscription) = self.book.subscription(subscription)
-            && let Some(queue) = self.book.queue(subscription.queue)
-            && let Some(connector) = self.book.connector(subscription.connector)
-        {
-            self.shared.metrics.expired(&queue.name, &connector.name, messages);
-        }
-    }
-
-    /// How long to wait for a job before something else is due.
-    fn patience(&self) -> Duration {
-        if self.found.has_more {
-            return Duration::ZERO;
-        }
-        let now_ms = self.shared.clock.now_ms();
-        let delayed = self.found.delayed_ms.map(|due_ms| Duration::from_millis(due_ms.saturating_sub(now_ms)));
-        delayed.map_or(UPKEEP_EVERY, |delayed| delayed.min(UPKEEP_EVERY))
-    }
-
-    /// Looks after what is not part of any settlement.
-    fn upkeep(&mut self) -> rusqlite::Result<()> {
-        let result = self.checkpoints.busy(&self.db, &self.shared.metrics);
-        self.tolerate(result)?;
-        let is_due = self.found.delayed_ms.is_some_and(|due_ms| due_ms <= self.shared.clock.now_ms());
-        if !is_due && !self.found.has_more && self.short_round.elapsed() < UPKEEP_EVERY {
-            return Ok(());
-        }
-        self.short_round = Instant::now();
-        self.look_at_disk();
-        if !self.is_laid_out {
-            return Ok(());
-        }
-        let is_full = self.full_round.elapsed() >= FULL_UPKEEP_EVERY;
-        if is_full {
-            self.full_round = Instant::now();
-        }
-        let round = if is_full { Round::Full } else { Round::Short };
-        let found = Arc::new(Mutex::new(Found::default()));
-        let slot = found.clone();
-        let run = move |write: &mut Write<'_>| {
-            *slot.lock().unwrap_or_else(PoisonError::into_inner) = write.upkeep(round)?;
-            Ok(())
-        };
-        // A change that fails is logged where its error is judged, and tried again at the next round.
-        self.alone(Job::Task(Task { run: Box::new(run), answer: Box::new(drop) }))?;
-        self.found = *found.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(())
-    }
-
-    /// Closes the intake below the watermark, and opens it above.
-    fn look_at_disk(&self) {
-        let settings = &self.shared.settings;
-        let Ok(disk) = rustix::fs::statvfs(&settings.dir) else { return };
-        let (free, total) = (disk.f_bavail.saturating_mul(disk.f_frsize), disk.f_blocks.saturating_mul(disk.f_frsize));
-        let watermark = settings.min_free.unwrap_or(FREE_BYTES_MIN.min(total / 20));
-        let is_full = free < watermark;
-        if self.shared.accounts.set_disk_full(is_full) {
-            if is_full {
-                tracing::error!(
-                    free,
-                    watermark,
-                    "the disk is nearly full: nothing new is accepted until there is room"
-                );
-            } else {
-                tracing::info!(free, "the disk has room again");
-            }
-        }
-    }
-}
-
-impl Shared {
-    /// The disk can no longer be trusted: everything waiting and everything to come learns that the ledger is closed.
-    fn end(&self, reason: &str) {
-        self.fatal.send_if_modified(|fatal| {
-            let is_first = fatal.is_none();
-            fatal.get_or_insert_with(|| reason.into());
-            is_first
-        });
-        self.intake.abandon();
-        self.appending.close();
-    }
-
-    /// The sender and a receiver of a queue's tail, made where there is none yet.
-    pub(super) fn tail(&self, queue: u32) -> (tokio::sync::watch::Sender<Tail>, tokio::sync::watch::Receiver<Tail>) {
-        let index = queue as usize;
-        if let Some(sender) = self.tails.read().unwrap_or_else(PoisonError::into_inner).get(index) {
-            return (sender.clone(), sender.subscribe());
-        }
-        let mut tails = self.tails.write().unwrap_or_else(PoisonError::into_inner);
-        while tails.len() <= index {
-            tails.push(tokio::sync::watch::Sender::default());
-        }
-        (tails[index].clone(), tails[index].subscribe())
-    }
-
-    fn set_tail(&self, queue: u32, change: impl FnOnce(&mut Tail)) {
-        self.tail(queue).0.send_if_modified(|tail| {
-            let before = *tail;
-            change(tail);
-            *tail != before
-        });
-    }
-}
-
-fn ticket(job: &Job) -> Option<u64> {
-    match job {
-        Job::Settle(settle) => Some(settle.ticket),
-        Job::Append(_) | Job::Task(_) => None,
-    }
-}
-
-/// Answers a job whose transaction is on disk. Whoever asked may have gone.
-fn deliver(job: Job, answer: Answer) {
-    match (job, answer) {
-        (Job::Settle(settle), answer) => {
-            let is_applied = matches!(answer, Answer::Settled(Verdict::Applied));
-            let outcomes = settle.settlement.outcomes;
-            if let Some(returns) = settle.returns {
-                returns.put(if is_applied { Returned::Committed(outcomes) } else { Returned::Conflicted(outcomes) });
-            }
-            drop(settle.room);
-            let _ = settle.reply.send(if is_applied { Ok(()) } else { Err(SettleError::Conflict) });
-        }
-        (Job::Append(append), Answer::Appended(appended)) => {
-            drop(append.room);
-            drop(append.share);
-            let _ = append.reply.send(Ok(appended));
-        }
-        (Job::Append(_), _) => {}
-        (Job::Task(task), _) => (task.answer)(Ok(())),
-    }
 }
 
 /// An error of SQLite once more, for someone else to see.
@@ -548,5 +364,172 @@ fn copy(error: &rusqlite::Error) -> rusqlite::Error {
     match error {
         rusqlite::Error::SqliteFailure(code, text) => rusqlite::Error::SqliteFailure(*code, text.clone()),
         other => rusqlite::Error::ToSqlConversionFailure(other.to_string().into()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::id::Name;
+    use crate::ledger::{ConnectorLayout, Consumption, Directory, From, Layout, Ledger, QueuePolicy, Settings};
+    use crate::message::Draft;
+    use crate::metrics::Metrics;
+    use crate::settlement::{Origin, Outcome as Decided, Settlement, StateChanges};
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    fn open(dir: &Path, policy: QueuePolicy, consumer: Option<&str>) -> (Ledger, Directory) {
+        let settings = Settings { min_free: Some(0), ..Settings::new(dir.to_owned()) };
+        let ledger = Ledger::open(settings, Clock::default(), Metrics::default()).unwrap();
+        let connector = |consumer: &str| ConnectorLayout {
+            name: name(consumer),
+            was: None,
+            consumes: vec![Consumption { queue: name("q"), from: From::Oldest }],
+            has_inbox: false,
+            dead_retention: Duration::from_secs(60),
+            dead_max_bytes: 1 << 30,
+        };
+        let connectors = consumer.map(connector).into_iter().collect();
+        let layout = Layout { queues: [(name("q"), policy)].into(), connectors };
+        let directory = ledger.configure(&layout).unwrap();
+        (ledger, directory)
+    }
+
+    fn drafts(directory: &Directory, count: usize, bytes: usize) -> Vec<(QueueId, Draft)> {
+        let queue = directory.queue("q").unwrap();
+        let draft = |number: usize| Draft { id: number.to_string(), body: vec![7; bytes], ..Draft::default() };
+        (0..count).map(|number| (queue, draft(number))).collect()
+    }
+
+    fn settlement(directory: &Directory, outcomes: Vec<(Origin, Decided)>) -> Settlement {
+        Settlement {
+            subscription: directory.subscription("q", "a").unwrap(),
+            connector: directory.connector("a").unwrap(),
+            outcomes,
+            publishes: Vec::new(),
+            state: StateChanges::default(),
+            tick_done: None,
+        }
+    }
+
+    /// Lets the file grow no further than it is, or without bound.
+    async fn set_room(ledger: &Ledger, has_room: bool) {
+        ledger
+            .change(move |write| {
+                let pages: i64 = write.db.pragma_query_value(None, "page_count", |row| row.get(0))?;
+                let pages_max = if has_room { i64::from(i32::MAX) } else { pages };
+                write.db.query_row(&format!("PRAGMA max_page_count = {pages_max}"), [], |_| Ok(()))
+            })
+            .await
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_refuses_what_is_new_and_keeps_what_is_decided() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ledger, directory) = open(dir.path(), QueuePolicy::default(), Some("a"));
+        ledger.append(drafts(&directory, 3, 10)).await.unwrap();
+        set_room(&ledger, false).await;
+        let refused = ledger.append(drafts(&directory, 1, 500_000)).await;
+        assert!(matches!(refused, Err(AppendError::Disk)));
+        let mut decided = settlement(&directory, vec![(Origin::Log(1), Decided::Done)]);
+        decided.state.writes.push(("key".to_owned(), Some(vec![7; 500_000])));
+        let receipt = ledger.settle(decided);
+        set_room(&ledger, true).await;
+        receipt.await.unwrap();
+        assert_eq!(ledger.state_usage(directory.connector("a").unwrap()).unwrap().keys, 1);
+        assert_eq!(ledger.queues().unwrap()[0].subscriptions[0].backlog, 2);
+        while ledger.disk_is_full() {
+            tokio::task::yield_now().await;
+        }
+        ledger.append(drafts(&directory, 1, 500_000)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_change_that_fails_takes_nothing_of_its_neighbours_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ledger, directory) = open(dir.path(), QueuePolicy::default(), Some("a"));
+        let queue = directory.queue("q").unwrap();
+        let ways = (0..40).map(|number: u32| {
+            let (ledger, batch) = (ledger.clone(), drafts(&directory, 1, 10));
+            async move {
+                if number % 2 == 0 {
+                    return ledger.append(batch).await.is_ok();
+                }
+                let change = ledger.change(move |write| {
+                    write.accept(queue, &Draft { id: "lost".to_owned(), ..Draft::default() })?;
+                    write.db.execute("INSERT INTO no_such_table VALUES (1)", [])
+                });
+                change.await.is_ok()
+            }
+        });
+        let went_well = futures_util::future::join_all(ways).await;
+        assert!(went_well.iter().enumerate().all(|(number, is_ok)| *is_ok == (number % 2 == 0)));
+        let page = ledger.read_log(queue, 0, 100, 1 << 20).unwrap();
+        assert!(page.messages.iter().map(|(seq, _)| *seq).eq(1..=20), "dense");
+        assert!(page.messages.iter().all(|(_, message)| message.id == "0"));
+    }
+
+    #[tokio::test]
+    async fn ages_are_minded_retention_where_nobody_subscribes_keep_where_all_is_settled() {
+        let short = Duration::from_millis(1);
+        for (policy, consumer) in [
+            (QueuePolicy { retention: short, ..QueuePolicy::default() }, None),
+            (QueuePolicy { keep: Some(short), ..QueuePolicy::default() }, Some("a")),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let (ledger, directory) = open(dir.path(), policy, consumer);
+            ledger.append(drafts(&directory, 5, 10)).await.unwrap();
+            let mut left = 0;
+            if consumer.is_some() {
+                let done = (1..=3).map(|seq| (Origin::Log(seq), Decided::Done)).collect();
+                ledger.settle(settlement(&directory, done)).await.unwrap();
+                left = 2;
+            }
+            while ledger.queues().unwrap()[0].messages != left {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn dead_letters_go_by_their_retention() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ledger, directory) = open(dir.path(), QueuePolicy::default(), Some("a"));
+        ledger.append(drafts(&directory, 1, 10)).await.unwrap();
+        let dead = Decided::Dead { reason: "why".to_owned() };
+        ledger.settle(settlement(&directory, vec![(Origin::Log(1), dead)])).await.unwrap();
+        ledger.change(|write| write.db.execute("UPDATE dead SET died_ms = 1", [])).await.unwrap();
+        while ledger.queues().unwrap()[0].subscriptions[0].dead > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(ledger.dead_list(None, 0, 10).unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_a_queue_expires_is_settled_although_nobody_consumes_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let policy = QueuePolicy { expires: Some(Duration::from_secs(1)), ..QueuePolicy::default() };
+        let (ledger, directory) = open(dir.path(), policy, Some("a"));
+        ledger.append(drafts(&directory, 4, 10)).await.unwrap();
+        let retry = Decided::Retry { due_ms: u64::MAX / 4, charged: true, reason: "why".to_owned() };
+        ledger
+            .settle(settlement(&directory, vec![(Origin::Log(1), retry), (Origin::Log(3), Decided::Done)]))
+            .await
+            .unwrap();
+        let change = ledger.change(|write| write.db.execute("UPDATE message SET enqueued_ms = 1 WHERE id & 7 < 4", []));
+        assert_eq!(change.await.unwrap(), 3);
+        while ledger.queues().unwrap()[0].messages > 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let report = &ledger.queues().unwrap()[0].subscriptions[0];
+        assert_eq!((report.backlog, report.retrying), (1, 0));
     }
 }
