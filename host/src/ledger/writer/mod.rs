@@ -194,7 +194,6 @@ impl Writer {
     }
 
     /// Waits, doing what an operator asks for meanwhile: dropping dead letters may be what makes room.
-    #[expect(clippy::disallowed_methods, reason = "the writer's own thread waits until the disk has room")]
     fn wait_for_room(&mut self) -> rusqlite::Result<()> {
         while let Some(task) = self.shared.intake.next_task() {
             let mut source = Some(Job::Task(task));
@@ -460,7 +459,7 @@ mod tests {
         let ways = (0..40).map(|number: u32| {
             let (ledger, batch) = (ledger.clone(), drafts(&directory, 1, 10));
             async move {
-                if number % 2 == 0 {
+                if number.is_multiple_of(2) {
                     return ledger.append(batch).await.is_ok();
                 }
                 let change = ledger.change(move |write| {
