@@ -20,8 +20,8 @@ pub fn guest(name: &str) -> PathBuf {
 
 /// The guests are a workspace with a target folder of their own, whose lock no outer cargo holds.
 fn build() -> Result<PathBuf, String> {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("guests");
-    let target = workspace.join("target");
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (workspace, target) = (tests.join("guests"), tests.join("../target/guests"));
     let mut cargo = Command::new("cargo");
     cargo.args(["build", "--locked", "--release", "--target", TARGET, "--target-dir"]).arg(&target);
     // What the outer cargo sets is meant for its own target.
