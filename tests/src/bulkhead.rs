@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -159,6 +159,15 @@ impl Running {
     #[must_use]
     pub fn metrics(&self) -> Metrics {
         Metrics::read(&metrics::get(self.admin, "/metrics"))
+    }
+
+    /// Asks for the figures again and again until `is_so`; what it waited for is named when it takes too long.
+    #[track_caller]
+    pub fn wait_until(&self, what: &str, within: Duration, is_so: impl Fn(&Metrics) -> bool) {
+        let deadline = Instant::now() + within;
+        while !is_so(&self.metrics()) {
+            assert!(Instant::now() < deadline, "no {what} within {within:?}:\n{}", self.log().join("\n"));
+        }
     }
 
     /// Waits for a line of the log that contains `text`, in one of its JSON fields or names.

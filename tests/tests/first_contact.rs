@@ -1,7 +1,12 @@
 //! What a new operator does first, end to end: send, run, look.
 #![allow(clippy::unwrap_used)]
 
-use bulkhead_tests::{Answer, Bulkhead, Fixture, guest};
+use std::time::Duration;
+
+use bulkhead_tests::{Answer, Bulkhead, Fixture, Metrics, guest};
+
+/// For what happens within a moment, also on a busy machine.
+const SOON: Duration = Duration::from_secs(30);
 
 fn echo() -> Bulkhead {
     let plugin = guest("echo");
@@ -83,7 +88,7 @@ fn a_host_that_runs_takes_messages_over_its_admin_listener_and_stops_cleanly() {
     let bulkhead = deliver_to(&fixture);
     let running = bulkhead.start();
     bulkhead.send("in", &["{}", "{}"]);
-    fixture.wait_for(2, std::time::Duration::from_secs(20));
+    fixture.wait_for(2, SOON);
     let _ = running.terminate().ok();
     assert_eq!(bulkhead.queues()[0]["subscriptions"][0]["backlog"], 0);
 }
@@ -94,9 +99,37 @@ fn what_is_accepted_outlives_kill_9() {
     let bulkhead = deliver_to(&fixture);
     let running = bulkhead.start();
     bulkhead.send("in", &["{}"]);
-    fixture.wait_for(1, std::time::Duration::from_secs(20));
+    fixture.wait_for(1, SOON);
     running.kill9();
     assert_eq!(bulkhead.ledger().messages("in").len(), 1);
+}
+
+#[test]
+fn killed_again_and_again_nothing_is_lost_and_nothing_is_doubled() {
+    let bulkhead = echo();
+    let lines: Vec<String> = (0..30_000).map(|number| format!("message {number}")).collect();
+    bulkhead.send("in", &lines);
+    let mut killed_at_work = 0;
+    for round in 0..12 {
+        let running = bulkhead.start();
+        let settled = |metrics: &Metrics| metrics.value("bulkhead_deliveries_total", &[("outcome", "done")]);
+        running.wait_until("some work", SOON, |metrics| settled(metrics) >= f64::from(round * 137 % 1_500));
+        running.kill9();
+        if bulkhead.ledger().messages("in").is_empty() {
+            break;
+        }
+        killed_at_work += 1;
+    }
+    assert!(killed_at_work > 0, "all was done before the first kill: send more");
+    let _ = bulkhead.run_until_idle();
+    let ledger = bulkhead.ledger();
+    let mut bodies: Vec<Vec<u8>> = ledger.messages("out").into_iter().map(|message| message.body).collect();
+    let mut expected: Vec<Vec<u8>> = lines.into_iter().map(String::into_bytes).collect();
+    bodies.sort_unstable();
+    expected.sort_unstable();
+    assert!(bodies == expected, "{} messages came out of {}", bodies.len(), expected.len());
+    assert_eq!((ledger.pending(), ledger.dead().len()), (0, 0));
+    ledger.check_integrity();
 }
 
 #[test]
