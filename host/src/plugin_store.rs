@@ -20,6 +20,8 @@ pub use builtin::{builtin, builtin_names};
 pub const PLUGIN_BYTES_MAX: u64 = 32 << 20;
 /// Compiled code is some three times as large as the plugin.
 const CODE_BYTES_MAX: u64 = 8 * PLUGIN_BYTES_MAX;
+/// Bytes of all compiled plugins that are kept; past it the oldest go.
+const FOLDER_BYTES_MAX: u64 = 1 << 30;
 const MAC_BYTES: usize = 32;
 const KEY_BYTES: usize = 32;
 
@@ -123,7 +125,30 @@ impl PluginStore {
             // The draft may not exist; the first error is the one to tell.
             let _ = fs::remove_file(&draft);
         }
-        written
+        written?;
+        self.prune(FOLDER_BYTES_MAX)
+    }
+
+    /// Removes the oldest files until the rest fits: versions of plugins come and go.
+    fn prune(&self, bytes_max: u64) -> std::io::Result<()> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            files.push((metadata.modified()?, metadata.len(), entry.path()));
+        }
+        files.sort();
+        let mut bytes: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
+        // The newest is the one that was just kept.
+        files.pop();
+        for (_, size, path) in files {
+            if bytes <= bytes_max {
+                break;
+            }
+            fs::remove_file(path)?;
+            bytes -= size;
+        }
+        Ok(())
     }
 
     fn write(&self, draft: &Path, key: &CacheKey, code: &[u8]) -> std::io::Result<()> {
@@ -222,6 +247,23 @@ mod tests {
         assert_eq!(store.cached(&key("a")), None);
         fs::write(store.path(&key("b")), &good).expect("it is written");
         assert_eq!(store.cached(&key("b")), None, "another plugin's name");
+    }
+
+    #[test]
+    fn the_oldest_go_when_the_folder_is_full() {
+        let data_dir = tempfile::tempdir().expect("a folder");
+        let store = PluginStore::open(data_dir.path()).expect("a store");
+        for (age, sha256) in ["a", "b", "c"].into_iter().enumerate() {
+            store.keep(&key(sha256), b"code").expect("it is written");
+            let file = File::options().write(true).open(store.path(&key(sha256))).expect("it is there");
+            let modified = std::time::UNIX_EPOCH + std::time::Duration::from_secs(age as u64);
+            file.set_modified(modified).expect("it is set");
+        }
+        store.prune(80).expect("it is pruned");
+        let kept = ["a", "b", "c"].map(|sha256| store.cached(&key(sha256)).is_some());
+        assert_eq!(kept, [false, true, true]);
+        store.prune(1).expect("it is pruned");
+        assert!(store.cached(&key("c")).is_some(), "the newest stays");
     }
 
     #[test]

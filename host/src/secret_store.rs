@@ -36,6 +36,7 @@ impl Environment {
     /// Reads the variables that `sources` name and removes them from the process, so that neither a child nor a plugin
     /// nor a dump of the environment has them. To be called in `main` before any thread is started.
     #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "secrets are read from the environment here and nowhere else")]
     pub fn take(sources: &BTreeMap<String, Source>) -> Self {
         let mut taken = BTreeMap::new();
         for variable in sources.values().filter_map(Source::variable) {
@@ -47,6 +48,7 @@ impl Environment {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "this is the place that the rule points to")]
 #[expect(unsafe_code, reason = "edition 2024 marks every change of the environment as unsafe")]
 fn remove(variable: &str) {
     // SAFETY: `Environment::take` is called before any thread is started: nobody reads the environment meanwhile.

@@ -1,6 +1,7 @@
 //! The durable core at its boundary: messages in, settlements in, what is left after a crash out.
 //!
 //! A crash is a ledger whose folder is copied while it is open: what another process would find after kill -9.
+#![allow(clippy::disallowed_methods, reason = "looks into the file after the ledger has closed it")]
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
@@ -271,6 +272,26 @@ async fn a_failed_message_comes_back_when_due_with_its_attempts_also_after_a_cra
     assert!(subscription.is_idle(60_000).unwrap() && !subscription.is_idle(7_200_000).unwrap());
     let report = &host.report("in").subscriptions[0];
     assert_eq!((report.backlog, report.retrying), (1, 1));
+}
+
+#[tokio::test]
+async fn a_failed_message_ends_before_an_older_one_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = layout(QueuePolicy::default(), &["a"]);
+    let host = open(dir.path(), &layout);
+    host.send_ids(&["1", "2"]).await;
+    let worker = host.subscribe("a").await.worker();
+    let batch = lease_all(&worker, 2).await;
+    host.settle(&worker, "a", &batch[1..], &retry(host.now_ms())).await;
+    let again = lease(&worker, 1).await.deliveries;
+    assert_eq!((ids(&again), again[0].attempt), (vec!["2"], 2));
+    host.settle(&worker, "a", &again, &Outcome::Done).await;
+    host.settle(&worker, "a", &batch[..1], &Outcome::Done).await;
+    let subscription = &host.report("in").subscriptions[0];
+    assert_eq!((subscription.backlog, subscription.retrying), (0, 0));
+    drop(worker);
+    let copy = host.crash(dir.path());
+    assert_eq!(open(copy.path(), &layout).report("in").messages, 0);
 }
 
 #[tokio::test]

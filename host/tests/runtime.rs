@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use bulkhead_host::ledger::QueuePolicy;
 use bulkhead_host::limit::Limits;
+use bulkhead_host::message::Tick;
+use bulkhead_host::runtime::Scope;
 use bulkhead_host::runtime::compile::Compiled;
 use bulkhead_host::runtime::failure::Failure;
 
@@ -244,17 +246,26 @@ async fn in_a_batch_a_draft_of_all_commits_only_when_all_succeed() {
 }
 
 #[tokio::test]
-async fn in_a_batch_a_draft_with_neither_id_nor_cause_is_invalid() {
-    let (results, published, _) = batch(&["nameless", "ok"]).await;
-    assert_eq!((results, published), (vec![false, true], vec!["ok".to_owned()]));
+async fn in_a_batch_a_message_that_is_too_large_is_rejected_alone() {
+    let (results, published, rerun) = batch(&["ok", &"x".repeat((1 << 20) + 1), "ok"]).await;
+    assert_eq!((results, published.len(), rerun), (vec![true, false, true], 2, false));
 }
 
 #[tokio::test]
-async fn a_batch_that_answers_too_few_results_fails_as_a_whole() {
-    let fixture = connector(batching(), Limits::default()).await;
-    let deliveries = [delivery("a", "ok"), delivery("b", "short")];
-    let mut sandbox = fixture.sandbox().await;
-    let failure = sandbox.handle_batch(&scope(1), &deliveries).await.unwrap_err();
-    assert!(failure.reason().contains("1 results for 2 messages"), "{failure:?}");
-    assert!(sandbox.is_finished());
+async fn what_lies_in_an_inbox_is_a_tick() {
+    let fixture = ordinary().await;
+    let tick = |input: &str| Tick { schedule: "s".to_owned(), planned_at_ms: 7, input: Some(input.to_owned()) };
+    let delivery = |input: &str| delivery("t1", std::str::from_utf8(&tick(input).to_json()).unwrap());
+    let scope = Scope { queue: "@orders", previous_ms: Some(5), ..scope(1) };
+    let staged = fixture.sandbox().await.deliver(&scope, &delivery("publish out")).await.unwrap();
+    assert_eq!(staged.tick_done, Some(("s".to_owned(), 7)));
+    assert_eq!(staged.publishes[0].draft.parent.as_deref(), Some("t1"));
+    let shown = fixture.sandbox().await.deliver(&scope, &delivery("show")).await.unwrap_err();
+    assert_eq!(shown.reason(), "schedule s, planned 7, attempt 1, previous Some(5)");
+}
+
+#[tokio::test]
+async fn in_a_batch_a_draft_with_neither_id_nor_cause_is_invalid() {
+    let (results, published, _) = batch(&["nameless", "ok"]).await;
+    assert_eq!((results, published), (vec![false, true], vec!["ok".to_owned()]));
 }

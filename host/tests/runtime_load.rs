@@ -15,7 +15,7 @@ use bulkhead_host::runtime::inspect::inspect;
 use bulkhead_host::settlement::ConnectorId;
 
 use support::guest::guest;
-use support::runtime::{compiled, engine, name};
+use support::runtime::{compiled, counts, engine, name};
 
 async fn load(bytes: &[u8]) -> Result<Plugin, LoadError> {
     let services = Services::idle(tokio::runtime::Handle::current());
@@ -119,6 +119,90 @@ async fn a_start_without_end_is_refused() {
     let component = compiled(&wat::parse_str(misfit("(loop $again (br $again))")).unwrap()).unwrap();
     let error = Plugin::load(engine(), &component, Arc::new(grants)).await.unwrap_err();
     check(&error.to_string(), &["does not start", "connectors.orders.limits.cpu"]);
+}
+
+/// Starts a component and expects that `limits.LABEL` ends its start.
+async fn ends(text: &str, label: &str) {
+    let services = Services::idle(tokio::runtime::Handle::current());
+    let grants = Arc::new(Grants::none(&services, name("orders")));
+    let component = compiled(&wat::parse_str(text).unwrap()).unwrap();
+    let error = Plugin::load(engine(), &component, grants.clone()).await.unwrap_err();
+    check(&error.to_string(), &[&format!("connectors.orders.limits.{label}")]);
+    counts(grants.metrics(), &format!(r#"bulkhead_limit_hits_total{{connector="orders",limit="{label}"}} 1"#));
+}
+
+/// A component that exports something to call, with more of its own before its core module.
+fn with(before: &str, module: &str, arguments: &str) -> String {
+    format!(
+        r#"(component
+            {before}
+            (core module $m {module} (func (export "handle")))
+            (core instance $i (instantiate $m {arguments}))
+            (func $handle (canon lift (core func $i "handle")))
+            (instance $consumer (export "handle" (func $handle)))
+            (export "bulkhead:connector/consumer@0.1.0" (instance $consumer)))"#
+    )
+}
+
+#[tokio::test]
+async fn handles_of_the_hosts_resources_are_bounded() {
+    let before = r#"
+        (import "wasi:io/poll@0.2.0" (instance $poll (export "pollable" (type (sub resource)))))
+        (alias export $poll "pollable" (type $pollable))
+        (import "wasi:clocks/monotonic-clock@0.2.0" (instance $clock
+            (alias outer 1 $pollable (type $outer))
+            (export "pollable" (type $own (eq $outer)))
+            (export "subscribe-duration" (func (param "when" u64) (result (own $own))))))
+        (core func $subscribe (canon lower (func $clock "subscribe-duration")))
+        (core instance $host (export "subscribe" (func $subscribe)))"#;
+    let module = r#"
+        (import "host" "subscribe" (func $subscribe (param i64) (result i32)))
+        (func $start (loop $again (drop (call $subscribe (i64.const 1))) (br $again)))
+        (start $start)"#;
+    ends(&with(before, module, r#"(with "host" (instance $host))"#), "handles").await;
+}
+
+#[tokio::test]
+async fn handles_of_a_plugins_own_resources_are_bounded() {
+    let before = r#"
+        (type $thing (resource (rep i32)))
+        (core func $new (canon resource.new $thing))
+        (core instance $host (export "new" (func $new)))"#;
+    let module = r#"
+        (import "host" "new" (func $new (param i32) (result i32)))
+        (func $start (loop $again (drop (call $new (i32.const 1))) (br $again)))
+        (start $start)"#;
+    ends(&with(before, module, r#"(with "host" (instance $host))"#), "handles").await;
+}
+
+#[tokio::test]
+async fn memories_count_together() {
+    // Four memories of 24 MiB, each within the limit of 64 MiB.
+    let many = "(core instance (instantiate $large))".repeat(4);
+    let before = format!("(core module $large (memory 384)) {many}");
+    ends(&with(&before, "", ""), "memory").await;
+}
+
+#[tokio::test]
+async fn memory_holds_no_residue_of_another_sandbox() {
+    let module = r#"
+        (memory 64)
+        (func $start (local $at i32)
+            (loop $next
+                (if (i32.load8_u (local.get $at)) (then (unreachable)))
+                (local.set $at (i32.add (local.get $at) (i32.const 64)))
+                (br_if $next (i32.lt_u (local.get $at) (i32.const 4194304))))
+            (memory.fill (i32.const 0) (i32.const 170) (i32.const 4194304)))
+        (start $start)"#;
+    let bytes = wat::parse_str(with("", module, "")).unwrap();
+    let component = compiled(&bytes).unwrap();
+    for _ in 0..40 {
+        let services = Services::idle(tokio::runtime::Handle::current());
+        let grants = Arc::new(Grants::none(&services, name("orders")));
+        let error = Plugin::load(engine(), &component, grants).await.unwrap_err();
+        // It starts, every time; only its export has no type that fits.
+        assert!(matches!(error, LoadError::Misfit(_)), "{error}");
+    }
 }
 
 #[test]

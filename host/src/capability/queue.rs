@@ -103,8 +103,15 @@ impl Stage {
 
     /// Numbers the drafts, whatever becomes of them, so that a refusal shifts no other draft's id.
     fn number(&mut self, drafts: &[types::Draft]) -> Result<Vec<Place>, Refusal> {
-        let places: Vec<_> = drafts.iter().map(|draft| self.place(draft)).collect();
-        places.into_iter().collect()
+        let mut places = Vec::with_capacity(drafts.len());
+        let mut refusal = None;
+        for draft in drafts {
+            match self.place(draft) {
+                Ok(place) => places.push(place),
+                Err(first) => drop(refusal.get_or_insert(first)),
+            }
+        }
+        refusal.map_or(Ok(places), Err)
     }
 
     fn place(&mut self, draft: &types::Draft) -> Result<Place, Refusal> {

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::io::Write;
 use std::process::ExitCode;
 
-use super::{Cli, Command, check, dead, inspect, load, parse, queues, run, send, unusable};
+use super::{Cli, Command, check, dead, inspect, load, parse, pause, queues, run, send, unusable};
 use crate::config::{Loaded, Severity};
 use crate::host;
 use crate::secret_store::Environment;
@@ -29,7 +29,7 @@ impl From<anyhow::Error> for Failed {
 }
 
 /// How a verb ends.
-pub type Outcome = Result<ExitCode, Failed>;
+pub(super) type Outcome = Result<ExitCode, Failed>;
 
 /// Runs the verb that the process's arguments name.
 #[must_use]
@@ -48,6 +48,8 @@ pub fn main() -> ExitCode {
             with_config(&cli, |loaded| done(send::run(&loaded.config, arguments.clone(), cli.json)))
         }
         Command::Queues => with_config(&cli, |loaded| done(queues::run(&loaded.config, cli.json))),
+        Command::Pause(of) => with_config(&cli, |loaded| done(pause::pause(&loaded.config, &of.connector))),
+        Command::Resume(of) => with_config(&cli, |loaded| done(pause::resume(&loaded.config, &of.connector))),
         Command::Dead { command } => {
             with_config(&cli, |loaded| done(dead::run(&loaded.config, command.clone(), cli.json)))
         }
@@ -110,6 +112,6 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 }
 
 /// Tells people, who may have closed standard error.
-pub fn complain(text: &str) {
+pub(super) fn complain(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }

@@ -7,6 +7,7 @@ pub mod dead;
 pub mod inspect;
 mod main;
 pub mod output;
+pub mod pause;
 pub mod queues;
 pub mod run;
 pub mod send;
@@ -56,6 +57,10 @@ pub enum Command {
     Send(Send),
     /// List the queues and who reads them
     Queues,
+    /// Stop a connector until it is resumed; its messages stay
+    Pause(Of),
+    /// Let a paused connector go on, also one that its brake has stopped
+    Resume(Of),
     /// Look at dead letters, deliver them again or drop them
     Dead {
         /// What to do with them.
@@ -73,6 +78,14 @@ pub struct Run {
     /// What is due later than this from now does not keep the run from ending
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = config::duration, requires = "until_idle")]
     pub idle_horizon: Duration,
+}
+
+/// `bulkhead pause` and `bulkhead resume`.
+#[derive(Clone, Debug, Args)]
+pub struct Of {
+    /// The connector
+    #[arg(value_parser = Name::parse)]
+    pub connector: Name,
 }
 
 /// `bulkhead inspect`.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::Run;
 use super::check::problems_text;
@@ -35,7 +36,7 @@ pub async fn run(loaded: Loaded, environment: Environment, arguments: Run) -> Ou
     let settings = Settings { min_free: config.host.min_free, ..Settings::new(config.host.data_dir.clone()) };
     let ledger = Ledger::open(settings, Clock::default(), metrics.clone())
         .map_err(|error| Failed::Unusable(anyhow::Error::new(error)))?;
-    let signals = signals().context("cannot wait for signals")?;
+    let (signals, _watching) = signals().context("cannot wait for signals")?;
     let assembled = Host::assemble(config, plugins, secrets, ledger.clone(), metrics).await;
     let host = assembled.inspect_err(|_| ledger.close())?;
     let until = if arguments.until_idle { Until::Idle(arguments.idle_horizon) } else { Until::Stopped };
@@ -57,12 +58,13 @@ fn refuse(problems: &[Problem]) -> ExitCode {
     unusable()
 }
 
-/// Counts SIGTERM and SIGINT.
-fn signals() -> std::io::Result<watch::Receiver<u32>> {
+/// Counts SIGTERM and SIGINT, as long as the set is kept.
+fn signals() -> std::io::Result<(watch::Receiver<u32>, JoinSet<()>)> {
     let (sender, receiver) = watch::channel(0);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::spawn(async move {
+    let mut watching = JoinSet::new();
+    watching.spawn(async move {
         loop {
             tokio::select! {
                 _ = terminate.recv() => {}
@@ -72,5 +74,5 @@ fn signals() -> std::io::Result<watch::Receiver<u32>> {
             sender.send_modify(|count| *count += 1);
         }
     });
-    Ok(receiver)
+    Ok((receiver, watching))
 }

@@ -13,8 +13,9 @@ use crate::config::Config;
 use crate::egress::own_admin::OwnAdmin;
 use crate::host;
 use crate::ledger::{Directory, Ledger, OpenError, QueueReport, Settings};
-use crate::metrics::Metrics;
+use crate::metrics::{Held, Metrics};
 use crate::secret_store::token;
+use crate::settlement::ConnectorId;
 
 /// What answers a verb.
 pub enum Target {
@@ -136,6 +137,35 @@ impl Target {
             Self::Running(admin) => admin.post("dead/drop", serde_json::to_vec(selection)?).await,
             Self::Stopped(ledger, directory) => dead::remove(ledger, directory, selection).await,
         }
+    }
+
+    /// Pauses a connector.
+    ///
+    /// # Errors
+    /// There is no such connector, or the host does not answer.
+    pub async fn pause(&self, connector: &str) -> anyhow::Result<()> {
+        match self {
+            Self::Running(admin) => admin.post(&format!("connectors/{connector}/pause"), Vec::new()).await,
+            Self::Stopped(ledger, directory) => {
+                ledger.hold(Self::id(directory, connector)?, Held::Paused);
+                Ok(())
+            }
+        }
+    }
+
+    /// Lets a connector go on.
+    ///
+    /// # Errors
+    /// There is no such connector, the ledger cannot be changed, or the host does not answer.
+    pub async fn resume(&self, connector: &str) -> anyhow::Result<()> {
+        match self {
+            Self::Running(admin) => admin.post(&format!("connectors/{connector}/resume"), Vec::new()).await,
+            Self::Stopped(ledger, directory) => ledger.release_holds(Self::id(directory, connector)?).await,
+        }
+    }
+
+    fn id(directory: &Directory, connector: &str) -> anyhow::Result<ConnectorId> {
+        directory.connector(connector).with_context(|| format!("there is no connector `{connector}`"))
     }
 
     /// Ends what [`Target::find`] began.

@@ -181,16 +181,16 @@ impl Handing {
 
     fn report(&self, delivery: &Delivery, outcome: &Outcome) {
         let connector = &self.connector;
-        let (name, message, attempt) = (&connector.name, &delivery.message.id, delivery.attempt);
+        let (name, message_id, attempt) = (&connector.name, &delivery.message.id, delivery.attempt);
         match outcome {
             Outcome::Done | Outcome::Expired => {}
             Outcome::Retry { reason, charged, .. } => {
                 connector.metrics.retry.inc();
-                tracing::debug!(connector = %name, %message, attempt, charged, reason, "delivery is put off");
+                tracing::debug!(connector = %name, message_id, attempt, charged, reason, "delivery is put off");
             }
             Outcome::Dead { reason } => {
                 connector.metrics.dead.inc();
-                tracing::warn!(connector = %name, %message, attempt, reason, "delivery became a dead letter");
+                tracing::warn!(connector = %name, message_id, attempt, reason, "delivery became a dead letter");
                 if connector.brake.died() {
                     connector.put_brake_on(reason);
                 }

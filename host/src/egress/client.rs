@@ -169,6 +169,7 @@ fn cause_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'st
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "egress makes the clients, with its own resolver")]
 fn build(egress: &Egress, reach: Reach) -> Result<reqwest::Client, reqwest::Error> {
     reqwest::Client::builder()
         .tls_backend_preconfigured(tls(egress))

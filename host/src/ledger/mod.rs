@@ -163,7 +163,7 @@ struct Handle {
 }
 
 /// A queue's name and policy.
-type Named = (Name, Arc<QueuePolicy>);
+type NamedPolicy = (Name, Arc<QueuePolicy>);
 
 /// What the writer's thread and its callers share.
 struct Shared {
@@ -175,7 +175,7 @@ struct Shared {
     appending: Arc<Semaphore>,
     readers: Readers,
     tails: RwLock<Vec<watch::Sender<Tail>>>,
-    policies: RwLock<Vec<Option<Named>>>,
+    policies: RwLock<Vec<Option<NamedPolicy>>>,
     committed: watch::Sender<u64>,
     fatal: watch::Sender<Option<Arc<str>>>,
     /// Opened only where runs are started: a look into the ledger must not make suspects forgotten.
@@ -398,7 +398,7 @@ impl Ledger {
 
 impl Shared {
     /// A queue's name and policy, once the layout was applied.
-    fn policy(&self, queue: QueueId) -> Option<Named> {
+    fn policy(&self, queue: QueueId) -> Option<NamedPolicy> {
         self.policies.read().unwrap_or_else(PoisonError::into_inner).get(queue.0 as usize)?.clone()
     }
 }

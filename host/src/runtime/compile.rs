@@ -152,7 +152,7 @@ fn load_code(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
 /// On a thread of its own, since a compilation cannot be stopped: one that is too slow is left behind, and its plugin is
 /// refused.
 fn compile_in_time(engine: &Engine, bytes: Vec<u8>) -> Result<Component, LoadError> {
-    let (sender, receiver) = mpsc::channel();
+    let (sender, receiver) = mpsc::sync_channel(1);
     let wasmtime = engine.wasmtime().clone();
     let compile = move || {
         // Nobody waits any more when it took too long.

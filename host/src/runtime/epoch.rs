@@ -77,6 +77,7 @@ impl Drop for Ticker {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "this thread does nothing but sleep between ticks")]
 fn tick(engine: &Engine, shared: &Shared) {
     let mut idle_ticks = 0;
     while !shared.is_stopped.load(SeqCst) {

@@ -6,11 +6,22 @@
 
 use std::time::Duration;
 
+use wasmtime::Trap;
+use wasmtime::component::ResourceTableError;
+
+use super::meter::Cut;
 use crate::bindings::bulkhead::connector::types;
+use crate::capability::{OverLimit, Session};
 use crate::limit::Limit;
 
 /// Bytes of a reason: a panic message and its place, not a core dump.
 const REASON_BYTES_MAX: usize = 4096;
+/// What there is to say about a call that ran out of time.
+pub(super) const INTERRUPTED: &str = "the call was interrupted";
+/// What the engine answers when the handles of a sandbox are spent that are not in its resource table.
+const HANDLES_SPENT: &str = "store handle limit exceeded";
+/// What the engine answers when one host call hands over too much.
+const HOSTCALL_SPENT: &str = "too much data";
 
 /// Why a call did not succeed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,16 +72,42 @@ impl Failure {
         }
     }
 
-    /// A broken call, with the end of standard error where there is any.
-    #[must_use]
-    pub fn trap(what: &str, stderr: &str) -> Self {
-        Self::Trap { reason: with_stderr(what, stderr) }
+    /// What the guest or a host call broke with; ends the session's call.
+    pub(super) fn of_error(session: &mut Session, error: &wasmtime::Error) -> Self {
+        let memory_refused = session.memory().was_refused();
+        session.end_call();
+        let what = describe(error);
+        let Some(limit) = limit_of(error, &what).or(memory_refused.then_some(Limit::Memory)) else {
+            return Self::trap(&what, &session.stderr_tail());
+        };
+        // Memory is counted where a growth is refused, whether the guest copes or not.
+        if limit != Limit::Memory {
+            session.grants().limit_hit(limit);
+        }
+        Self::limit(session, limit, &what)
     }
 
-    /// A call that a limit ended, with the end of standard error where there is any.
+    /// What the meter cut short; ends the session's call.
+    pub(super) fn of_cut(session: &mut Session, cut: Cut) -> Self {
+        session.end_call();
+        match cut {
+            Cut::Limit(limit) => {
+                session.grants().limit_hit(limit);
+                Self::limit(session, limit, INTERRUPTED)
+            }
+            Cut::Panic(text) => {
+                let grants = session.grants();
+                grants.metrics().panicked();
+                tracing::error!(connector = %grants.connector(), "the host failed in a run, which alone is charged: {text}");
+                Self::trap(&format!("the host failed while it ran: {text}"), &session.stderr_tail())
+            }
+        }
+    }
+
+    /// A broken call, with the end of standard error where there is any.
     #[must_use]
-    pub fn limit(limit: Limit, what: &str, stderr: &str) -> Self {
-        Self::Limit { limit, reason: with_stderr(what, stderr) }
+    pub(super) fn trap(what: &str, stderr: &str) -> Self {
+        Self::Trap { reason: with_stderr(what, stderr) }
     }
 
     /// Why, for people.
@@ -84,6 +121,29 @@ impl Failure {
             | Self::Limit { reason, .. } => reason,
         }
     }
+
+    fn limit(session: &Session, limit: Limit, what: &str) -> Self {
+        let what = format!("over `connectors.{}.limits.{}`: {what}", session.grants().connector(), limit.label());
+        Self::Limit { limit, reason: with_stderr(&what, &session.stderr_tail()) }
+    }
+}
+
+fn describe(error: &wasmtime::Error) -> String {
+    match error.downcast_ref::<Trap>() {
+        Some(trap) => format!("the plugin trapped: {trap}"),
+        None => error.root_cause().to_string(),
+    }
+}
+
+fn limit_of(error: &wasmtime::Error, what: &str) -> Option<Limit> {
+    if let Some(over) = error.downcast_ref::<OverLimit>() {
+        return Some(over.limit);
+    }
+    let is_full = matches!(error.downcast_ref::<ResourceTableError>(), Some(ResourceTableError::Full));
+    if is_full || what.contains(HANDLES_SPENT) {
+        return Some(Limit::Handles);
+    }
+    what.contains(HOSTCALL_SPENT).then_some(Limit::Hostcall)
 }
 
 fn with_stderr(what: &str, stderr: &str) -> String {

@@ -9,7 +9,8 @@ use serde::Serialize;
 use super::compile::{Compiled, LoadError};
 use super::engine::Engine;
 use super::offer::{self, Offered};
-use super::sandbox::{Description, Plugin};
+use super::plugin::Plugin;
+use super::sandbox::Description;
 use crate::capability::{Grants, Services};
 use crate::id::Name;
 

@@ -1,6 +1,8 @@
 //! One connector with a real ledger, as the runtime sees it.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -17,7 +19,7 @@ use bulkhead_host::runtime::compile::{Compiled, LoadError, compile};
 use bulkhead_host::runtime::failure::Failure;
 use bulkhead_host::runtime::permit::{Permit, Permits};
 use bulkhead_host::runtime::{Engine, Plugin, Sandbox, Scope, Staged, engine};
-use bulkhead_host::secret_store::SecretStore;
+use bulkhead_host::secret_store::{Environment, SecretStore, Source};
 use bulkhead_host::settlement::{Barrier, ConnectorId, Delivery, Origin, QueueId, Settlement, SubscriptionId};
 
 pub const CONNECTOR: &str = "orders";
@@ -47,6 +49,22 @@ pub async fn connector(guest: &Compiled, limits: Limits) -> Fixture {
 }
 
 pub async fn configured(guest: &Compiled, limits: Limits, out: QueuePolicy) -> Fixture {
+    let Gate { grants, metrics, ledger, connector, folder } = gate(limits, out);
+    let plugin = Plugin::load(engine(), guest, grants).await.unwrap();
+    Fixture { plugin, metrics, ledger, connector, permits: Permits::new(4), _folder: folder }
+}
+
+/// What stands behind a connector's plugin.
+pub struct Gate {
+    pub grants: Arc<Grants>,
+    pub metrics: Metrics,
+    pub ledger: Ledger,
+    pub connector: ConnectorId,
+    folder: tempfile::TempDir,
+}
+
+/// The gate of a connector `orders` that may publish to `out` and see the secret `token`.
+pub fn gate(limits: Limits, out: QueuePolicy) -> Gate {
     let folder = tempfile::tempdir().unwrap();
     let metrics = Metrics::default();
     let settings = Settings { min_free: Some(0), ..Settings::new(folder.path().to_owned()) };
@@ -67,19 +85,25 @@ pub async fn configured(guest: &Compiled, limits: Limits, out: QueuePolicy) -> F
     let directory = ledger.configure(&layout).unwrap();
     let target = Target { id: directory.queue("out").unwrap(), name: out_name, message_bytes };
     let connector = directory.connector(CONNECTOR).unwrap();
-    let services = services(&ledger, &metrics);
+    let services = services(&ledger, &metrics, folder.path());
     let subject = Subject { lineage: name.clone(), name, id: connector };
-    let allow = Allow { publish: vec![target], ..Allow::default() };
-    let grants = Grants::new(&services, subject, limits, &serde_json::Map::new(), allow);
-    let plugin = Plugin::load(engine(), guest, Arc::new(grants)).await.unwrap();
-    Fixture { plugin, metrics, ledger, connector, permits: Permits::new(4), _folder: folder }
+    let allow = Allow { publish: vec![target], secrets: vec!["token".to_owned()], ..Allow::default() };
+    let grants = Arc::new(Grants::new(&services, subject, limits, &serde_json::Map::new(), allow));
+    Gate { grants, metrics, ledger, connector, folder }
 }
 
-fn services(ledger: &Ledger, metrics: &Metrics) -> Services {
-    let secrets = Arc::new(SecretStore::default());
+fn services(ledger: &Ledger, metrics: &Metrics, folder: &Path) -> Services {
+    let secrets = ["token", "other"].map(|name| (name.to_owned(), secret(&folder.join(name))));
+    let secrets = Arc::new(SecretStore::open(&BTreeMap::from(secrets), &Environment::default()).unwrap());
     let egress = Egress::start(tokio::runtime::Handle::current(), Vec::new());
     let http = bulkhead_host::capability::http::Services::new(egress, secrets.clone(), metrics.clone());
     Services { ledger: Some(ledger.clone()), metrics: metrics.clone(), secrets, http }
+}
+
+fn secret(path: &Path) -> Source {
+    std::fs::write(path, "canary").unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    Source::File(path.to_owned())
 }
 
 impl Fixture {
@@ -106,8 +130,7 @@ impl Fixture {
     }
 
     pub fn counts(&self, line: &str) {
-        let text = self.metrics.text();
-        assert!(text.contains(line), "{line} in\n{text}");
+        counts(&self.metrics, line);
     }
 
     /// Commits what a call staged.
@@ -122,6 +145,11 @@ impl Fixture {
         };
         self.ledger.settle(settlement).await.unwrap();
     }
+}
+
+pub fn counts(metrics: &Metrics, line: &str) {
+    let text = metrics.text();
+    assert!(text.contains(line), "{line} in\n{text}");
 }
 
 pub fn name(text: &str) -> Name {

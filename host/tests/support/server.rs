@@ -1,4 +1,5 @@
 //! Servers on loopback that answer with bytes as told, right or wrong.
+#![allow(clippy::disallowed_methods, reason = "a test server ends with its test's runtime")]
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

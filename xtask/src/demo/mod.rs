@@ -164,7 +164,7 @@ impl Running {
             }
             if start.elapsed() > within {
                 progress.end();
-                bail!("after {} s this is missing: {}", within.as_secs(), stats.missing());
+                bail!("after {} s this is missing: {}\n{}", within.as_secs(), stats.missing(), self.host.log_tail());
             }
             self.look_later()?;
         }

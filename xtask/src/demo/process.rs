@@ -67,10 +67,15 @@ impl Process {
         &self.log
     }
 
+    /// The last lines of its log.
+    pub(crate) fn log_tail(&self) -> String {
+        tail(&self.log)
+    }
+
     /// An error with the end of the log when the process is gone.
     pub(crate) fn must_run(&mut self) -> anyhow::Result<()> {
         let Some(status) = self.child.try_wait()? else { return Ok(()) };
-        bail!("{} has ended ({status}):\n{}", self.name, tail(&self.log))
+        bail!("{} has ended ({status}):\n{}", self.name, self.log_tail())
     }
 
     /// Sends SIGTERM and waits; whether the process ended with success.

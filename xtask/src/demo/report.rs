@@ -106,16 +106,18 @@ fn print_counts(outcome: &Outcome) {
 }
 
 fn print_times(figures: &Figures) {
+    println!("\n  {:<14} {:>8}  {:^29}  {:^19}", "", "", "time of an attempt", "enqueued to settled");
+    let head = ["attempts", "mean", "p50", "p99", "p50", "p99"];
     println!(
-        "\n  {:<14} {:>9} {:>11} {:>9} {:>9} {:>15} {:>9}",
-        "connector", "attempts", "mean", "p50", "p99", "enqueue–done p50", "p99"
+        "  {:<14} {:>8} {:>9} {:>9} {:>9}  {:>9} {:>9}",
+        "connector", head[0], head[1], head[2], head[3], head[4], head[5]
     );
     for connector in CONNECTORS {
         let labels = [("connector", connector)];
         let attempts = figures.sum("bulkhead_attempt_seconds_count", &labels);
         let at = |name, quantile| time(figures.quantile(name, &labels, quantile));
         println!(
-            "  {connector:<14} {attempts:>9} {:>11} {:>9} {:>9} {:>16} {:>9}",
+            "  {connector:<14} {attempts:>8} {:>9} {:>9} {:>9}  {:>9} {:>9}",
             time(figures.mean("bulkhead_attempt_seconds", &labels)),
             at("bulkhead_attempt_seconds", 0.5),
             at("bulkhead_attempt_seconds", 0.99),

@@ -194,6 +194,7 @@ impl Writer {
     }
 
     /// Waits, doing what an operator asks for meanwhile: dropping dead letters may be what makes room.
+    #[expect(clippy::disallowed_methods, reason = "the writer's own thread waits until the disk has room")]
     fn wait_for_room(&mut self) -> rusqlite::Result<()> {
         while let Some(task) = self.shared.intake.next_task() {
             let mut source = Some(Job::Task(task));
@@ -206,7 +207,6 @@ impl Writer {
                 }
             }
         }
-        #[expect(clippy::disallowed_methods, reason = "the writer's own thread has nothing else to do")]
         std::thread::sleep(PAUSE);
         Ok(())
     }
@@ -459,7 +459,7 @@ mod tests {
         let ways = (0..40).map(|number: u32| {
             let (ledger, batch) = (ledger.clone(), drafts(&directory, 1, 10));
             async move {
-                if number % 2 == 0 {
+                if number.is_multiple_of(2) {
                     return ledger.append(batch).await.is_ok();
                 }
                 let change = ledger.change(move |write| {
@@ -470,7 +470,7 @@ mod tests {
             }
         });
         let went_well = futures_util::future::join_all(ways).await;
-        assert!(went_well.iter().enumerate().all(|(number, is_ok)| *is_ok == (number % 2 == 0)));
+        assert!(went_well.iter().enumerate().all(|(number, is_ok)| *is_ok == number.is_multiple_of(2)));
         let page = ledger.read_log(queue, 0, 100, 1 << 20).unwrap();
         assert!(page.messages.iter().map(|(seq, _)| *seq).eq(1..=20), "dense");
         assert!(page.messages.iter().all(|(_, message)| message.id == "0"));

@@ -16,7 +16,22 @@ impl Consumer for Hostile {
     }
 }
 
-export!(Hostile: Consumer);
+/// A tick does what its input says, or shows what it is.
+impl Scheduled for Hostile {
+    fn run(tick: Tick) -> Result<(), Failure> {
+        let text = tick.input.as_deref().unwrap_or("ok");
+        let (verb, rest) = text.split_once(' ').unwrap_or((text, ""));
+        if verb == "show" {
+            let Tick { schedule, planned_at_ms, attempt, previous_ms, .. } = &tick;
+            let shown =
+                format!("schedule {schedule}, planned {planned_at_ms}, attempt {attempt}, previous {previous_ms:?}");
+            return Err(Failure::reject(shown));
+        }
+        act(verb, rest)
+    }
+}
+
+export!(Hostile: Consumer, Scheduled);
 
 fn act(verb: &str, rest: &str) -> Result<(), Failure> {
     match verb {
@@ -35,7 +50,9 @@ fn act(verb: &str, rest: &str) -> Result<(), Failure> {
         }
         "panic" => panic!("{rest}"),
         "retry" => Err(Failure::retry(rest)),
-        "retry-after" => Err(Failure::Retry { reason: "asked to".into(), after: Some(Duration::from_millis(u64::MAX)) }),
+        "retry-after" => {
+            Err(Failure::Retry { reason: "asked to".into(), after: Some(Duration::from_millis(u64::MAX)) })
+        }
         "reject" => Err(Failure::reject(rest)),
         "publish" => queue::publish(rest, Draft::new("hello")).map(drop).map_err(Failure::from),
         "flood" => flood(rest),
