@@ -7,6 +7,7 @@ mod assembly;
 mod idle;
 mod plugins;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,7 +84,7 @@ impl Host {
     /// A listener broke, or the ledger can no longer be trusted.
     pub async fn run(self, until: Until, mut signals: watch::Receiver<u32>) -> anyhow::Result<Ended> {
         let (stop, stopped) = watch::channel(false);
-        let mut listener = self.start_admin(&stopped).await?;
+        let (mut listener, admin) = self.start_admin(&stopped).await?;
         let mut lanes: JoinSet<Result<(), SettleError>> = JoinSet::new();
         let mut clocks = JoinSet::new();
         for running in &self.connectors {
@@ -94,7 +95,7 @@ impl Host {
                 clocks.spawn(clockwork.clone().run(stopped.clone()));
             }
         }
-        tracing::info!(connectors = self.connectors.len(), admin = %self.config.host.admin, "running");
+        tracing::info!(connectors = self.connectors.len(), %admin, "running");
         let ended = tokio::select! {
             biased;
             error = self.ledger.fatal() => Err(error),
@@ -113,11 +114,16 @@ impl Host {
         ended.and(drained)
     }
 
-    async fn start_admin(&self, stopped: &watch::Receiver<bool>) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
+    /// Starts the admin listener; its task, and where it listens.
+    async fn start_admin(
+        &self,
+        stopped: &watch::Receiver<bool>,
+    ) -> anyhow::Result<(JoinSet<anyhow::Result<()>>, SocketAddr)> {
         let host = &self.config.host;
         let token = token::load_or_make(&host.data_dir)?;
         let listener = Listener::bind(host.admin).await.context("cannot start the admin listener: see `host.admin`")?;
-        let access = Access::new(token, listener.address(), &host.admin_hosts, host.metrics_open);
+        let address = listener.address();
+        let access = Access::new(token, address, &host.admin_hosts, host.metrics_open);
         let connectors = self.connectors.iter().map(|running| running.connector.clone()).collect();
         let admin = Admin {
             ledger: self.ledger.clone(),
@@ -133,7 +139,7 @@ impl Host {
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(listener.serve(admin::router(admin), stop));
-        Ok(tasks)
+        Ok((tasks, address))
     }
 
     /// How many deliveries each subscription holds, for reports.

@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -19,13 +20,15 @@ use crate::process::Process;
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// Until a verb, a batch run or a stop has ended.
 const ENDED_WITHIN: Duration = Duration::from_secs(120);
-/// Stands before the test's own TOML: no fixed port, and metrics without a token.
-const HOST: &str = "[host]\ndata_dir = \"data\"\nadmin = \"127.0.0.1:0\"\nmetrics_open = true\n";
+/// Below the ports that systems hand out by themselves, so that none of them is taken in between.
+const PORTS: std::ops::Range<u32> = 12_000..30_000;
 
 /// A folder with a `bulkhead.toml`.
 #[derive(Debug)]
 pub struct Bulkhead {
     folder: TempDir,
+    /// A port of its own for the admin listener; verbs have to find it in the TOML.
+    port: u32,
     variables: Vec<(OsString, OsString)>,
 }
 
@@ -51,15 +54,17 @@ impl Bulkhead {
     /// A folder with this TOML. Without a `[host]` table it gets one with a free port and open metrics.
     #[must_use]
     pub fn new(toml: &str) -> Self {
-        let bulkhead =
-            Self { folder: tempfile::tempdir().expect("a temporary folder can be made"), variables: Vec::new() };
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let bulkhead = Self { folder, port: free_port(), variables: Vec::new() };
         bulkhead.configure(toml);
         bulkhead
     }
 
     /// Replaces the TOML; a host that runs keeps what it has read.
     pub fn configure(&self, toml: &str) {
-        let head = if toml.contains("[host]") { "" } else { HOST };
+        let port = self.port;
+        let host = format!("[host]\ndata_dir = \"data\"\nadmin = \"127.0.0.1:{port}\"\nmetrics_open = true\n");
+        let head = if toml.contains("[host]") { "" } else { &host };
         fs::write(self.path("bulkhead.toml"), format!("{head}{toml}")).expect("the TOML can be written");
     }
 
@@ -215,6 +220,18 @@ impl Finished {
     #[must_use]
     pub fn errors(&self) -> String {
         self.log.join("\n")
+    }
+}
+
+/// A port that nobody listens on, another one with each call.
+fn free_port() -> u32 {
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let nth = std::process::id().wrapping_mul(97).wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start + nth % (PORTS.end - PORTS.start);
+        if TcpListener::bind(format!("127.0.0.1:{port}")).is_ok() {
+            return port;
+        }
     }
 }
 

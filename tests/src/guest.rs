@@ -13,15 +13,15 @@ static BUILT: LazyLock<Result<PathBuf, String>> = LazyLock::new(build);
 #[must_use]
 pub fn guest(name: &str) -> PathBuf {
     let folder = BUILT.as_ref().unwrap_or_else(|error| panic!("{error}"));
-    let path = folder.join(format!("{}.wasm", name.replace('-', "_")));
+    let path = folder.join(format!("guest_{}.wasm", name.replace('-', "_")));
     assert!(path.is_file(), "there is no guest `{name}`: {} is missing", path.display());
     path
 }
 
 /// The guests are a workspace with a target folder of their own, whose lock no outer cargo holds.
 fn build() -> Result<PathBuf, String> {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("guests");
-    let target = workspace.join("target");
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (workspace, target) = (tests.join("guests"), tests.join("../target/guests"));
     let mut cargo = Command::new("cargo");
     cargo.args(["build", "--locked", "--release", "--target", TARGET, "--target-dir"]).arg(&target);
     // What the outer cargo sets is meant for its own target.

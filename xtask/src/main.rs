@@ -1,10 +1,9 @@
 //! `cargo xtask`: the tasks of the workspace. Each installs what a fresh machine lacks, says so, and then runs.
 //!
-//! `test` is the whole of what must hold before a merge; `demo` shows the main job with real servers; `bench` measures.
+//! `test` is the whole of what must hold before a merge; `demo` shows the main job with real servers.
 //! No task knows how the host works inside: all of them drive cargo and the built binary.
 #![expect(clippy::print_stdout, reason = "a task talks to the person who started it")]
 
-mod bench;
 mod cargo;
 mod demo;
 mod test;
@@ -28,15 +27,12 @@ enum Task {
     Test,
     /// Run three connectors between a real API and a receiver that fails now and then, and account for every record
     Demo(demo::Options),
-    /// Measure, in release mode
-    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Test => test::run(),
         Task::Demo(options) => demo::run(&options),
-        Task::Bench(options) => bench::run(&options),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

@@ -163,7 +163,11 @@ struct Handle {
 }
 
 /// A queue's name and policy.
+<<<<<<< HEAD
 type NamedPolicy = (Name, Arc<QueuePolicy>);
+=======
+type Named = (Name, Arc<QueuePolicy>);
+>>>>>>> main
 
 /// What the writer's thread and its callers share.
 struct Shared {
@@ -175,7 +179,11 @@ struct Shared {
     appending: Arc<Semaphore>,
     readers: Readers,
     tails: RwLock<Vec<watch::Sender<Tail>>>,
+<<<<<<< HEAD
     policies: RwLock<Vec<Option<NamedPolicy>>>,
+=======
+    policies: RwLock<Vec<Option<Named>>>,
+>>>>>>> main
     committed: watch::Sender<u64>,
     fatal: watch::Sender<Option<Arc<str>>>,
     /// Opened only where runs are started: a look into the ledger must not make suspects forgotten.

@@ -84,7 +84,6 @@ pub(super) fn open(settings: &Settings) -> Result<Opened, OpenError> {
 }
 
 /// Opens one more connection that only reads.
-#[expect(clippy::disallowed_methods, reason = "the ledger alone opens its database")]
 pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
@@ -153,7 +152,6 @@ fn refuse_strangers(path: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-#[expect(clippy::disallowed_methods, reason = "the ledger alone opens its database")]
 fn connect(path: &Path) -> anyhow::Result<Connection> {
     // Made here and not by SQLite, which would let everyone read it.
     OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;

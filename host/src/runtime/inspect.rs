@@ -60,6 +60,9 @@ pub async fn inspect(engine: &Engine, compiled: &Compiled) -> Inspection {
     let component = compiled.component();
     let exports = component.component_type();
     let exports = exports.exports(engine.wasmtime()).map(|(name, _)| name.to_owned());
+    // A component lists them in the order of its linker.
+    let mut exports: Vec<String> = exports.filter(|name| name.starts_with(EXPORTS)).collect();
+    exports.sort_unstable();
     let imports = offer::imports(engine, component).into_iter();
     let (description, problem) = match describe(engine, compiled).await {
         Ok(description) => (description, None),
@@ -70,7 +73,7 @@ pub async fn inspect(engine: &Engine, compiled: &Compiled) -> Inspection {
         name: Some(description.name).filter(|name| !name.is_empty()),
         version: Some(description.version).filter(|version| !version.is_empty()),
         summary: Some(description.summary).filter(|summary| !summary.is_empty()),
-        exports: exports.filter(|name| name.starts_with(EXPORTS)).collect(),
+        exports,
         imports: imports.map(|name| Import { offered: offer::offered(&name), name }).collect(),
         wants: description.wants,
         config_schema: description.config_schema.as_deref().map(schema),

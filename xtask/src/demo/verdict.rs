@@ -92,6 +92,13 @@ pub(crate) fn checks(outcome: &Outcome) -> Vec<Check> {
     let check = |holds, says: String| Check { says, holds };
     let mut checks = vec![
         check(
+            outcome.stats.shop.versions == warehouse.expected,
+            format!(
+                "everything was fetched: {} of {} versions of orders",
+                outcome.stats.shop.versions, warehouse.expected
+            ),
+        ),
+        check(
             warehouse.delivered == wanted && warehouse.missing.is_empty(),
             format!("nothing is lost: {} of {wanted} versions delivered", warehouse.delivered),
         ),

@@ -194,7 +194,6 @@ impl Writer {
     }
 
     /// Waits, doing what an operator asks for meanwhile: dropping dead letters may be what makes room.
-    #[expect(clippy::disallowed_methods, reason = "the writer's own thread waits until the disk has room")]
     fn wait_for_room(&mut self) -> rusqlite::Result<()> {
         while let Some(task) = self.shared.intake.next_task() {
             let mut source = Some(Job::Task(task));

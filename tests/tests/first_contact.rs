@@ -1,0 +1,109 @@
+//! What a new operator does first, end to end: send, run, look.
+#![allow(clippy::unwrap_used)]
+
+use bulkhead_tests::{Answer, Bulkhead, Fixture, guest};
+
+fn echo() -> Bulkhead {
+    let plugin = guest("echo");
+    Bulkhead::new(&format!(
+        r#"
+        [connectors.echo]
+        plugin  = "{}"
+        consume = "in"
+        config  = {{ publish = "out" }}
+        allow.publish = ["out"]
+        "#,
+        plugin.display()
+    ))
+}
+
+fn deliver_to(fixture: &Fixture) -> Bulkhead {
+    let url = fixture.url();
+    Bulkhead::new(&format!(
+        r#"
+        [secrets]
+        token = {{ env = "TOKEN" }}
+
+        [connectors.deliver]
+        plugin  = "builtin:http-request"
+        consume = "in"
+        config  = {{ url = "{url}/take" }}
+        retry   = {{ attempts = 3, first = "10ms", max = "20ms" }}
+        allow.http = [{{ url = "{url}/take", methods = ["POST"], auth = {{ bearer = "token" }}, idempotency = true, private = true }}]
+        "#
+    ))
+    .variable("TOKEN", "canary")
+}
+
+#[test]
+fn what_is_sent_comes_out_of_the_plugin_in_order_and_is_on_disk() {
+    let bulkhead = echo();
+    let ids = bulkhead.send("in", &["one", "two", "three"]);
+    assert_eq!(ids.len(), 3);
+    let _ = bulkhead.run_until_idle();
+    let ledger = bulkhead.ledger();
+    let bodies: Vec<Vec<u8>> = ledger.messages("out").into_iter().map(|message| message.body).collect();
+    assert_eq!(bodies, [b"one".to_vec(), b"two".to_vec(), b"three".to_vec()]);
+    assert_eq!((ledger.messages("in").len(), ledger.pending(), ledger.dead().len()), (0, 0, 0));
+    ledger.check_integrity();
+}
+
+#[test]
+fn a_request_is_tried_again_with_the_same_key_and_the_credential() {
+    let fixture = Fixture::answering([Answer::status(503), Answer::status(200)]);
+    let bulkhead = deliver_to(&fixture);
+    bulkhead.send("in", &["{}"]);
+    let _ = bulkhead.run_until_idle();
+    let requests = fixture.requests();
+    assert_eq!(requests.len(), 2);
+    assert!(requests[0].header("idempotency-key").is_some());
+    assert_eq!(requests[0].header("idempotency-key"), requests[1].header("idempotency-key"));
+    assert!(requests.iter().all(|request| request.header("authorization") == Some("Bearer canary")));
+    assert_eq!(bulkhead.dead().len(), 0);
+}
+
+#[test]
+fn a_rejected_message_is_a_dead_letter_with_its_reason() {
+    let fixture = Fixture::answering([Answer::status(422)]);
+    let bulkhead = deliver_to(&fixture);
+    let ids = bulkhead.send("in", &["{}"]);
+    let _ = bulkhead.run_until_idle();
+    let letters = bulkhead.dead();
+    assert_eq!(letters.len(), 1);
+    assert_eq!(
+        (letters[0]["connector"].as_str(), letters[0]["message_id"].as_str()),
+        (Some("deliver"), Some(&*ids[0]))
+    );
+    assert!(letters[0]["reason"].as_str().unwrap().contains("422"), "{letters:?}");
+}
+
+#[test]
+fn a_host_that_runs_takes_messages_over_its_admin_listener_and_stops_cleanly() {
+    let fixture = Fixture::answering([Answer::status(200)]);
+    let bulkhead = deliver_to(&fixture);
+    let running = bulkhead.start();
+    bulkhead.send("in", &["{}", "{}"]);
+    fixture.wait_for(2, std::time::Duration::from_secs(20));
+    let _ = running.terminate().ok();
+    assert_eq!(bulkhead.queues()[0]["subscriptions"][0]["backlog"], 0);
+}
+
+#[test]
+fn what_is_accepted_outlives_kill_9() {
+    let fixture = Fixture::answering([Answer::Hang]);
+    let bulkhead = deliver_to(&fixture);
+    let running = bulkhead.start();
+    bulkhead.send("in", &["{}"]);
+    fixture.wait_for(1, std::time::Duration::from_secs(20));
+    running.kill9();
+    assert_eq!(bulkhead.ledger().messages("in").len(), 1);
+}
+
+#[test]
+fn the_demo_is_configured_without_a_problem() {
+    let demo = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo/bulkhead.toml");
+    let bulkhead = Bulkhead::new("").variable("DEMO_SHOP_TOKEN", "a").variable("DEMO_WAREHOUSE_TOKEN", "b");
+    bulkhead.configure(&std::fs::read_to_string(demo).unwrap());
+    let checked = bulkhead.run(&["check", "--json"]).ok();
+    assert_eq!(checked.json()["ok"], true);
+}
