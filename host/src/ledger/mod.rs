@@ -163,11 +163,7 @@ struct Handle {
 }
 
 /// A queue's name and policy.
-<<<<<<< HEAD
-type NamedPolicy = (Name, Arc<QueuePolicy>);
-=======
 type Named = (Name, Arc<QueuePolicy>);
->>>>>>> main
 
 /// What the writer's thread and its callers share.
 struct Shared {
@@ -179,11 +175,7 @@ struct Shared {
     appending: Arc<Semaphore>,
     readers: Readers,
     tails: RwLock<Vec<watch::Sender<Tail>>>,
-<<<<<<< HEAD
-    policies: RwLock<Vec<Option<NamedPolicy>>>,
-=======
     policies: RwLock<Vec<Option<Named>>>,
->>>>>>> main
     committed: watch::Sender<u64>,
     fatal: watch::Sender<Option<Arc<str>>>,
     /// Opened only where runs are started: a look into the ledger must not make suspects forgotten.
@@ -406,7 +398,7 @@ impl Ledger {
 
 impl Shared {
     /// A queue's name and policy, once the layout was applied.
-    fn policy(&self, queue: QueueId) -> Option<NamedPolicy> {
+    fn policy(&self, queue: QueueId) -> Option<Named> {
         self.policies.read().unwrap_or_else(PoisonError::into_inner).get(queue.0 as usize)?.clone()
     }
 }
