@@ -86,6 +86,7 @@ pub(super) fn open(settings: &Settings) -> Result<Opened, OpenError> {
 /// Opens one more connection that only reads.
 pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    #[expect(clippy::disallowed_methods, reason = "the ledger opens its own file, here and nowhere else")]
     let db = Connection::open_with_flags(path, flags)?;
     db.busy_timeout(BUSY)?;
     db.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
@@ -156,6 +157,7 @@ fn connect(path: &Path) -> anyhow::Result<Connection> {
     // Made here and not by SQLite, which would let everyone read it.
     OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    #[expect(clippy::disallowed_methods, reason = "the ledger opens its own file, here and nowhere else")]
     let db = Connection::open_with_flags(path, flags)?;
     db.busy_timeout(BUSY)?;
     Ok(db)
