@@ -1,7 +1,7 @@
 //! `/api/v1`: what the command line asks of a running host.
 //!
 //! Handlers read and change the ledger and nothing else; who may call them is decided in [`super::access`]. Bodies are
-//! bounded: one request holds at most [`BODY_BYTES_MAX`]. Dead letters have a file of their own.
+//! bounded. Dead letters have a file of their own.
 
 pub mod dead;
 
