@@ -14,7 +14,7 @@ use super::bloom::Bloom;
 use super::schema::{sql, unsql};
 
 /// A slice with this many ids is full: its tree stays small enough to be written fast.
-const SLICE_ENTRIES_MAX: u64 = 262_144;
+const SLICE_ENTRIES_MAX: u64 = 65_536;
 /// A window is cut into at most this many slices by time, so that little is kept longer than needed.
 const SLICES_PER_WINDOW: u64 = 8;
 /// No slice is cut by time before this age.

@@ -10,7 +10,7 @@ use super::book::Queue;
 use super::ranges::Ranges;
 use super::read::{MESSAGE, message};
 use super::schema::{SEQ_MAX, row_id, sql, unsql};
-use super::write::{Log, Row, Write};
+use super::write::{DELAY_MS_MAX, Log, Row, Write};
 use super::{Ledger, millis};
 use crate::settlement::QueueId;
 
@@ -51,6 +51,7 @@ impl Write<'_> {
                 has_more |= self.expire(*id)?;
                 has_more |= self.remove_by_age(*id)?;
             }
+            self.bring_near()?;
             self.forget_orphans()?;
             self.drop_slices()?;
             has_more |= self.drop_letters()?;
@@ -84,6 +85,15 @@ impl Write<'_> {
             }
         }
         Ok(sql(due.len() as u64) >= STEP)
+    }
+
+    /// A message that was delayed under a wrong clock waits no longer than anyone can have meant.
+    fn bring_near(&mut self) -> rusqlite::Result<()> {
+        let furthest_ms = sql(self.now.due_ms + DELAY_MS_MAX);
+        self.db
+            .prepare_cached("UPDATE parked SET due_ms = ?1 WHERE subscription IS NULL AND due_ms > ?1")?
+            .execute([furthest_ms])?;
+        Ok(())
     }
 
     /// Removes what was only kept for its age: by `keep`, or by `retention` where nobody subscribes.

@@ -15,7 +15,7 @@ use crate::message::{Draft, Header, Message};
 use crate::settlement::QueueId;
 
 /// A message may not be delayed longer than this: a due time must not lie further ahead than anyone can have meant.
-const DELAY_MS_MAX: u64 = 366 * 86_400_000;
+pub(super) const DELAY_MS_MAX: u64 = 366 * 86_400_000;
 
 /// A transaction under way.
 pub(super) struct Write<'a> {

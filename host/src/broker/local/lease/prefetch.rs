@@ -11,6 +11,9 @@ use crate::settlement::Origin;
 /// Messages fetched one by one in one turn of the reader.
 const FETCH_MAX: usize = 64;
 
+/// No delivery is put off for longer than this.
+const DUE_AHEAD_MS_MAX: u64 = 24 * 3_600_000;
+
 impl Leases {
     /// Whether something is to be read.
     pub(in crate::broker::local) fn wants(&self, tail: Tail) -> bool {
@@ -62,6 +65,8 @@ impl Leases {
     fn know(&mut self, known: Known, now_ms: u64) {
         let key = self.key(known.key.as_deref());
         let Known { origin, due_ms, attempts, .. } = known;
+        // Stored under a clock that was wrong: nothing was ever put off for longer.
+        let due_ms = due_ms.min(now_ms + DUE_AHEAD_MS_MAX);
         self.place(Item { origin, due_ms, attempts, key, message: None }, now_ms);
     }
 
