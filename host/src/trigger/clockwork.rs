@@ -109,8 +109,8 @@ impl Clockwork {
 
     /// Whether a tick of the connector is not settled yet; one that waits for its next attempt is not.
     fn is_running(&self) -> bool {
-        let counts = self.subscription.counts();
-        counts.in_flight + counts.ready + counts.waiting > 0
+        // However far away: also what was not read yet, because the connector is held back.
+        !self.subscription.is_idle(u64::MAX).unwrap_or(false)
     }
 
     fn draft(&self, planned_ms: u64) -> Draft {
