@@ -127,3 +127,14 @@ fn kills_lose_nothing_and_double_nothing() {
     assert_eq!((out.len(), bodies == expected), (sent, true));
     assert_eq!(ledger.dead().len(), 0);
 }
+
+#[test]
+fn a_kept_sandbox_goes_on_after_a_trap() {
+    let host = Bulkhead::new(&hostile("reuse = 'always'"));
+    let mut lines = vec!["count total"; 100];
+    lines.insert(50, "trap farewell");
+    host.send("in", &lines);
+    let _ = host.run_until_idle();
+    assert_eq!(host.dead().len(), 1);
+    assert_eq!(host.ledger().state("hostile"), [("total".to_owned(), b"100".to_vec())]);
+}

@@ -25,6 +25,8 @@ pub struct Connector {
     pub id: ConnectorId,
     /// What runs.
     pub plugin: Plugin,
+    /// Whether a sandbox outlives its run, as long as it succeeds and has not grown to half its limit.
+    pub keeps_sandbox: bool,
     /// When failures are tried again.
     pub policy: Policy,
     /// Stops it when only deaths come out.

@@ -24,6 +24,8 @@ pub struct Lane {
     entry: Entry,
     handing: Handing,
     stop: watch::Receiver<bool>,
+    /// With `reuse = "always"`, the sandbox of the run before.
+    kept: Option<Sandbox>,
 }
 
 impl Lane {
@@ -37,7 +39,7 @@ impl Lane {
         stop: watch::Receiver<bool>,
     ) -> Self {
         let handing = Handing::new(connector.clone(), entry.clone(), place, worker);
-        Self { connector, entry, handing, stop }
+        Self { connector, entry, handing, stop, kept: None }
     }
 
     /// Waits for deliveries, counting meanwhile what gets to the disk. Cancel-safe.
@@ -89,7 +91,7 @@ impl Lane {
     async fn run_one_by_one(&mut self, deliveries: Vec<Delivery>, permit: &Permit) -> Result<(), SettleError> {
         let mut released = Vec::new();
         let mut failed_keys = HashSet::new();
-        let mut sandbox: Option<Sandbox> = None;
+        let mut sandbox = self.kept.take();
         for delivery in deliveries {
             let key = if self.handing.is_ordered() { delivery.message.key.clone() } else { None };
             let stands_behind = key.as_ref().is_some_and(|key| failed_keys.contains(key));
@@ -108,6 +110,7 @@ impl Lane {
             }
         }
         self.handing.release(released);
+        self.kept = sandbox.filter(|sandbox| self.connector.keeps_sandbox && !sandbox.is_worn());
         Ok(())
     }
 

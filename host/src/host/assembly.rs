@@ -106,6 +106,7 @@ impl Assembly {
             name: name.clone(),
             id,
             plugin,
+            keeps_sandbox: settings.reuse == config::Reuse::Always,
             policy: settings.retry.clone(),
             brake: Brake::new(settings.brake),
             hold,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use crate::capability::{Grants, Services};
-use crate::config::{Config, Connector, Loaded, Plugin as Source, Problem};
+use crate::config::{Config, Connector, Loaded, Plugin as Source, Problem, Reuse};
 use crate::limit::Limits;
 use crate::plugin_store::{self, PluginStore};
 use crate::runtime::compile::{Compiled, compile};
@@ -47,7 +47,9 @@ pub async fn prepare(loaded: &Loaded) -> Result<Plugins, Vec<Problem>> {
 fn settings(config: &Config) -> Settings {
     let limits = config.connectors.iter().map(|connector| connector.limits.memory_bytes);
     let memory_bytes_max = limits.max().unwrap_or(Limits::default().memory_bytes);
-    Settings { runs: config.host.runs, kept: 0, memory_bytes_max }
+    let keepers = config.connectors.iter().filter(|connector| connector.reuse == Reuse::Always);
+    let kept = keepers.map(|connector| connector.consume.as_ref().map_or(0, |consume| consume.concurrency) + 1).sum();
+    Settings { runs: config.host.runs, kept, memory_bytes_max }
 }
 
 /// The compile cache; none where the data directory does not exist yet, because a check writes nothing.

@@ -94,28 +94,28 @@ impl Loop {
     /// A batch that may run now.
     async fn lease(&mut self) -> Result<Batch, SettleError> {
         loop {
-            self.released().await;
+            let connector = self.lane.connector().clone();
+            released(&connector, &self.publishes_to, &self.ledger).await;
             let batch = self.lane.lease(self.batch, self.batch_wait).await?;
             // A hold may have come while there was nothing to do.
-            if self.lane.connector().hold.is_held() {
+            if connector.hold.is_held() {
                 self.lane.release(batch);
                 continue;
             }
             return Ok(batch);
         }
     }
+}
 
-    /// Waits until nothing holds the connector back.
-    async fn released(&self) {
-        let hold = &self.lane.connector().hold;
-        for queue in &self.publishes_to {
-            if self.ledger.is_full(*queue) {
-                let reason = if self.ledger.disk_is_full() { Held::Disk } else { Held::Full };
-                hold.set(reason);
-                self.ledger.room(*queue).await;
-                hold.clear(reason);
-            }
+/// Waits until nothing holds the connector back.
+async fn released(connector: &Connector, publishes_to: &[QueueId], ledger: &Ledger) {
+    for queue in publishes_to {
+        if ledger.is_full(*queue) {
+            let reason = if ledger.disk_is_full() { Held::Disk } else { Held::Full };
+            connector.hold.set(reason);
+            ledger.room(*queue).await;
+            connector.hold.clear(reason);
         }
-        hold.released().await;
     }
+    connector.hold.released().await;
 }
