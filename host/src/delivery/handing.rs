@@ -152,6 +152,11 @@ impl Handing {
     ) -> Result<(), SettleError> {
         self.connector.brake.succeeded();
         let ends_here = staged.unsafe_sent || self.segment.is_old(Instant::now());
+        self.note_success(deliveries, staged);
+        if ends_here { self.hand_in(permit).await } else { Ok(()) }
+    }
+
+    fn note_success(&mut self, deliveries: impl IntoIterator<Item = Delivery>, staged: Staged) {
         for delivery in deliveries {
             self.segment.settle(delivery.origin, Outcome::Done);
             self.segment.keep(delivery);
@@ -160,7 +165,6 @@ impl Handing {
             self.segment.tick_done(schedule, planned_ms);
         }
         self.segment.stage(staged.publishes, staged.reservation, staged.state);
-        if ends_here { self.hand_in(permit).await } else { Ok(()) }
     }
 
     /// A failure ends the segment before it, and is settled by itself.
@@ -299,12 +303,7 @@ impl Handing {
                 return Ok(true);
             }
         };
-        if let Some((schedule, planned_ms)) = staged.tick_done {
-            self.segment.tick_done(schedule, planned_ms);
-        }
-        self.segment.settle(delivery.origin, Outcome::Done);
-        self.segment.stage(staged.publishes, staged.reservation, staged.state);
-        self.segment.keep(delivery.clone());
+        self.note_success([delivery.clone()], staged);
         if let Some(closed) = self.segment.close() {
             self.settle(closed);
         }
