@@ -152,8 +152,7 @@ fn of_append(error: AppendError) -> Problem {
 
 async fn pause(State(admin): State<Admin>, Path(name): Path<String>) -> Result<StatusCode, Problem> {
     let connector = find(&admin, &name)?;
-    admin.ledger.hold(connector.id, Held::Paused);
-    admin.ledger.settled(connector.id).await.map_err(|error| Problem::from(anyhow::Error::new(error)))?;
+    admin.ledger.hold(connector.id, Held::Paused).await?;
     connector.hold.set(Held::Paused);
     tracing::info!(connector = name, "paused");
     Ok(StatusCode::NO_CONTENT)

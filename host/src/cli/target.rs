@@ -142,14 +142,11 @@ impl Target {
     /// Pauses a connector.
     ///
     /// # Errors
-    /// There is no such connector, or the host does not answer.
+    /// There is no such connector, the ledger cannot be changed, or the host does not answer.
     pub async fn pause(&self, connector: &str) -> anyhow::Result<()> {
         match self {
             Self::Running(admin) => admin.post(&format!("connectors/{connector}/pause"), Vec::new()).await,
-            Self::Stopped(ledger, directory) => {
-                ledger.hold(Self::id(directory, connector)?, Held::Paused);
-                Ok(())
-            }
+            Self::Stopped(ledger, directory) => ledger.hold(Self::id(directory, connector)?, Held::Paused).await,
         }
     }
 

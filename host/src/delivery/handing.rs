@@ -175,10 +175,15 @@ impl Handing {
         permit: &Permit,
     ) -> Result<(), SettleError> {
         self.hand_in(permit).await?;
-        let connector = &self.connector;
+        let connector = self.connector.clone();
         let now_ms = connector.clock.now_ms();
         let outcome = outcome::of_failure(&connector.policy, delivery.attempt, failure, now_ms, random());
         self.report(delivery, &outcome);
+        if let Outcome::Dead { reason } = &outcome
+            && connector.brake.died()
+        {
+            connector.put_brake_on(reason).await;
+        }
         self.segment.settle(delivery.origin, outcome);
         self.hand_in(permit).await
     }
@@ -195,9 +200,6 @@ impl Handing {
             Outcome::Dead { reason } => {
                 connector.metrics.dead.inc();
                 tracing::warn!(connector = %name, message_id, attempt, reason, "delivery became a dead letter");
-                if connector.brake.died() {
-                    connector.put_brake_on(reason);
-                }
             }
         }
     }
@@ -316,11 +318,14 @@ impl Handing {
 }
 
 impl Connector {
-    /// Pauses the connector until an operator resumes it; survives a restart.
-    fn put_brake_on(&self, reason: &str) {
-        self.hold.set(Held::Brake);
-        self.ledger.hold(self.id, Held::Brake);
+    /// Pauses the connector until an operator resumes it; on disk when it returns, so that it survives a restart.
+    async fn put_brake_on(&self, reason: &str) {
         let connector = &self.name;
+        self.hold.set(Held::Brake);
+        if let Err(error) = self.ledger.hold(self.id, Held::Brake).await {
+            let error = format!("{error:#}");
+            tracing::error!(%connector, error, "the brake could not be stored: it holds until the next restart only");
+        }
         tracing::error!(
             %connector, reason,
             "the brake is on: too many deliveries died in a row; mend the cause, then `bulkhead resume {connector}`"
