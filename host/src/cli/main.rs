@@ -8,7 +8,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use super::{Cli, Command, check, dead, inspect, load, parse, pause, queues, run, send, unusable};
-use crate::config::{Loaded, Severity};
+use crate::config::Loaded;
 use crate::host;
 use crate::secret_store::Environment;
 use crate::telemetry;
@@ -81,9 +81,7 @@ fn checked(cli: &Cli) -> ExitCode {
 fn with_config(cli: &Cli, verb: impl FnOnce(Loaded) -> Outcome) -> Outcome {
     match load(cli) {
         Ok(loaded) => {
-            for warning in &loaded.warnings {
-                complain(&format!("{}\n", warning.render(Severity::Warning)));
-            }
+            complain(&check::problems_text(&loaded.warnings));
             verb(loaded)
         }
         Err(problems) => {
