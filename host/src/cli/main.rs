@@ -68,13 +68,13 @@ pub fn main() -> ExitCode {
 fn checked(cli: &Cli) -> ExitCode {
     check::run(cli, |loaded| {
         let environment = Environment::take(&loaded.config.secrets);
-        let plugins = match runtime() {
-            Ok(runtime) => runtime.block_on(host::prepare(loaded)).map(drop),
+        let prepared = match runtime() {
+            Ok(runtime) => runtime.block_on(host::prepare(loaded)).map(|plugins| plugins.warnings),
             Err(error) => Err(vec![loaded.problem("host", error.to_string(), "")]),
         };
-        let mut problems = plugins.err().unwrap_or_default();
-        problems.extend(run::missing_secrets(loaded, &environment));
-        problems
+        let mut found = prepared.unwrap_or_else(|problems| problems);
+        found.extend(run::missing_secrets(loaded, &environment));
+        found
     })
 }
 

@@ -29,6 +29,7 @@ pub async fn run(loaded: Loaded, environment: Environment, arguments: Run) -> Ou
         Ok(_) => return Ok(refuse(&problems)),
         Err(more) => return Ok(refuse(&[problems, more].concat())),
     };
+    complain(&problems_text(&plugins.warnings));
     let config = loaded.config;
     // Nothing is missing, so nothing can be refused here but a file that has just gone.
     let secrets = SecretStore::open(&config.secrets, &environment).unwrap_or_default();
@@ -36,6 +37,7 @@ pub async fn run(loaded: Loaded, environment: Environment, arguments: Run) -> Ou
     let settings = Settings { min_free: config.host.min_free, ..Settings::new(config.host.data_dir.clone()) };
     let ledger = Ledger::open(settings, Clock::default(), metrics.clone())
         .map_err(|error| Failed::Unusable(anyhow::Error::new(error)))?;
+    plugins.keep(&config.host.data_dir);
     let (signals, _watching) = signals().context("cannot wait for signals")?;
     let assembled = Host::assemble(config, plugins, secrets, ledger.clone(), metrics).await;
     let host = assembled.inspect_err(|_| ledger.close())?;
