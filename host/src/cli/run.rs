@@ -13,7 +13,7 @@ use super::main::{Failed, Outcome, complain};
 use super::unusable;
 use crate::clock::Clock;
 use crate::config::{Loaded, Problem};
-use crate::host::{self, Ended, Host, Until};
+use crate::host::{self, Ended, Front, Host, Until};
 use crate::ledger::{Ledger, Settings};
 use crate::metrics::Metrics;
 use crate::secret_store::{Environment, SecretStore};
@@ -39,10 +39,12 @@ pub async fn run(loaded: Loaded, environment: Environment, arguments: Run) -> Ou
         .map_err(|error| Failed::Unusable(anyhow::Error::new(error)))?;
     plugins.keep(&config.host.data_dir);
     let (signals, _watching) = signals().context("cannot wait for signals")?;
+    let front = Front::bind(&config.host).await.map_err(Failed::Unusable)?;
     let assembled = Host::assemble(config, plugins, secrets, ledger.clone(), metrics).await;
-    let host = assembled.inspect_err(|_| ledger.close())?;
+    // Nothing runs yet, so what is wrong here is wrong with the configuration or the data directory.
+    let host = assembled.inspect_err(|_| ledger.close()).map_err(Failed::Unusable)?;
     let until = if arguments.until_idle { Until::Idle(arguments.idle_horizon) } else { Until::Stopped };
-    match host.run(until, signals).await? {
+    match host.run(front, until, signals).await? {
         Ended::Settled => Ok(ExitCode::SUCCESS),
         Ended::Cut => Ok(ExitCode::FAILURE),
     }
