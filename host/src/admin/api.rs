@@ -4,20 +4,24 @@
 //! bounded. Dead letters have a file of their own.
 
 pub mod dead;
+pub mod subscription;
+
+use std::collections::BTreeSet;
 
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
 use super::Admin;
 use super::problem::Problem;
+use crate::config::closest;
 use crate::delivery::connector::Connector;
 use crate::id;
-use crate::ledger::{AppendError, QueueReport};
-use crate::message::{Draft, Header};
+use crate::ledger::{AppendError, Directory, QueueReport};
+use crate::message::{self, Draft, Header};
 use crate::metrics::Held;
 
 /// Bytes of one request: some thousands of usual messages, or one of the largest.
@@ -30,6 +34,7 @@ pub fn router() -> Router<Admin> {
     Router::new()
         .route("/queues", get(queues))
         .route("/queues/{name}/messages", post(send))
+        .route("/queues/{name}/subscriptions/{connector}", delete(subscription::drop_one))
         .route("/dead", get(dead::list))
         .route("/dead/retry", post(dead::retry_many))
         .route("/dead/drop", post(dead::drop_many))
@@ -84,7 +89,7 @@ impl Incoming {
     /// As the ledger takes it.
     ///
     /// # Errors
-    /// Both bodies, or base64 that is none.
+    /// Both bodies, base64 that is none, or a malformed id, key or header.
     pub fn into_draft(self) -> Result<Draft, String> {
         let body = match (self.body, self.body_base64) {
             (Some(_), Some(_)) => return Err("give `body` or `body_base64`, not both".to_owned()),
@@ -94,7 +99,10 @@ impl Incoming {
                 .map_err(|error| format!("`body_base64` is not base64: {error}"))?,
         };
         let headers = self.headers.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
-        Ok(Draft { id: self.id.unwrap_or_else(id::random), key: self.key, headers, body, ..Draft::default() })
+        let draft = Draft { id: self.id.unwrap_or_else(id::random), key: self.key, headers, body, ..Draft::default() };
+        message::check(&draft.id, draft.key.as_deref(), &draft.headers)
+            .map_err(|what| format!("the message is not accepted: {what}"))?;
+        Ok(draft)
     }
 }
 
@@ -108,12 +116,9 @@ async fn send(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Accepted>, Problem> {
-    let Some(queue) = admin.directory.queue(&name) else {
-        return Err(Problem::new(
-            StatusCode::NOT_FOUND,
-            format!("no connector in the configuration names queue `{name}`"),
-        ));
-    };
+    // An inbox is private: its connector's triggers alone put messages there.
+    let queue = admin.directory.queue(&name).filter(|_| !name.starts_with('@'));
+    let queue = queue.ok_or_else(|| unknown_queue(&admin.directory, &name))?;
     let is_lines =
         headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/x-ndjson"));
     let bad = |error: String| Problem::new(StatusCode::BAD_REQUEST, error);
@@ -168,7 +173,29 @@ async fn resume(State(admin): State<Admin>, Path(name): Path<String>) -> Result<
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// The refusal of a queue that nobody names.
+#[must_use]
+pub fn unknown_queue(directory: &Directory, name: &str) -> Problem {
+    let known = directory.queues().map(|(queue, _)| queue.as_str()).filter(|queue| !queue.starts_with('@'));
+    unknown(&format!("no connector in the configuration names queue `{name}`"), name, known)
+}
+
+/// The refusal of a connector that is not configured.
+#[must_use]
+pub fn unknown_connector(directory: &Directory, name: &str) -> Problem {
+    unknown(&format!("there is no connector `{name}`"), name, directory.connectors().map(AsRef::as_ref))
+}
+
+fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Problem {
+    let known: BTreeSet<&str> = known.collect();
+    let meant = closest(name, known).map(|name| format!(": did you mean `{name}`?")).unwrap_or_default();
+    Problem::new(StatusCode::NOT_FOUND, format!("{what}{meant}"))
+}
+
 fn find<'a>(admin: &'a Admin, name: &str) -> Result<&'a Connector, Problem> {
     let found = admin.connectors.iter().find(|connector| connector.name.as_str() == name);
-    found.map(AsRef::as_ref).ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("no connector `{name}` runs")))
+    found.map(AsRef::as_ref).ok_or_else(|| match admin.directory.connector(name) {
+        Some(_) => Problem::new(StatusCode::CONFLICT, format!("connector `{name}` does not run: `enabled = false`")),
+        None => unknown_connector(&admin.directory, name),
+    })
 }

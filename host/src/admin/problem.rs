@@ -5,7 +5,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 /// One error: what happened, and the status that says so to programs.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{detail}")]
 pub struct Problem {
     status: StatusCode,
     detail: String,
@@ -25,6 +26,12 @@ impl Problem {
     #[must_use]
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self { status, detail: detail.into(), retry_after_seconds: None }
+    }
+
+    /// Whether the request was refused for what it says: nothing was changed.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        self.status.is_client_error()
     }
 
     /// Tells the sender when to come back.

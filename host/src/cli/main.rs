@@ -8,7 +8,9 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use super::{Cli, Command, check, dead, inspect, load, parse, pause, queues, run, send, unusable};
+use crate::admin::problem::Problem;
 use crate::config::Loaded;
+use crate::egress::own_admin::Refused;
 use crate::host;
 use crate::secret_store::Environment;
 use crate::telemetry;
@@ -23,8 +25,12 @@ pub enum Failed {
 }
 
 impl From<anyhow::Error> for Failed {
+    /// What was refused for its arguments changed nothing, whoever refused it.
     fn from(error: anyhow::Error) -> Self {
-        Self::Broken(error)
+        let is_refused = error
+            .chain()
+            .any(|cause| cause.is::<Refused>() || cause.downcast_ref::<Problem>().is_some_and(Problem::is_refusal));
+        if is_refused { Self::Unusable(error) } else { Self::Broken(error) }
     }
 }
 
@@ -47,7 +53,10 @@ pub fn main() -> ExitCode {
         Command::Send(arguments) => {
             with_config(&cli, |loaded| done(send::run(&loaded.config, arguments.clone(), cli.json)))
         }
-        Command::Queues => with_config(&cli, |loaded| done(queues::run(&loaded.config, cli.json))),
+        Command::Queues { command: None } => with_config(&cli, |loaded| done(queues::list(&loaded.config, cli.json))),
+        Command::Queues { command: Some(command) } => {
+            with_config(&cli, |loaded| done(queues::change(&loaded.config, command, cli.json)))
+        }
         Command::Pause(of) => with_config(&cli, |loaded| done(pause::pause(&loaded.config, &of.connector))),
         Command::Resume(of) => with_config(&cli, |loaded| done(pause::resume(&loaded.config, &of.connector))),
         Command::Dead { command } => {

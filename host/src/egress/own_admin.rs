@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use reqwest::{Client, Method};
 use serde::de::DeserializeOwned;
 
@@ -55,6 +55,14 @@ impl OwnAdmin {
         self.ask(Method::POST, path, Some(("application/json", body))).await
     }
 
+    /// `DELETE`.
+    ///
+    /// # Errors
+    /// No answer, or one that is not a success.
+    pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.ask(Method::DELETE, path, None).await
+    }
+
     /// `POST` of JSON documents, one a line.
     ///
     /// # Errors
@@ -85,11 +93,16 @@ impl OwnAdmin {
             return serde_json::from_slice(document).context("the running host's answer is not of this version");
         }
         let problem: Option<Problem> = serde_json::from_slice(&bytes).ok();
-        match problem {
-            Some(problem) => bail!("{}", problem.detail),
-            None => bail!("the running host answered {status}"),
-        }
+        let detail = problem.map_or_else(|| format!("the running host answered {status}"), |problem| problem.detail);
+        if status.is_client_error() { Err(Refused { detail }.into()) } else { Err(anyhow::Error::msg(detail)) }
     }
+}
+
+/// The running host refused what it was asked, and changed nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("{detail}")]
+pub struct Refused {
+    detail: String,
 }
 
 /// The part of a problem document that people read.
