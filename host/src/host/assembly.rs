@@ -245,9 +245,12 @@ fn warn_of_orphans(directory: &Directory, metrics: &Metrics) {
     }
     for ((queue, connector), messages) in totals {
         metrics.orphaned(queue, connector, messages);
+        if messages == 0 {
+            continue;
+        }
         tracing::warn!(
             %queue, %connector, messages,
-            "messages wait for a connector that has left the configuration; they are kept for the queue's `retention`"
+            "messages wait for a connector that has left the configuration; they are kept for the queue's `retention`, or until `bulkhead queues forget {queue} {connector}`"
         );
     }
 }
