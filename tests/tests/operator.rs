@@ -218,3 +218,64 @@ fn what_is_kept_is_forgotten_without_a_host_too() {
     let forgotten = bulkhead.run(&["queues", "forget", "in", "goes"]).ok();
     assert_eq!(forgotten.output, "`in` keeps nothing for goes any more: 1 messages dropped\n");
 }
+
+/// Every refusal ends with 2 and its reason, with and without a host.
+#[test]
+fn what_cannot_be_sent_is_refused_with_the_reason() {
+    let bulkhead = Bulkhead::new(&hostile("hostile", ""));
+    let large = vec![b'x'; 2 << 20];
+    std::fs::write(bulkhead.path("large"), &large).unwrap();
+    let large_argument = format!("@{}", bulkhead.path("large").display());
+    let check = || {
+        for (arguments, input, reason) in [
+            (&["--body", "@missing"][..], &b""[..], "cannot read the body: there is no file `missing`"),
+            (&["--body", "@."], b"", "Is a directory"),
+            (&["--body", &large_argument], b"", "too large for queue `in`, which takes 1048576"),
+            (&["--body", "x", "--key", ""], b"", "its key is malformed"),
+            (&["--body", "x", "--id", "a\nb"], b"", "its id is malformed"),
+            (&["--lines", "--header", "a b: c"], b"", "the name of its header 0 is malformed"),
+            (&["--lines"], &large, "line 1 is larger than the queue takes (1048576 bytes)"),
+        ] {
+            let refused = bulkhead.run_with(&[&["send", "in"], arguments].concat(), input).ended_with(2);
+            assert!(refused.errors().contains(reason), "{arguments:?}: {}", refused.errors());
+        }
+    };
+    check();
+    let running = bulkhead.start();
+    check();
+    let _ = running.terminate().ok();
+    assert_eq!(bulkhead.ledger().messages("in").len(), 0);
+}
+
+#[test]
+fn lines_before_one_that_is_too_long_are_accepted_and_counted() {
+    let bulkhead = Bulkhead::new(&hostile("hostile", ""));
+    let input = [b"ok\n".repeat(5_000), vec![b'x'; 2 << 20]].concat();
+    let failed = bulkhead.run_with(&["send", "in", "--lines"], &input).ended_with(1);
+    let reason = "5000 messages were accepted, not all: line 5001 is larger than the queue takes";
+    assert!(failed.errors().contains(reason), "{}", failed.errors());
+    assert_eq!(bulkhead.ledger().messages("in").len(), 5_000);
+}
+
+#[test]
+fn any_bytes_are_a_message_and_no_lines_are_none() {
+    let bulkhead = Bulkhead::new(&hostile("hostile", ""));
+    assert_eq!(bulkhead.run(&["send", "in", "--lines"]).ok().output, "0 messages accepted\n");
+    let _ = bulkhead.run_with(&["send", "in", "--lines"], b"a\0b\n\n\r\n\xff").ok();
+    let _ = bulkhead.run_with(&["send", "in", "--body", "@-"], b"").ok();
+    let bodies: Vec<Vec<u8>> = bulkhead.ledger().messages("in").into_iter().map(|message| message.body).collect();
+    assert_eq!(bodies, [b"a\0b".to_vec(), b"\xff".to_vec(), Vec::new()]);
+}
+
+#[test]
+fn a_host_with_another_configuration_says_so() {
+    let bulkhead = Bulkhead::new(&hostile("hostile", ""));
+    let running = bulkhead.start();
+    bulkhead.configure(&hostile("hostile", "").replace("'in'", "'other'"));
+    let refused = bulkhead.run(&["send", "other", "--body", "x"]).ended_with(2);
+    assert!(refused.errors().contains("the running host does not take it for `other`"), "{}", refused.errors());
+    std::fs::write(bulkhead.path("data/admin.token"), "x".repeat(43)).unwrap();
+    let refused = bulkhead.run(&["queues"]).ended_with(2);
+    assert!(refused.errors().contains("does not take the token"), "{}", refused.errors());
+    let _ = running.terminate().ok();
+}

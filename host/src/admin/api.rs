@@ -20,9 +20,10 @@ use super::problem::Problem;
 use crate::config::closest;
 use crate::delivery::connector::Connector;
 use crate::id;
-use crate::ledger::{AppendError, Directory, QueueReport};
+use crate::ledger::{AppendError, Directory, Ledger, QueueReport};
 use crate::message::{self, Draft, Header};
 use crate::metrics::Held;
+use crate::settlement::QueueId;
 
 /// Bytes of one request: some thousands of usual messages, or one of the largest.
 const BODY_BYTES_MAX: usize = 64 << 20;
@@ -121,11 +122,24 @@ async fn send(
     let queue = queue.ok_or_else(|| unknown_queue(&admin.directory, &name))?;
     let is_lines =
         headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/x-ndjson"));
-    let bad = |error: String| Problem::new(StatusCode::BAD_REQUEST, error);
-    let drafts = if is_lines { parse_lines(&body) } else { parse_one(&body) }.map_err(bad)?;
+    let drafts = if is_lines { parse_lines(&body) } else { parse_one(&body) }.map_err(malformed)?;
+    Ok(Json(append(&admin.ledger, queue, drafts).await?))
+}
+
+/// Accepts messages into a queue; they are on disk when it answers.
+///
+/// # Errors
+/// One of them is too large, the queue or the disk is full, or the ledger cannot be changed.
+pub async fn append(ledger: &Ledger, queue: QueueId, drafts: Vec<Draft>) -> Result<Accepted, Problem> {
     let drafts = drafts.into_iter().map(|draft| (queue, draft)).collect();
-    let accepted = admin.ledger.append(drafts).await.map_err(of_append)?;
-    Ok(Json(Accepted { ids: accepted.into_iter().map(|message| message.id).collect() }))
+    let accepted = ledger.append(drafts).await.map_err(of_append)?;
+    Ok(Accepted { ids: accepted.into_iter().map(|message| message.id).collect() })
+}
+
+/// The refusal of a message that is not well-formed.
+#[must_use]
+pub fn malformed(what: String) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, what)
 }
 
 fn parse_one(body: &[u8]) -> Result<Vec<Draft>, String> {

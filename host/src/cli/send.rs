@@ -5,7 +5,7 @@
 use std::io::{BufRead, Read};
 use std::path::Path;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::Context;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 
@@ -13,10 +13,10 @@ use super::main::Failed;
 use super::output::print;
 use super::target::Target;
 use super::{Body, Send};
-use crate::admin::api::Incoming;
+use crate::admin::api::{Incoming, malformed};
 use crate::config::{Config, closest};
 use crate::limit::MESSAGE_BYTES_MAX;
-use crate::message::Header;
+use crate::message::{self, Header};
 use crate::plugin_store::{self, ReadError};
 
 /// Messages of one piece of the input.
@@ -38,6 +38,9 @@ pub async fn run(config: &Config, arguments: Send, as_json: bool) -> Result<(), 
         let text = format!("no connector in the configuration names queue `{queue}`{suggestion}");
         return Err(Failed::Unusable(anyhow::Error::msg(text)));
     };
+    // They are the same for every message; an id that is not given is made, and well-formed.
+    message::check(arguments.id.as_deref().unwrap_or("made"), arguments.key.as_deref(), &arguments.headers)
+        .map_err(|what| anyhow::Error::from(malformed(format!("the message is not accepted: {what}"))))?;
     let target = Target::find(config)?;
     let sent = if arguments.lines {
         let lines = Lines::new(std::io::stdin().lock(), policy.message_bytes);
@@ -61,24 +64,27 @@ async fn send_body(target: &Target, arguments: &Send) -> anyhow::Result<Vec<Stri
     let body = match &arguments.body {
         Some(Body::Text(text)) => text.clone().into_bytes(),
         Some(Body::File(path)) => read_file(path)?,
-        Some(Body::Stdin) | None => read_all(std::io::stdin().lock()).context("cannot read standard input")?,
+        Some(Body::Stdin) | None => read_all(std::io::stdin().lock())?,
     };
     let message = Incoming { id: arguments.id.clone(), ..incoming(arguments, body) };
     target.send(arguments.queue.as_str(), vec![message]).await
 }
 
 fn read_file(path: &Path) -> anyhow::Result<Vec<u8>> {
-    match plugin_store::read(path) {
+    let refuse = |error: ReadError| match error {
         // Its own text speaks of plugins.
-        Err(ReadError::TooLarge { .. }) => bail!("`{}` is larger than any message may be", path.display()),
-        body => body.context("there is no body"),
-    }
+        ReadError::TooLarge { path } => format!("`{}` is larger than any message may be", path.display()),
+        error => format!("cannot read the body: {error}"),
+    };
+    Ok(plugin_store::read(path).map_err(|error| malformed(refuse(error)))?)
 }
 
 fn read_all(input: impl Read) -> anyhow::Result<Vec<u8>> {
     let mut body = Vec::new();
-    input.take(MESSAGE_BYTES_MAX + 1).read_to_end(&mut body)?;
-    ensure!(body.len() as u64 <= MESSAGE_BYTES_MAX, "it is larger than any message may be ({MESSAGE_BYTES_MAX} bytes)");
+    input.take(MESSAGE_BYTES_MAX + 1).read_to_end(&mut body).context("cannot read standard input")?;
+    if body.len() as u64 > MESSAGE_BYTES_MAX {
+        return Err(malformed("standard input holds more than any message may".to_owned()).into());
+    }
     Ok(body)
 }
 
@@ -187,7 +193,9 @@ impl<Input: BufRead> Lines<Input> {
             line.pop();
         }
         let (number, bytes_max) = (self.number, self.bytes_max);
-        ensure!(line.len() as u64 <= bytes_max, "line {number} is larger than the queue takes ({bytes_max} bytes)");
+        if line.len() as u64 > bytes_max {
+            return Err(malformed(format!("line {number} is larger than the queue takes ({bytes_max} bytes)")).into());
+        }
         Ok(Some(line))
     }
 }

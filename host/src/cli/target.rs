@@ -8,7 +8,7 @@ use anyhow::Context;
 
 use super::main::Failed;
 use crate::admin::api::subscription::{self, Forgotten};
-use crate::admin::api::{Accepted, Incoming, dead, unknown_connector, unknown_queue};
+use crate::admin::api::{self, Accepted, Incoming, dead, unknown_connector, unknown_queue};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::egress::own_admin::OwnAdmin;
@@ -62,15 +62,13 @@ impl Target {
                     serde_json::to_writer(&mut lines, message)?;
                     lines.push(b'\n');
                 }
-                let accepted: Accepted = admin.post_lines(&format!("queues/{queue}/messages"), lines).await?;
-                Ok(accepted.ids)
+                let accepted = admin.post_lines::<Accepted>(&format!("queues/{queue}/messages"), lines).await;
+                Ok(accepted.with_context(|| format!("the running host does not take it for `{queue}`"))?.ids)
             }
             Self::Stopped(ledger, directory) => {
                 let id = directory.queue(queue).ok_or_else(|| unknown_queue(directory, queue))?;
-                let drafts: Result<Vec<_>, String> =
-                    messages.into_iter().map(|message| Ok((id, message.into_draft()?))).collect();
-                let accepted = ledger.append(drafts.map_err(anyhow::Error::msg)?).await?;
-                Ok(accepted.into_iter().map(|message| message.id).collect())
+                let drafts: Result<Vec<_>, String> = messages.into_iter().map(Incoming::into_draft).collect();
+                Ok(api::append(ledger, id, drafts.map_err(api::malformed)?).await?.ids)
             }
         }
     }
