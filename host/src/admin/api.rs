@@ -23,7 +23,7 @@ use crate::id;
 use crate::ledger::{AppendError, Directory, Ledger, QueueReport};
 use crate::message::{self, Draft, Header};
 use crate::metrics::Held;
-use crate::settlement::QueueId;
+use crate::settlement::{ConnectorId, QueueId};
 
 /// Bytes of one request: some thousands of usual messages, or one of the largest.
 const BODY_BYTES_MAX: usize = 64 << 20;
@@ -170,21 +170,32 @@ fn of_append(error: AppendError) -> Problem {
 }
 
 async fn pause(State(admin): State<Admin>, Path(name): Path<String>) -> Result<StatusCode, Problem> {
-    let connector = find(&admin, &name)?;
-    admin.ledger.hold(connector.id, Held::Paused).await?;
-    connector.hold.set(Held::Paused);
+    admin.ledger.hold(number(&admin, &name)?, Held::Paused).await?;
+    if let Some(connector) = running(&admin, &name) {
+        connector.hold.set(Held::Paused);
+    }
     tracing::info!(connector = name, "paused");
     Ok(StatusCode::NO_CONTENT)
 }
 
 async fn resume(State(admin): State<Admin>, Path(name): Path<String>) -> Result<StatusCode, Problem> {
-    let connector = find(&admin, &name)?;
-    admin.ledger.release_holds(connector.id).await?;
-    connector.brake.reset();
-    connector.hold.clear(Held::Paused);
-    connector.hold.clear(Held::Brake);
+    admin.ledger.release_holds(number(&admin, &name)?).await?;
+    if let Some(connector) = running(&admin, &name) {
+        connector.brake.reset();
+        connector.hold.clear(Held::Paused);
+        connector.hold.clear(Held::Brake);
+    }
     tracing::info!(connector = name, "resumed");
     Ok(StatusCode::NO_CONTENT)
+}
+
+fn number(admin: &Admin, name: &str) -> Result<ConnectorId, Problem> {
+    admin.directory.connector(name).ok_or_else(|| unknown_connector(&admin.directory, name))
+}
+
+/// The connector, unless it is not enabled.
+fn running<'a>(admin: &'a Admin, name: &str) -> Option<&'a Connector> {
+    admin.connectors.iter().find(|connector| connector.name.as_str() == name).map(AsRef::as_ref)
 }
 
 /// The refusal of a queue that nobody names.
@@ -204,12 +215,4 @@ fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> 
     let known: BTreeSet<&str> = known.collect();
     let meant = closest(name, known).map(|name| format!(": did you mean `{name}`?")).unwrap_or_default();
     Problem::new(StatusCode::NOT_FOUND, format!("{what}{meant}"))
-}
-
-fn find<'a>(admin: &'a Admin, name: &str) -> Result<&'a Connector, Problem> {
-    let found = admin.connectors.iter().find(|connector| connector.name.as_str() == name);
-    found.map(AsRef::as_ref).ok_or_else(|| match admin.directory.connector(name) {
-        Some(_) => Problem::new(StatusCode::CONFLICT, format!("connector `{name}` does not run: `enabled = false`")),
-        None => unknown_connector(&admin.directory, name),
-    })
 }
