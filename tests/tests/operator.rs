@@ -70,6 +70,34 @@ fn a_dead_letter_is_listed_shown_retried_and_dropped_without_a_host() {
 }
 
 #[test]
+fn what_a_message_says_does_not_steer_the_terminal() {
+    let bulkhead = Bulkhead::new(&hostile("hostile", ""));
+    let _ = bulkhead.run(&["send", "in", "--body", "reject \u{1b}[2Jgone\r\u{9b}1m"]).ok();
+    let _ = bulkhead.run_until_idle();
+    let id = bulkhead.dead()[0]["id"].as_str().unwrap().to_owned();
+    for arguments in [&["dead", "list"][..], &["dead", "show", &id]] {
+        let output = bulkhead.run(arguments).ok().output;
+        assert!(output.contains("\\u{1b}[2Jgone\\r\\u{9b}1m"), "{output}");
+        assert!(!output.contains(|character: char| character.is_control() && character != '\n'), "{output:?}");
+    }
+    let shown = bulkhead.run(&["dead", "show", &id, "--json"]).ok().json();
+    assert_eq!(shown["body"], "reject \u{1b}[2Jgone\r\u{9b}1m");
+}
+
+#[test]
+fn a_connector_that_is_not_enabled_can_be_paused_and_resumed() {
+    let bulkhead = Bulkhead::new(&hostile("hostile", "enabled = false"));
+    let running = bulkhead.start();
+    let _ = bulkhead.run(&["pause", "hostile"]).ok();
+    let _ = running.terminate().ok();
+    assert_eq!(bulkhead.ledger().holds("hostile"), ["paused"]);
+    let running = bulkhead.start();
+    let _ = bulkhead.run(&["resume", "hostile"]).ok();
+    let _ = running.terminate().ok();
+    assert_eq!(bulkhead.ledger().holds("hostile"), Vec::<String>::new());
+}
+
+#[test]
 fn a_letter_that_is_not_there_is_an_error_that_changes_nothing() {
     let bulkhead = Bulkhead::new(&hostile("hostile", ""));
     let id = with_letter(&bulkhead);

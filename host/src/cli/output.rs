@@ -14,6 +14,20 @@ pub fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// Text for a terminal: what plugins and messages say must not steer it. Data in its exact bytes is what JSON is for.
+#[must_use]
+pub fn plain(text: &str) -> String {
+    let is_plain = |character: char| !character.is_control() || matches!(character, '\n' | '\t');
+    text.chars().fold(String::with_capacity(text.len()), |mut plain, character| {
+        if is_plain(character) {
+            plain.push(character)
+        } else {
+            plain.extend(character.escape_default())
+        }
+        plain
+    })
+}
+
 /// Lines up columns: every row has as many cells as the head.
 #[must_use]
 pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
