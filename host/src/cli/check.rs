@@ -3,9 +3,10 @@
 //! Owns the form of the report; whether plugins load and link is asked of the caller, because config knows no runtime.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use super::main::complain;
+use super::output::print;
 use super::{Cli, unusable};
 use crate::config::{Loaded, Problem, Severity};
 
@@ -14,8 +15,14 @@ pub fn run(cli: &Cli, further: impl FnOnce(&Loaded) -> Vec<Problem>) -> ExitCode
     let loaded = super::load(cli);
     let outcome = outcome(loaded, further);
     let text = if cli.json { json(&outcome) } else { text(&outcome) };
-    let printed = io::stdout().lock().write_all(text.as_bytes());
-    if outcome.is_ok() && printed.is_ok() { ExitCode::SUCCESS } else { unusable() }
+    match print(text.trim_end()) {
+        Ok(()) if outcome.is_ok() => ExitCode::SUCCESS,
+        Ok(()) => unusable(),
+        Err(error) => {
+            complain(&format!("error: {error:#}\n"));
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// What was found.
