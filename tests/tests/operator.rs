@@ -307,3 +307,23 @@ fn a_host_with_another_configuration_says_so() {
     assert!(refused.errors().contains("does not take the token"), "{}", refused.errors());
     let _ = running.terminate().ok();
 }
+
+#[test]
+fn every_error_of_the_api_is_a_problem_document() {
+    let bulkhead = Bulkhead::new(&hostile("hostile", ""));
+    let running = bulkhead.start();
+    for (method, path, body, status) in [
+        ("POST", "dead/retry", "{", 400),
+        ("POST", "dead/retry", r#"{"filtre": {}}"#, 422),
+        ("POST", "queues/in/messages", "[]", 400),
+        ("PUT", "queues", "", 405),
+        ("GET", "nothing", "", 404),
+        ("GET", "dead?after", "", 200),
+        ("GET", "dead/x", "", 404),
+    ] {
+        let reply = running.api(method, path, body);
+        assert_eq!(reply.status, status, "{method} {path}: {}", reply.body);
+        assert!(status == 200 || !reply.detail().is_empty(), "{method} {path}");
+    }
+    let _ = running.terminate().ok();
+}

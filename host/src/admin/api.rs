@@ -143,18 +143,22 @@ pub fn malformed(what: String) -> Problem {
 }
 
 fn parse_one(body: &[u8]) -> Result<Vec<Draft>, String> {
-    let incoming: Incoming = serde_json::from_slice(body).map_err(|error| error.to_string())?;
-    Ok(vec![incoming.into_draft()?])
+    Ok(vec![parse(body)?])
 }
 
 fn parse_lines(body: &[u8]) -> Result<Vec<Draft>, String> {
-    let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    let parse = |(number, line)| {
-        let incoming: Incoming =
-            serde_json::from_slice(line).map_err(|error| format!("line {}: {error}", number + 1))?;
-        incoming.into_draft().map_err(|error| format!("line {}: {error}", number + 1))
-    };
-    lines.enumerate().map(parse).collect()
+    let lines = body.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty());
+    lines.map(|(index, line)| parse(line).map_err(|error| format!("line {}: {error}", index + 1))).collect()
+}
+
+fn parse(text: &[u8]) -> Result<Draft, String> {
+    // A list would pass for an object with its fields in order.
+    if !text.trim_ascii_start().starts_with(b"{") {
+        let help = "send many as application/x-ndjson, one a line";
+        return Err(format!("a message is a JSON object, as in {{\"body\": \"text\"}}; {help}"));
+    }
+    let incoming: Incoming = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    incoming.into_draft()
 }
 
 fn of_append(error: AppendError) -> Problem {
