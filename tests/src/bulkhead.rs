@@ -12,8 +12,9 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::admin::{self, Reply};
 use crate::ledger::Ledger;
-use crate::metrics::{self, Metrics};
+use crate::metrics::Metrics;
 use crate::process::Process;
 
 /// Until a started host is ready: a first start compiles its plugins.
@@ -37,6 +38,8 @@ pub struct Bulkhead {
 pub struct Running {
     process: Process,
     admin: SocketAddr,
+    /// Lies in the data directory.
+    token: String,
 }
 
 /// A process that has ended.
@@ -110,7 +113,8 @@ impl Bulkhead {
             let line: Value = serde_json::from_str(line).ok()?;
             (line["message"] == "running").then(|| line["admin"].as_str()?.parse().ok()).flatten()
         });
-        Running { process, admin }
+        let token = fs::read_to_string(self.path("data/admin.token")).unwrap_or_default();
+        Running { process, admin, token }
     }
 
     /// `bulkhead send QUEUE --lines`, which must succeed; the ids of the messages.
@@ -158,7 +162,15 @@ impl Running {
     /// What `/metrics` says now.
     #[must_use]
     pub fn metrics(&self) -> Metrics {
-        Metrics::read(&metrics::get(self.admin, "/metrics"))
+        let scrape = admin::ask(self.admin, "GET", "/metrics", "", "");
+        assert_eq!(scrape.status, 200, "{}", scrape.body);
+        Metrics::read(&scrape.body)
+    }
+
+    /// Asks for something below `/api/v1/`, with the token and a JSON body.
+    #[must_use]
+    pub fn api(&self, method: &str, path: &str, body: &str) -> Reply {
+        admin::ask(self.admin, method, &format!("/api/v1/{path}"), &self.token, body)
     }
 
     /// Asks for the figures again and again until `is_so`; what it waited for is named when it takes too long.
@@ -190,8 +202,14 @@ impl Running {
 
     /// Sends SIGTERM and waits for the end.
     #[must_use]
-    pub fn terminate(mut self) -> Finished {
+    pub fn terminate(self) -> Finished {
         self.process.signal(Signal::TERM);
+        self.wait()
+    }
+
+    /// Waits for the end.
+    #[must_use]
+    pub fn wait(mut self) -> Finished {
         let code = self.process.wait(ENDED_WITHIN);
         Finished { code, output: String::new(), log: self.process.log() }
     }

@@ -75,6 +75,14 @@ impl Ledger {
         self.rows(sql, [connector], |row| Ok((row.get(0)?, row.get(1)?)))
     }
 
+    /// Why a connector is held, also after a restart.
+    #[must_use]
+    pub fn holds(&self, connector: &str) -> Vec<String> {
+        let sql = "SELECT reason FROM hold JOIN connector ON connector.id = hold.connector
+                   WHERE connector.name = ?1 ORDER BY reason";
+        self.rows(sql, [connector], |row| row.get(0))
+    }
+
     /// Messages that wait for another attempt, over all subscriptions.
     #[must_use]
     pub fn pending(&self) -> i64 {

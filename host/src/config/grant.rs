@@ -9,7 +9,7 @@ use super::quantity::{show_duration, show_size};
 use super::schema::Kind;
 use super::validate::is_name;
 use super::view::View;
-use crate::capability::credential::Auth;
+use crate::capability::credential::{Auth, Setting};
 use crate::capability::http::GrantSettings;
 use crate::capability::http::pattern::{AnyHost, UrlPattern};
 use crate::id::Name;
@@ -90,26 +90,29 @@ fn credential(view: &View<'_>, secrets: &[&str], report: &mut Report<'_>) -> Opt
     if view.has("bearer") {
         return Some(Auth::Bearer { secret: secret(view, "bearer", secrets, report)? });
     }
-    if let Some(basic) = view.child("basic") {
-        if basic.text("user").is_some_and(|user| user.contains(':')) {
-            let help = "HTTP basic authentication has no way to send it";
-            report.problem(basic.place_of("user"), &basic.path_of("user"), "a user's name cannot hold a colon", help);
+    let (form, settings) = ["basic", "header", "query"].iter().find_map(|form| Some((*form, view.child(form)?)))?;
+    check_placement(form, &settings, report);
+    let secret = secret(&settings, if form == "basic" { "password" } else { "secret" }, secrets, report)?;
+    let text = |key| settings.text(key).map(str::to_owned);
+    Some(match form {
+        "basic" => Auth::Basic { user: text("user")?, secret },
+        "header" => Auth::Header { name: text("name")?, prefix: text("prefix").unwrap_or_default(), secret },
+        _ => Auth::Query { name: text("name")?, secret },
+    })
+}
+
+/// A credential must not stand where it would change what the request is.
+fn check_placement(form: &str, view: &View<'_>, report: &mut Report<'_>) {
+    let settings: &[(&str, Setting)] = match form {
+        "basic" => &[("user", Setting::User)],
+        "header" => &[("name", Setting::Header), ("prefix", Setting::Prefix)],
+        _ => &[("name", Setting::Parameter)],
+    };
+    for (key, setting) in settings {
+        if let Some(Err(message)) = view.text(key).map(|text| setting.check(text)) {
+            report.problem(view.place_of(key), &view.path_of(key), message, "");
         }
-        let secret = secret(&basic, "password", secrets, report)?;
-        return Some(Auth::Basic { user: basic.text("user")?.to_owned(), secret });
     }
-    if let Some(header) = view.child("header") {
-        if header.text("prefix").is_some_and(|prefix| http::HeaderValue::from_str(prefix).is_err()) {
-            let help = "use visible ASCII characters and spaces";
-            report.problem(header.place_of("prefix"), &header.path_of("prefix"), "not allowed in a header", help);
-        }
-        let secret = secret(&header, "secret", secrets, report)?;
-        let prefix = header.text("prefix").unwrap_or_default().to_owned();
-        return Some(Auth::Header { name: header.text("name")?.to_owned(), prefix, secret });
-    }
-    let query = view.child("query")?;
-    let secret = secret(&query, "secret", secrets, report)?;
-    Some(Auth::Query { name: query.text("name")?.to_owned(), secret })
 }
 
 /// The name of a secret that exists. What is written is not repeated: it may be the value, pasted by mistake.

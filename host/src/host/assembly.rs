@@ -96,7 +96,7 @@ impl Assembly {
         let name = &settings.name;
         let id = self.directory.connector(name.as_str()).context("it has no number in the ledger")?;
         let lineage = self.directory.lineage(name.as_str()).map_or_else(|| name.clone(), Name::stored);
-        let plugin = self.plugin(settings, Subject { name: name.clone(), lineage: lineage.clone(), id }).await?;
+        let plugin = self.plugin(settings, Subject { name: name.clone(), lineage: lineage.clone(), id })?;
         let hold = Hold::new(name.clone(), self.metrics.clone());
         for reason in self.ledger.holds(id)? {
             hold.set(reason);
@@ -129,18 +129,15 @@ impl Assembly {
         Ok(Running { connector, dead_max_bytes: settings.dead_max_bytes, consumptions, clockworks })
     }
 
-    async fn plugin(&self, settings: &config::Connector, subject: Subject) -> anyhow::Result<Plugin> {
-        let compiled = self.plugins.compiled.get(settings.name.as_str()).context("its plugin is not loaded")?.clone();
+    fn plugin(&self, settings: &config::Connector, subject: Subject) -> anyhow::Result<Plugin> {
+        let linked = self.plugins.linked.get(settings.name.as_str()).context("its plugin is not loaded")?.clone();
         let allow = Allow {
             publish: settings.allow.publish.iter().filter_map(|queue| self.target(queue)).collect(),
             secrets: settings.allow.secrets.clone(),
             http: settings.allow.http.clone(),
         };
         let grants = Grants::new(&self.services, subject, settings.limits.clone(), &settings.config, allow);
-        let engine = self.plugins.engine.clone();
-        let guests = engine.guests().clone();
-        let loading = guests.spawn(async move { Plugin::load(&engine, &compiled, Arc::new(grants)).await });
-        Ok(loading.await??)
+        Ok(Plugin::new(linked, Arc::new(grants)))
     }
 
     fn target(&self, queue: &Name) -> Option<Target> {
@@ -248,9 +245,12 @@ fn warn_of_orphans(directory: &Directory, metrics: &Metrics) {
     }
     for ((queue, connector), messages) in totals {
         metrics.orphaned(queue, connector, messages);
+        if messages == 0 {
+            continue;
+        }
         tracing::warn!(
             %queue, %connector, messages,
-            "messages wait for a connector that has left the configuration; they are kept for the queue's `retention`"
+            "messages wait for a connector that has left the configuration; they are kept for the queue's `retention`, or until `bulkhead queues forget {queue} {connector}`"
         );
     }
 }
