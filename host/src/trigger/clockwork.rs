@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::schedule::{Next, Plan, Settings};
-use crate::broker::Subscription;
+use crate::broker::{Subscription, Work};
 use crate::clock::Clock;
 use crate::id::{self, Kind, Name};
 use crate::ledger::Ledger;
@@ -20,6 +20,8 @@ use crate::settlement::{ConnectorId, QueueId};
 const SLEEP_MAX: Duration = Duration::from_secs(30);
 /// Wait before a tick that could not be stored (disk full) is tried again.
 const STORE_RETRY: Duration = Duration::from_secs(1);
+/// Wait for the inbox to be read: a page of it takes about a millisecond.
+const READ_WAIT: Duration = Duration::from_millis(5);
 
 /// One schedule of one connector.
 pub struct Clockwork {
@@ -68,10 +70,7 @@ impl Clockwork {
     async fn step(&self, plan: Plan) -> Duration {
         let now_ms = self.clock.now_ms();
         match plan.next(self.last_planned(plan), now_ms) {
-            Next::Due(planned_ms) => {
-                let stored = self.tick(planned_ms).await;
-                stored.map_or(STORE_RETRY, |()| Duration::ZERO)
-            }
+            Next::Due(planned_ms) => self.fire(planned_ms).await,
             Next::At(at_ms) => Duration::from_millis(at_ms.saturating_sub(now_ms)).min(SLEEP_MAX),
         }
     }
@@ -90,27 +89,30 @@ impl Clockwork {
         Some(last_ms)
     }
 
-    async fn tick(&self, planned_ms: u64) -> Option<()> {
+    /// Stores a tick, or that it was skipped because the one before it is not settled; answers how long to wait then.
+    async fn fire(&self, planned_ms: u64) -> Duration {
+        // However far away: also what was not read yet, because the connector is held back.
+        let draft = match self.subscription.work(u64::MAX) {
+            Ok(Work::Nothing) => Some((self.inbox, self.draft(planned_ms))),
+            Ok(Work::Something) => None,
+            Ok(Work::Unread) => return READ_WAIT,
+            Err(error) => {
+                tracing::error!(connector = %self.connector, %error, "cannot read the ledger: a tick waits");
+                return STORE_RETRY;
+            }
+        };
         let schedule = &self.settings.name;
-        let draft = if self.is_running() { None } else { Some((self.inbox, self.draft(planned_ms))) };
-        let stored = self.ledger.enqueue_tick(self.connector_id, schedule, planned_ms, draft).await;
-        match stored {
+        match self.ledger.enqueue_tick(self.connector_id, schedule, planned_ms, draft).await {
             Ok(()) => {
                 let lag = Duration::from_millis(self.clock.now_ms().saturating_sub(planned_ms));
                 self.metrics.schedule_lag(&self.connector, lag.as_secs_f64());
-                Some(())
+                Duration::ZERO
             }
             Err(error) => {
                 tracing::error!(connector = %self.connector, schedule, %error, "a tick could not be stored");
-                None
+                STORE_RETRY
             }
         }
-    }
-
-    /// Whether a tick of the connector is not settled yet; one that waits for its next attempt is not.
-    fn is_running(&self) -> bool {
-        // However far away: also what was not read yet, because the connector is held back.
-        !self.subscription.is_idle(u64::MAX).unwrap_or(false)
     }
 
     fn draft(&self, planned_ms: u64) -> Draft {
