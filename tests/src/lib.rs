@@ -17,3 +17,13 @@ pub use fixture::{Answer, Fixture, Request};
 pub use guest::guest;
 pub use ledger::{DeadLetter, Ledger, Stored};
 pub use metrics::Metrics;
+
+/// The examples of the author guide are tests, natively.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/authors.md")]
+struct AuthorGuide;
+
+/// The first connector of the README, too.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
