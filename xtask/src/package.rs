@@ -46,7 +46,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     }
     fs::remove_dir_all(&unpacked)?;
     println!("\nthe packages are in {}", target.join("package").display());
-    println!("to publish: cargo publish -p {}", CRATES.join(" -p "));
+    println!("to publish: cargo publish --allow-dirty -p {}", CRATES.join(" -p "));
     Ok(true)
 }
 
@@ -86,12 +86,16 @@ fn carry(plugins: &[Plugin]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Cargo would take the prebuilt plugins, which git does not know, for changes: what is committed is checked here.
 fn package(options: &Options) -> anyhow::Result<()> {
-    let mut package = cargo::command(&["package", "--locked", "--no-verify"]);
-    package.args(CRATES.iter().flat_map(|name| ["--package", *name]));
-    if options.allow_dirty {
-        package.arg("--allow-dirty");
+    if !options.allow_dirty {
+        let status = Command::new("git").args(["status", "--porcelain"]).current_dir(cargo::root()).output();
+        let changes = status.context("git cannot be started")?.stdout;
+        let changes = String::from_utf8_lossy(&changes);
+        ensure!(changes.is_empty(), "commit this first, or say --allow-dirty:\n{changes}");
     }
+    let mut package = cargo::command(&["package", "--locked", "--no-verify", "--allow-dirty"]);
+    package.args(CRATES.iter().flat_map(|name| ["--package", *name]));
     cargo::must(&mut package)
 }
 
