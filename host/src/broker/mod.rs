@@ -8,7 +8,7 @@ pub mod local;
 use crate::ledger::Ledger;
 
 pub use crate::ledger::Receipt;
-pub use local::{Batch, Counts, KeysInBatch, Subscription, SubscriptionSettings, Work, Worker};
+pub use local::{Batch, Counts, KeysInBatch, Subscription, SubscriptionSettings, Worker};
 
 /// Where deliveries come from.
 #[derive(Debug)]

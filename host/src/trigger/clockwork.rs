@@ -8,20 +8,17 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::schedule::{Next, Plan, Settings};
-use crate::broker::{Subscription, Work};
 use crate::clock::Clock;
 use crate::id::{self, Kind, Name};
 use crate::ledger::Ledger;
 use crate::message::{Draft, Tick};
 use crate::metrics::Metrics;
-use crate::settlement::{ConnectorId, QueueId};
+use crate::settlement::{ConnectorId, QueueId, SubscriptionId};
 
 /// The longest sleep: a wall clock that was set is noticed within this time.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
 /// Wait before a tick that could not be stored (disk full) is tried again.
 const STORE_RETRY: Duration = Duration::from_secs(1);
-/// Wait for the inbox to be read: a page of it takes about a millisecond.
-const READ_WAIT: Duration = Duration::from_millis(5);
 
 /// One schedule of one connector.
 pub struct Clockwork {
@@ -33,8 +30,8 @@ pub struct Clockwork {
     pub connector_id: ConnectorId,
     /// Its inbox.
     pub inbox: QueueId,
-    /// The inbox's subscription: a tick in it that is not settled makes the next one skip.
-    pub subscription: Subscription,
+    /// The inbox's subscription: a tick of the schedule in it that is not settled makes the next one skip.
+    pub subscription: SubscriptionId,
     /// When it fires.
     pub settings: Settings,
     /// Where ticks go.
@@ -70,7 +67,10 @@ impl Clockwork {
     async fn step(&self, plan: Plan) -> Duration {
         let now_ms = self.clock.now_ms();
         match plan.next(self.last_planned(plan), now_ms) {
-            Next::Due(planned_ms) => self.fire(planned_ms).await,
+            Next::Due(planned_ms) => {
+                let stored = self.tick(planned_ms).await;
+                stored.map_or(STORE_RETRY, |()| Duration::ZERO)
+            }
             Next::At(at_ms) => Duration::from_millis(at_ms.saturating_sub(now_ms)).min(SLEEP_MAX),
         }
     }
@@ -89,30 +89,31 @@ impl Clockwork {
         Some(last_ms)
     }
 
-    /// Stores a tick, or that it was skipped because the one before it is not settled; answers how long to wait then.
-    async fn fire(&self, planned_ms: u64) -> Duration {
-        // However far away: also what was not read yet, because the connector is held back.
-        let draft = match self.subscription.work(u64::MAX) {
-            Ok(Work::Nothing) => Some((self.inbox, self.draft(planned_ms))),
-            Ok(Work::Something) => None,
-            Ok(Work::Unread) => return READ_WAIT,
-            Err(error) => {
-                tracing::error!(connector = %self.connector, %error, "cannot read the ledger: a tick waits");
-                return STORE_RETRY;
-            }
-        };
+    async fn tick(&self, planned_ms: u64) -> Option<()> {
         let schedule = &self.settings.name;
-        match self.ledger.enqueue_tick(self.connector_id, schedule, planned_ms, draft).await {
+        let draft = if self.is_running()? { None } else { Some((self.inbox, self.draft(planned_ms))) };
+        let stored = self.ledger.enqueue_tick(self.connector_id, schedule, planned_ms, draft).await;
+        match stored {
             Ok(()) => {
                 let lag = Duration::from_millis(self.clock.now_ms().saturating_sub(planned_ms));
                 self.metrics.schedule_lag(&self.connector, lag.as_secs_f64());
-                Duration::ZERO
+                Some(())
             }
             Err(error) => {
                 tracing::error!(connector = %self.connector, schedule, %error, "a tick could not be stored");
-                STORE_RETRY
+                None
             }
         }
+    }
+
+    /// Whether a tick of this schedule is not settled yet; one that waits for its next attempt is not. `None` where that
+    /// cannot be known just now.
+    fn is_running(&self) -> Option<bool> {
+        let unsettled = self.ledger.unsettled(self.inbox, self.subscription);
+        let unsettled = unsettled
+            .inspect_err(|error| tracing::warn!(connector = %self.connector, %error, "cannot read the ledger"));
+        let is_own = |body: &Vec<u8>| Tick::from_json(body).is_some_and(|tick| tick.schedule == self.settings.name);
+        Some(unsettled.ok()?.iter().any(is_own))
     }
 
     fn draft(&self, planned_ms: u64) -> Draft {

@@ -145,17 +145,6 @@ impl SubscriptionSettings {
     }
 }
 
-/// What a look at a subscription finds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Work {
-    /// Nothing is left to do.
-    Nothing,
-    /// A message waits, or is being handled.
-    Something,
-    /// The ledger is being read: it shows in a moment.
-    Unread,
-}
-
 /// One connector reading one queue. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Subscription(Arc<Shared>);
@@ -203,28 +192,16 @@ impl Subscription {
     /// # Errors
     /// The ledger could not be read.
     pub fn is_idle(&self, horizon_ms: u64) -> anyhow::Result<bool> {
-        Ok(self.work(horizon_ms)? == Work::Nothing)
-    }
-
-    /// Whether there is something to do now or within `horizon_ms`.
-    ///
-    /// # Errors
-    /// The ledger could not be read.
-    pub fn work(&self, horizon_ms: u64) -> anyhow::Result<Work> {
         let shared = &self.0;
         let until_ms = shared.ledger.clock().now_ms().saturating_add(horizon_ms);
         let tail = *shared.tail.borrow();
         let mut state = shared.lock();
         shared.read_ahead(&mut state, tail);
-        if state.is_reading {
-            return Ok(Work::Unread);
-        }
-        if !state.leases.is_quiet(tail, until_ms) {
-            return Ok(Work::Something);
+        if state.is_reading || !state.leases.is_quiet(tail, until_ms) {
+            return Ok(false);
         }
         drop(state);
-        let delayed_ms = shared.ledger.next_delayed_ms(shared.settings.queue)?;
-        Ok(if delayed_ms.is_none_or(|due_ms| due_ms > until_ms) { Work::Nothing } else { Work::Something })
+        Ok(shared.ledger.next_delayed_ms(shared.settings.queue)?.is_none_or(|due_ms| due_ms > until_ms))
     }
 }
 
