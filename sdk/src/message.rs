@@ -10,6 +10,13 @@ use serde::de::DeserializeOwned;
 use crate::Failure;
 
 /// One header: a lower-case name and its value. A name may repeat.
+///
+/// ```
+/// use bulkhead_sdk::{Draft, Header};
+///
+/// let source: Header = ("source".to_owned(), "shop".to_owned());
+/// assert_eq!(Draft::new("{}").header("source", "shop").headers, [source]);
+/// ```
 pub type Header = (String, String);
 
 /// A message as a connector receives it.

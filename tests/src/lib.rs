@@ -20,3 +20,13 @@ pub use guest::guest;
 pub use ledger::{DeadLetter, Ledger, Stored};
 pub use metrics::Metrics;
 pub use rustix::process::Signal;
+
+/// The examples of the author guide are tests, natively.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/authors.md")]
+struct AuthorGuide;
+
+/// The first connector of the README, too.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -133,6 +133,25 @@ fn killed_again_and_again_nothing_is_lost_and_nothing_is_doubled() {
 }
 
 #[test]
+fn a_schedule_fires_once_at_the_first_start() {
+    let fixture = Fixture::answering([Answer::json(&serde_json::json!([]))]);
+    let url = fixture.url();
+    let bulkhead = Bulkhead::new(&format!(
+        r#"
+        [connectors.poll]
+        plugin   = "builtin:http-poll"
+        schedule = {{ every = "365d" }}
+        config   = {{ url = "{url}/", publish = "out" }}
+        allow.publish = ["out"]
+        allow.http    = [{{ url = "{url}/", methods = ["GET"], private = true }}]
+        "#
+    ));
+    let _ = bulkhead.run_until_idle();
+    let _ = bulkhead.run_until_idle();
+    assert_eq!(fixture.requests().len(), 1);
+}
+
+#[test]
 fn the_demo_is_configured_without_a_problem() {
     let demo = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo/bulkhead.toml");
     let bulkhead = Bulkhead::new("").variable("DEMO_SHOP_TOKEN", "a").variable("DEMO_WAREHOUSE_TOKEN", "b");
