@@ -53,17 +53,37 @@ fn sample(line: &str) -> Option<(String, BTreeMap<String, String>, f64)> {
 }
 
 /// The body of an answer with status 200.
-#[expect(clippy::disallowed_methods, reason = "a test asks its own host on loopback")]
 pub(crate) fn get(address: SocketAddr, path: &str) -> String {
-    let mut connection = TcpStream::connect(address).expect("the admin listener listens");
-    connection.set_read_timeout(Some(ANSWER_WITHIN)).expect("a bound above zero");
-    // HTTP/1.0: the end of the answer is the end of the connection.
-    write!(connection, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").expect("it takes a request");
+    let answer = ask(address, &format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n"));
+    let (status, body) = answer.expect("the admin listener answers in time");
+    assert_eq!(status, 200, "GET {path}: {body}");
+    body
+}
+
+/// Posts lines of JSON with the token of the data directory; an error where the host goes before it has answered.
+pub(crate) fn post_lines(address: SocketAddr, path: &str, token: &str, lines: &str) -> std::io::Result<(u16, String)> {
+    let length = lines.len();
+    ask(
+        address,
+        &format!(
+            "POST {path} HTTP/1.0\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\
+             Content-Type: application/x-ndjson\r\nContent-Length: {length}\r\n\r\n{lines}"
+        ),
+    )
+}
+
+/// Status and body. HTTP/1.0: the end of the answer is the end of the connection.
+#[expect(clippy::disallowed_methods, reason = "a test asks its own host on loopback")]
+fn ask(address: SocketAddr, request: &str) -> std::io::Result<(u16, String)> {
+    let mut connection = TcpStream::connect(address)?;
+    connection.set_read_timeout(Some(ANSWER_WITHIN))?;
+    connection.write_all(request.as_bytes())?;
     let mut answer = String::new();
-    connection.read_to_string(&mut answer).expect("it answers in time");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
-    assert!(head.lines().next().unwrap_or_default().contains(" 200 "), "GET {path}: {head}");
-    body.to_owned()
+    connection.read_to_string(&mut answer)?;
+    let cut_short = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(cut_short)?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(cut_short)?;
+    Ok((status, body.to_owned()))
 }
 
 #[cfg(test)]
