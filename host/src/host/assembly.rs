@@ -23,6 +23,7 @@ use crate::metrics::Metrics;
 use crate::runtime::permit::Permits;
 use crate::runtime::{Export, Plugin};
 use crate::secret_store::SecretStore;
+use crate::settlement::SubscriptionId;
 use crate::trigger::clockwork::Clockwork;
 use crate::trigger::queue::Consumption;
 
@@ -123,7 +124,7 @@ impl Assembly {
         let mut clockworks = Vec::new();
         if !settings.schedules.is_empty() {
             let inbox = self.inbox(settings, &connector).await?;
-            clockworks = self.clockworks(settings, &connector, &lineage, &inbox.subscription)?;
+            clockworks = self.clockworks(settings, &connector, &lineage, inbox.subscription_id)?;
             consumptions.push(inbox);
         }
         Ok(Running { connector, dead_max_bytes: settings.dead_max_bytes, consumptions, clockworks })
@@ -192,7 +193,7 @@ impl Assembly {
         })
     }
 
-    fn subscription_id(&self, queue: &Name, connector: &Name) -> anyhow::Result<crate::settlement::SubscriptionId> {
+    fn subscription_id(&self, queue: &Name, connector: &Name) -> anyhow::Result<SubscriptionId> {
         self.directory.subscription(queue.as_str(), connector.as_str()).context("it has no subscription in the ledger")
     }
 
@@ -221,7 +222,7 @@ impl Assembly {
         settings: &config::Connector,
         connector: &Connector,
         lineage: &Name,
-        subscription: &Subscription,
+        subscription: SubscriptionId,
     ) -> anyhow::Result<Vec<Arc<Clockwork>>> {
         let (inbox, _) = self.directory.inbox(&connector.name).context("it has no inbox in the ledger")?;
         let clockwork = |schedule: &crate::trigger::schedule::Settings| {
@@ -230,7 +231,7 @@ impl Assembly {
                 lineage: lineage.to_string(),
                 connector_id: connector.id,
                 inbox,
-                subscription: subscription.clone(),
+                subscription,
                 settings: schedule.clone(),
                 ledger: self.ledger.clone(),
                 clock: self.ledger.clock().clone(),
