@@ -140,6 +140,11 @@ fn a_full_disk_does_not_keep_the_host_from_stopping() {
     fill(&disk, &running);
     let stopped = running.terminate();
     assert_eq!(stopped.code, Some(1), "cut off: {}", stopped.errors());
+    disk.fill();
+    for arguments in [&["send", "in", "--body", "x"][..], &["run"]] {
+        let refused = host.run(arguments).ended_with(2);
+        assert!(refused.errors().contains("has no room, free some"), "{}", refused.errors());
+    }
     disk.make_room();
     let running = host.start();
     running.wait_until("work", SOON, |metrics| attempts(metrics) > RESTLESS as f64);
