@@ -4,6 +4,7 @@
 //! in the opposite order. It decides nothing about a delivery.
 
 mod assembly;
+mod disk;
 mod front;
 mod idle;
 mod plugins;
@@ -85,6 +86,7 @@ impl Host {
         let mut listener = front.start(&self, &stopped);
         let mut lanes: JoinSet<Result<(), SettleError>> = JoinSet::new();
         let mut clocks = JoinSet::new();
+        clocks.spawn(self.show_disk(stopped.clone()));
         for running in &self.connectors {
             for consumption in &running.consumptions {
                 consumption.start(&running.connector, &self.ledger, self.engine.guests(), &stopped, &mut lanes);

@@ -185,19 +185,26 @@ impl PluginStore {
     }
 }
 
+/// Reads the key, or makes it. Written aside: whoever dies or finds no room half way leaves no half a key.
 fn load_or_make_key(path: &Path) -> anyhow::Result<[u8; KEY_BYTES]> {
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(mut file) => {
-            let mut key = [0; KEY_BYTES];
-            getrandom::fill(&mut key).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
-            file.write_all(&key)
-                .and_then(|()| file.sync_all())
-                .with_context(|| format!("`{}` cannot be written", path.display()))?;
-            Ok(key)
+    if !path.exists() {
+        let mut key = [0; KEY_BYTES];
+        getrandom::fill(&mut key).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+        let draft = path.with_extension(format!("{}.tmp", crate::id::random()));
+        let made = write_new(&draft, &key).and_then(|()| fs::rename(&draft, path));
+        if made.is_err() {
+            // The draft may not exist; the first error is the one to tell.
+            let _ = fs::remove_file(&draft);
         }
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => load_key(path),
-        Err(error) => Err(error).with_context(|| format!("`{}` cannot be made", path.display())),
+        made.with_context(|| format!("`{}` cannot be made", path.display()))?;
     }
+    load_key(path)
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 fn load_key(path: &Path) -> anyhow::Result<[u8; KEY_BYTES]> {

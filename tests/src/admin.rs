@@ -34,23 +34,39 @@ impl Reply {
     }
 }
 
+/// What is asked.
+pub(crate) struct Request<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) path: &'a str,
+    pub(crate) content_type: &'a str,
+    pub(crate) body: &'a str,
+}
+
 /// Sends one request; `token` and a JSON `body` where they are not empty.
-#[expect(clippy::disallowed_methods, reason = "a test asks its own host on loopback")]
 pub(crate) fn ask(address: SocketAddr, method: &str, path: &str, token: &str, body: &str) -> Reply {
-    let mut connection = TcpStream::connect(address).expect("the admin listener listens");
-    connection.set_read_timeout(Some(ANSWER_WITHIN)).expect("a bound above zero");
+    let content_type = if method == "POST" { "application/json" } else { "" };
+    try_ask(address, token, &Request { method, path, content_type, body }).expect("the admin listener answers in time")
+}
+
+/// Sends one request to a host that may go before it has answered.
+#[expect(clippy::disallowed_methods, reason = "a test asks its own host on loopback")]
+pub(crate) fn try_ask(address: SocketAddr, token: &str, request: &Request<'_>) -> std::io::Result<Reply> {
+    let Request { method, path, content_type, body } = request;
     let mut head = format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: {}\r\n", body.len());
     if !token.is_empty() {
         head += &format!("Authorization: Bearer {token}\r\n");
     }
-    if method == "POST" {
-        head += "Content-Type: application/json\r\n";
+    if !content_type.is_empty() {
+        head += &format!("Content-Type: {content_type}\r\n");
     }
+    let mut connection = TcpStream::connect(address)?;
+    connection.set_read_timeout(Some(ANSWER_WITHIN))?;
     // HTTP/1.0: the end of the answer is the end of the connection.
-    write!(connection, "{head}\r\n{body}").expect("it takes a request");
+    connection.write_all(format!("{head}\r\n{body}").as_bytes())?;
     let mut answer = String::new();
-    connection.read_to_string(&mut answer).expect("it answers in time");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("an answer has a status");
-    Reply { status, body: body.to_owned() }
+    connection.read_to_string(&mut answer)?;
+    let cut_short = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(cut_short)?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(cut_short)?;
+    Ok(Reply { status, body: body.to_owned() })
 }

@@ -24,6 +24,9 @@ use crate::settlement::Barrier;
 
 /// A guest's timeout is at least this: zero would be no request at all, and a timer's panic elsewhere.
 pub(super) const TIMEOUT_MIN: Duration = Duration::from_millis(1);
+/// What a request leaves of its call's time, a tenth at most: the plugin is told that the answer did not come, and says
+/// itself what becomes of the delivery, before `limits.wall` ends it.
+const HEARD_WITHIN_MAX: Duration = Duration::from_millis(250);
 /// In-memory size of one `fields` resource of wasi:http, headers of responses included.
 const FIELD_BYTES_MAX: usize = 64 * 1024;
 /// Set by the gate for unsafe methods when the grant says `idempotency = true`.
@@ -273,6 +276,8 @@ fn parse_method(text: &str) -> Result<Method, Refusal> {
 
 fn deadline(call: Instant, granted: Option<Duration>, asked: Option<Duration>) -> Instant {
     let now = Instant::now();
+    let left = call.saturating_duration_since(now);
+    let call = call - HEARD_WITHIN_MAX.min(left / 10);
     let timeouts = granted.into_iter().chain(asked.map(|asked| asked.max(TIMEOUT_MIN)));
     // A timeout too long for the clock is no timeout.
     timeouts.filter_map(|timeout| now.checked_add(timeout)).fold(call, Instant::min)
