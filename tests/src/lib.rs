@@ -15,6 +15,7 @@ mod inflight;
 mod ledger;
 mod metrics;
 mod process;
+mod tls;
 mod upstream;
 
 pub use admin::Reply;
@@ -26,6 +27,7 @@ pub use inflight::Run;
 pub use ledger::{DeadLetter, Ledger, Stored};
 pub use metrics::Metrics;
 pub use rustix::process::Signal;
+pub use tls::{Authority, Certified, Flaw, TlsServer};
 pub use upstream::{Misdeed, Upstream};
 
 /// The examples of the author guide are tests, natively.

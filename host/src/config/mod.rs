@@ -24,6 +24,8 @@ use std::time::Duration;
 
 use crate::capability::http::GrantSettings;
 use crate::delivery::retry;
+use crate::egress::proxy::Proxy;
+use crate::egress::trust::Roots;
 use crate::id::Name;
 use crate::ledger::{From, QueuePolicy};
 use crate::limit::Limits;
@@ -149,6 +151,10 @@ pub struct Host {
     pub runs: usize,
     /// Free disk below which nothing new is accepted; `None` is the default of 512 MiB or 5 %, whichever is smaller.
     pub min_free: Option<u64>,
+    /// Trusted by requests beside the machine's roots.
+    pub roots: Roots,
+    /// Passed by requests to public places.
+    pub proxy: Option<Proxy>,
 }
 
 /// Where a plugin's bytes come from.

@@ -41,7 +41,7 @@ pub(super) enum Failure {
 }
 
 /// What a request waited for in vain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum HeldBy {
     /// The commit of earlier deliveries.
     Commit,
@@ -49,6 +49,12 @@ pub(super) enum HeldBy {
     AtOnce,
     /// A secret that cannot be read at the moment.
     Secret,
+    /// The rate of the entry with this key.
+    Rate(String),
+    /// The breaker of the entry with this key.
+    Breaker(String),
+    /// The receiver, which answered anybody in this host with `Retry-After`.
+    Receiver(String),
 }
 
 /// What the gate said no to. `key` is what an operator would change.
@@ -202,6 +208,28 @@ impl Reports {
     }
 }
 
+impl HeldBy {
+    fn text(&self, grant: &Grant, delay: Duration) -> String {
+        let (connector, ms) = (&grant.connector, delay.as_millis());
+        match self {
+            Self::AtOnce | Self::Commit | Self::Secret => format!(
+                "connector `{connector}` had {} requests under way for too long: raise `{}`",
+                grant.limits.requests_at_once,
+                grant.key("limits.requests_at_once")
+            ),
+            Self::Rate(key) => {
+                format!("connector `{connector}` is over its rate for another {ms} ms: it waits, or raise `{key}.rate`")
+            }
+            Self::Breaker(key) => {
+                format!("connector `{connector}` waits {ms} ms, because its receiver failed: see `{key}.breaker`")
+            }
+            Self::Receiver(host) => {
+                format!("connector `{connector}` waits {ms} ms, because `{host}` asked for it with Retry-After")
+            }
+        }
+    }
+}
+
 fn millis(delay: Duration) -> u64 {
     u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)
 }
@@ -216,7 +244,11 @@ impl Failure {
             Self::Held(_, HeldBy::AtOnce) => {
                 Some((Counted::Limit(Limit::Requests), grant.key("limits.requests_at_once")))
             }
-            Self::Held(..) | Self::Unreachable { .. } | Self::Interrupted { .. } => None,
+            Self::Held(_, HeldBy::Rate(key)) => Some((Counted::Denied("rate"), format!("{key}.rate"))),
+            Self::Held(_, HeldBy::Breaker(key)) => Some((Counted::Denied("breaker"), format!("{key}.breaker"))),
+            Self::Held(_, HeldBy::Receiver(_)) => Some((Counted::Denied("retry_after"), grant.key("allow.http"))),
+            Self::Held(_, HeldBy::Commit | HeldBy::Secret) => None,
+            Self::Unreachable { .. } | Self::Interrupted { .. } => None,
         }
     }
 
@@ -252,12 +284,7 @@ impl Failure {
     fn text(&self, grant: &Grant) -> String {
         match self {
             Self::Refused(refusal) => refusal.text(grant),
-            Self::Held(..) => format!(
-                "connector `{}` had {} requests under way for too long: raise `{}`",
-                grant.connector,
-                grant.limits.requests_at_once,
-                grant.key("limits.requests_at_once")
-            ),
+            Self::Held(delay, by) => by.text(grant, *delay),
             Self::Unreachable { host, because } => format!("`{host}` cannot be reached: {because}"),
             Self::Interrupted { host, because } => format!("`{host}` may have got the request: {because}"),
             Self::TooLarge { max, key } => format!("the answer is over {max} bytes: raise `{key}`"),
