@@ -7,6 +7,7 @@
 //! process, each with a bound. Everything panics when it cannot go on, with what the host has logged.
 
 mod admin;
+mod bulk;
 mod bulkhead;
 mod disk;
 mod fixture;
@@ -19,6 +20,7 @@ mod tls;
 mod upstream;
 
 pub use admin::Reply;
+pub use bulk::BulkServer;
 pub use bulkhead::{Bulkhead, Finished, Posted, Running};
 pub use disk::SmallDisk;
 pub use fixture::{Answer, Fixture, Request};
