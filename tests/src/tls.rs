@@ -16,6 +16,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::server::TlsStream;
 
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
@@ -50,6 +51,13 @@ pub struct TlsServer {
     seen: Arc<Mutex<Seen>>,
     stop: Option<oneshot::Sender<()>>,
     server: Option<JoinHandle<()>>,
+}
+
+/// What happens on a connection.
+#[derive(Clone)]
+enum Manner {
+    Answer,
+    Flood(Arc<(Vec<u8>, Vec<u8>)>),
 }
 
 #[derive(Default)]
@@ -120,6 +128,16 @@ impl TlsServer {
         Self::serve(certified, Some(clients.roots()))
     }
 
+    /// Speaks HTTP/2: begins every connection with `start`, then says `again` for ever.
+    #[must_use]
+    pub fn flooding(certified: &Certified, start: Vec<u8>, again: Vec<u8>) -> Self {
+        let mut config = config(certified, None);
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        // Many at once: the flood shall not be slowed down by its source.
+        let again = again.repeat(16 * 1024 / again.len());
+        Self::listen(config, Manner::Flood(Arc::new((start, again))))
+    }
+
     /// `https://localhost:PORT` and a path.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
@@ -139,7 +157,11 @@ impl TlsServer {
     }
 
     fn serve(certified: &Certified, clients: Option<RootCertStore>) -> Self {
-        let acceptor = TlsAcceptor::from(Arc::new(config(certified, clients)));
+        Self::listen(config(certified, clients), Manner::Answer)
+    }
+
+    fn listen(config: ServerConfig, manner: Manner) -> Self {
+        let acceptor = TlsAcceptor::from(Arc::new(config));
         let seen = Arc::<Mutex<Seen>>::default();
         let (told, address) = std::sync::mpsc::sync_channel(1);
         let (stop, stopped) = oneshot::channel();
@@ -150,7 +172,7 @@ impl TlsServer {
                 let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
                 told.send(listener.local_addr().expect("a bound socket has an address")).expect("the test waits");
                 tokio::select! {
-                    () = accept(&listener, &acceptor, &shared) => {}
+                    () = accept(&listener, &acceptor, &manner, &shared) => {}
                     _ = stopped => {}
                 }
             });
@@ -189,21 +211,27 @@ fn config(certified: &Certified, clients: Option<RootCertStore>) -> ServerConfig
     builder.with_single_cert(vec![cert], key).expect("the key is the certificate's")
 }
 
-async fn accept(listener: &TcpListener, acceptor: &TlsAcceptor, seen: &Arc<Mutex<Seen>>) {
+async fn accept(listener: &TcpListener, acceptor: &TlsAcceptor, manner: &Manner, seen: &Arc<Mutex<Seen>>) {
     let mut connections = tokio::task::JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.expect("loopback accepts");
-        let (acceptor, seen) = (acceptor.clone(), seen.clone());
+        let (acceptor, manner, seen) = (acceptor.clone(), manner.clone(), seen.clone());
         // A client that hangs up in the middle is what some tests are about.
-        connections.spawn(async move { answer(stream, &acceptor, &seen).await.unwrap_or_default() });
+        connections.spawn(async move {
+            let Ok(stream) = acceptor.accept(stream).await else { return };
+            seen.lock().unwrap_or_else(PoisonError::into_inner).connections += 1;
+            let ended = match manner {
+                Manner::Answer => answer(stream, &seen).await,
+                Manner::Flood(flood) => self::flood(stream, &flood.0, &flood.1).await,
+            };
+            ended.unwrap_or_default();
+        });
     }
 }
 
 /// Answers one request after the other on a connection that is kept.
-async fn answer(stream: TcpStream, acceptor: &TlsAcceptor, seen: &Mutex<Seen>) -> io::Result<()> {
-    let mut stream = acceptor.accept(stream).await?;
+async fn answer(mut stream: TlsStream<TcpStream>, seen: &Mutex<Seen>) -> io::Result<()> {
     let lock = || seen.lock().unwrap_or_else(PoisonError::into_inner);
-    lock().connections += 1;
     let mut bytes = Vec::new();
     loop {
         let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -215,5 +243,27 @@ async fn answer(stream: TcpStream, acceptor: &TlsAcceptor, seen: &Mutex<Seen>) -
         } else if stream.read_buf(&mut bytes).await? == 0 {
             return Ok(());
         }
+    }
+}
+
+/// Reads meanwhile, so that nothing but the client itself slows the flood down.
+async fn flood(stream: TlsStream<TcpStream>, start: &[u8], again: &[u8]) -> io::Result<()> {
+    let (mut reading, mut writing) = tokio::io::split(stream);
+    let mut read = vec![0; 16 * 1024];
+    // The client's preface first: it has asked for something by then.
+    reading.read_exact(&mut read[..24]).await?;
+    let drain = async {
+        while reading.read(&mut read).await? > 0 {}
+        Ok(())
+    };
+    let pour = async {
+        writing.write_all(start).await?;
+        loop {
+            writing.write_all(again).await?;
+        }
+    };
+    tokio::select! {
+        ended = drain => ended,
+        ended = pour => ended,
     }
 }
