@@ -57,6 +57,7 @@ pub struct TlsServer {
 #[derive(Clone)]
 enum Manner {
     Answer,
+    Http2,
     Flood(Arc<(Vec<u8>, Vec<u8>)>),
 }
 
@@ -126,6 +127,14 @@ impl TlsServer {
     #[must_use]
     pub fn for_clients_of(clients: &Authority, certified: &Certified) -> Self {
         Self::serve(certified, Some(clients.roots()))
+    }
+
+    /// Speaks HTTP/2, and answers in the same way.
+    #[must_use]
+    pub fn http2(certified: &Certified) -> Self {
+        let mut config = config(certified, None);
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Self::listen(config, Manner::Http2)
     }
 
     /// Speaks HTTP/2: begins every connection with `start`, then says `again` for ever.
@@ -222,6 +231,7 @@ async fn accept(listener: &TcpListener, acceptor: &TlsAcceptor, manner: &Manner,
             seen.lock().unwrap_or_else(PoisonError::into_inner).connections += 1;
             let ended = match manner {
                 Manner::Answer => answer(stream, &seen).await,
+                Manner::Http2 => answer_http2(stream, &seen).await.map_err(io::Error::other),
                 Manner::Flood(flood) => self::flood(stream, &flood.0, &flood.1).await,
             };
             ended.unwrap_or_default();
@@ -244,6 +254,17 @@ async fn answer(mut stream: TlsStream<TcpStream>, seen: &Mutex<Seen>) -> io::Res
             return Ok(());
         }
     }
+}
+
+async fn answer_http2(stream: TlsStream<TcpStream>, seen: &Mutex<Seen>) -> Result<(), h2::Error> {
+    let mut connection = h2::server::handshake(stream).await?;
+    while let Some(asked) = connection.accept().await {
+        let (request, mut respond) = asked?;
+        let line = format!("{} {} {:?}", request.method(), request.uri().path(), request.version());
+        seen.lock().unwrap_or_else(PoisonError::into_inner).requests.push(line);
+        respond.send_response(http::Response::new(()), false)?.send_data("ok".into(), true)?;
+    }
+    Ok(())
 }
 
 /// Reads meanwhile, so that nothing but the client itself slows the flood down.

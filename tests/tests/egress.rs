@@ -152,16 +152,21 @@ fn a_grant_shows_its_client_certificate_and_no_other_does() {
         .to_owned()
         + &connector("known", "", &grant(&server.url(""), &mtls("client")))
         + &connector("stranger", "", &grant(&server.url(""), &mtls("stranger")))
-        + &connector("nobody", "", &grant(&server.url(""), ""));
+        + &connector("nobody", "", &grant(&server.url(""), ""))
+        // A connection on which the certificate was shown is not for what the other grant asks.
+        + &connector("both", "", &[grant(&server.url("/with"), &mtls("client")), grant(&server.url("/without"), "")].join(", "));
     host.configure(&toml);
     for name in ["known", "stranger", "nobody"] {
         host.send(name, &[format!("get {}", server.url(&format!("/{name}")))]);
     }
+    host.send("both", &["/with/x", "/without/x"].map(|path| format!("get {}", server.url(path))));
     let _ = host.run_until_idle();
-    assert_eq!(server.requests(), ["GET /known HTTP/1.1"]);
+    let mut answered = server.requests();
+    answered.sort();
+    assert_eq!(answered, ["GET /known HTTP/1.1", "GET /with/x HTTP/1.1"]);
     let mut refused: Vec<_> = host.dead().iter().map(|letter| letter["connector"].clone()).collect();
     refused.sort_by_key(ToString::to_string);
-    assert_eq!(refused, ["nobody", "stranger"]);
+    assert_eq!(refused, ["both", "nobody", "stranger"]);
 }
 
 #[test]
@@ -179,6 +184,16 @@ fn connections_are_kept_within_a_connector_and_not_shared_between_two() {
     let _ = host.run_until_idle();
     assert_eq!(server.requests().len(), 20);
     assert_eq!(server.connections(), 2);
+}
+
+#[test]
+fn http_2_is_spoken_where_the_server_does() {
+    let authority = Authority::new();
+    let server = TlsServer::http2(&authority.issue(Flaw::None));
+    let host = ask(&authority, &[&server, &server, &server], "");
+    assert_eq!(reasons(&host), Vec::<String>::new());
+    assert_eq!(server.requests(), ["GET /x HTTP/2.0"; 3]);
+    assert_eq!(server.connections(), 1);
 }
 
 #[test]
@@ -211,6 +226,17 @@ fn the_proxy_of_the_configuration_is_the_way_to_public_places_alone() {
     let reasons = reasons(&host);
     assert_eq!(reasons.len(), 2, "{reasons:?}");
     assert!(reasons.iter().all(|reason| reason.contains("private network or this machine")), "{reasons:?}");
+}
+
+#[test]
+fn a_client_certificate_is_for_https() {
+    let host = Bulkhead::new("");
+    fs::write(host.path("client.pem"), Authority::new().issue(Flaw::None).cert).expect("the folder can be written");
+    let mtls = "auth = { mtls = { cert = 'client.pem', key = 'key' } }";
+    let grants = grant("http://localhost:80", mtls);
+    host.configure(&format!("[secrets]\nkey = {{ env = 'KEY' }}\n{}", connector("caller", "", &grants)));
+    let checked = host.run(&["check", "--json"]).ended_with(2).json();
+    assert_eq!(checked["problems"][0]["key"], "connectors.caller.allow.http[0].url", "{checked}");
 }
 
 /// `check` names these keys, and nothing starts.

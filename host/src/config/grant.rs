@@ -13,6 +13,7 @@ use crate::capability::breaker;
 use crate::capability::credential::{Auth, Setting};
 use crate::capability::http::GrantSettings;
 use crate::capability::http::pattern::{AnyHost, UrlPattern};
+use crate::capability::http::target::Scheme;
 use crate::egress::trust::{self, Identity};
 use crate::id::Name;
 use crate::limit::Limits;
@@ -48,6 +49,15 @@ fn http(view: &View<'_>, secrets: &[&str], limits: &Limits, report: &mut Report<
         let help = "write host and port out in `url`, as in \"http://10.0.0.5:8080/*\"";
         let message = "a private address needs a `url` with one host and its port";
         report.problem(view.place_of("private"), &view.path_of("private"), message, help);
+    }
+    if identity.is_some() && pattern.scheme() == Scheme::Http {
+        let message = "a client certificate cannot be shown over `http`";
+        report.problem(
+            view.place_of("url"),
+            &view.path_of("url"),
+            message,
+            "write `https://`, or leave out `auth.mtls`",
+        );
     }
     Some(GrantSettings {
         key: view.path.clone(),
