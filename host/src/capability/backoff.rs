@@ -19,6 +19,15 @@ const AUTHORITIES_MAX: usize = 4_096;
 #[derive(Debug, Default)]
 pub struct Backoff(Mutex<HashMap<String, Instant>>);
 
+/// The part of an answer that counts here.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: &'a HeaderMap,
+}
+
 impl Backoff {
     /// How long `authority` still wants no requests.
     #[must_use]
@@ -27,19 +36,21 @@ impl Backoff {
         untils.get(authority).map(|until| until.saturating_duration_since(now)).filter(|left| !left.is_zero())
     }
 
-    /// Takes note of an answer of `authority`.
-    pub fn note(&self, authority: &str, status: StatusCode, headers: &HeaderMap, now: Instant, wall: SystemTime) {
-        if !matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-            return;
+    /// Takes note of an answer of `authority`, and says how long it asks everybody to wait.
+    pub fn note(&self, authority: &str, answer: Answer<'_>, now: Instant, wall: SystemTime) -> Option<Duration> {
+        if !matches!(answer.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+            return None;
         }
-        let Some(wait) = retry_after(headers, wall).filter(|wait| !wait.is_zero()) else { return };
+        let wait = retry_after(answer.headers, wall).filter(|wait| !wait.is_zero())?.min(BACKOFF_MAX);
         let mut untils = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if untils.len() >= AUTHORITIES_MAX {
             untils.retain(|_, until| *until > now);
         }
-        if untils.len() < AUTHORITIES_MAX || untils.contains_key(authority) {
-            untils.insert(authority.to_owned(), now + wait.min(BACKOFF_MAX));
+        if untils.len() >= AUTHORITIES_MAX && !untils.contains_key(authority) {
+            return None;
         }
+        untils.insert(authority.to_owned(), now + wait);
+        Some(wait)
     }
 }
 
@@ -69,8 +80,10 @@ mod tests {
         let (backoff, now) = (Backoff::default(), Instant::now());
         let headers = headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
         let wall = httpdate::parse_http_date(AT_NOON).unwrap();
-        backoff.note("a:443", StatusCode::from_u16(status).unwrap(), &headers.collect(), now, wall);
-        assert_eq!(backoff.left("a:443", now), expected.map(Duration::from_secs));
+        let answer = Answer { status: StatusCode::from_u16(status).unwrap(), headers: &headers.collect() };
+        let noted = backoff.note("a:443", answer, now, wall);
+        assert_eq!(noted, expected.map(Duration::from_secs));
+        assert_eq!(backoff.left("a:443", now), noted);
         assert_eq!(backoff.left("b:443", now), None);
     }
 
@@ -102,12 +115,13 @@ mod tests {
     fn authorities_beyond_the_bound_are_not_remembered() {
         let (backoff, now) = (Backoff::default(), Instant::now());
         let headers: HeaderMap = [(RETRY_AFTER, "7".parse().unwrap())].into_iter().collect();
-        for nth in 0..=AUTHORITIES_MAX {
-            backoff.note(&nth.to_string(), StatusCode::TOO_MANY_REQUESTS, &headers, now, SystemTime::UNIX_EPOCH);
-        }
+        let answer = Answer { status: StatusCode::TOO_MANY_REQUESTS, headers: &headers };
+        let noted = |authority: &str, now| backoff.note(authority, answer, now, SystemTime::UNIX_EPOCH).is_some();
+        assert!((0..AUTHORITIES_MAX).all(|nth| noted(&nth.to_string(), now)));
+        assert!(!noted(&AUTHORITIES_MAX.to_string(), now));
         assert_eq!(backoff.left(&AUTHORITIES_MAX.to_string(), now), None);
         let later = now + Duration::from_secs(8);
-        backoff.note("a", StatusCode::TOO_MANY_REQUESTS, &headers, later, SystemTime::UNIX_EPOCH);
+        assert!(noted("a", later));
         assert!(backoff.left("a", later).is_some());
     }
 }

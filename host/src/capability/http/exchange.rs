@@ -19,6 +19,7 @@ use super::refusal::{Failure, HeldBy, Refusal};
 use super::target::{Host, Target};
 use super::{Grant, GrantSettings};
 use crate::bindings::bulkhead::connector::http::Response;
+use crate::capability::backoff;
 use crate::capability::breaker::{Passage, Place};
 use crate::capability::credential::Auth;
 use crate::capability::rate::TooLong;
@@ -273,8 +274,12 @@ impl Admitted {
 
     /// What the receiver asks of everybody in this host.
     fn note(&self, response: &reqwest::Response) {
-        let (status, headers) = (response.status(), response.headers());
-        self.grant.services.backoff.note(&self.target.authority(), status, headers, Instant::now(), clock::wall());
+        let answer = backoff::Answer { status: response.status(), headers: response.headers() };
+        let noted = self.grant.services.backoff.note(&self.target.authority(), answer, Instant::now(), clock::wall());
+        if let Some(wait) = noted {
+            let (connector, host, seconds) = (&self.grant.connector, self.entry().pattern.as_str(), wait.as_secs());
+            tracing::info!(%connector, host, seconds, "the receiver asks to wait: nobody in this host asks it before");
+        }
     }
 
     fn failure(&self, failure: client::Failure) -> Failure {

@@ -201,8 +201,11 @@ impl Reports {
                 limit.label()
             }
         };
-        if self.lines.fetch_add(1, Ordering::Relaxed) < LINES_MAX {
-            let text = failure.text(grant);
+        let text = failure.text(grant);
+        if matches!(failure, Failure::Held(_, HeldBy::Rate(_) | HeldBy::Breaker(_) | HeldBy::Receiver(_))) {
+            // Nothing is wrong with it: an operator asked for it, or was told when the breaker opened or the receiver spoke.
+            tracing::debug!(%connector, effect = Effect::Http.label(), reason, key, "{text}");
+        } else if self.lines.fetch_add(1, Ordering::Relaxed) < LINES_MAX {
             tracing::warn!(%connector, effect = Effect::Http.label(), reason, key, "{text}");
         }
     }
