@@ -60,12 +60,18 @@ fn an_open_breaker_holds_deliveries_until_a_probe_is_answered() {
 #[test]
 fn waiting_for_a_rate_costs_no_attempt() {
     let server = Fixture::answering([Answer::status(200)]);
-    let toml = connector("caller", "limits = { wall = '400ms' }", &grant(&server.url(), "rate = '5/s'"));
-    let host = Bulkhead::new(&toml);
-    host.send("caller", &vec![format!("get {}/x", server.url()); 12]);
-    let _ = host.run_until_idle();
+    let toml = connector("caller", "limits = { wall = '2s' }", &grant(&server.url(), "rate = '1/s'"));
+    let host = Bulkhead::new(&toml.replace("batch = 1", "batch = 1, concurrency = 4"));
+    let running = host.start();
+    host.send("caller", &vec![format!("get {}/x", server.url()); 5]);
+    let done = [("connector", "caller"), ("outcome", "done")];
+    running.wait_until("end", PATIENCE, |metrics| metrics.value("bulkhead_deliveries_total", &done) == 5.0);
+    // No call lasts as long as the last of them had to wait.
+    let held = [("connector", "caller"), ("effect", "http"), ("reason", "rate")];
+    assert!(running.metrics().value("bulkhead_denied_total", &held) > 0.0);
+    let _ = running.terminate().ok();
     assert_eq!(reasons(&host), Vec::<String>::new());
-    assert_eq!(server.requests().len(), 12);
+    assert_eq!(server.requests().len(), 5);
 }
 
 #[test]
