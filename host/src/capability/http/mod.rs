@@ -107,6 +107,11 @@ impl Grant {
         Arc::new(Self { services: services.clone(), connector, lineage, entries, limits, at_once, clients })
     }
 
+    /// Whether some request may need a key that is derived from the message.
+    pub(super) fn gives_keys(&self) -> bool {
+        self.entries.iter().any(|entry| entry.idempotency)
+    }
+
     /// `connectors.NAME.KEY`, as an operator would look for it.
     fn key(&self, key: &str) -> String {
         format!("connectors.{}.{key}", self.connector)
