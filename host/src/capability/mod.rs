@@ -242,8 +242,9 @@ impl Session {
         self.memory.begin_call();
         self.queue.begin_call(call);
         self.state.begin_call(call.segment);
+        let needs_id = call.causes.len() == 1 && self.grants.http.gives_keys();
         self.http.begin_call(http::CallScope {
-            message_id: call.causes.first().filter(|_| call.causes.len() == 1).map(|cause| cause.id.to_owned()),
+            message_id: call.causes.first().filter(|_| needs_id).map(|cause| cause.id.to_owned()),
             deadline: call.deadline,
             barrier: call.barrier.clone(),
         });

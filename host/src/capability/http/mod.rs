@@ -137,6 +137,11 @@ impl Grant {
         self.breakers.pause(now)
     }
 
+    /// Whether some request may need a key that is derived from the message.
+    pub(super) fn gives_keys(&self) -> bool {
+        self.entries.iter().any(|entry| entry.settings.idempotency)
+    }
+
     /// `connectors.NAME.KEY`, as an operator would look for it.
     fn key(&self, key: &str) -> String {
         format!("connectors.{}.{key}", self.connector)
