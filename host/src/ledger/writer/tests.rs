@@ -162,3 +162,46 @@ async fn what_a_queue_expires_is_settled_although_nobody_consumes_it() {
     let report = &ledger.queues().unwrap()[0].subscriptions[0];
     assert_eq!((report.backlog, report.retrying), (1, 0));
 }
+
+/// Waits until everything that goes by age was looked at once more: letters are the last of it.
+async fn age_once(ledger: &Ledger) {
+    ledger.change(|write| write.db.execute("UPDATE dead SET died_ms = 1", [])).await.unwrap();
+    while ledger.queues().unwrap()[0].subscriptions[0].dead > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_waits_for_its_next_attempt_expires_no_sooner_than_it_should() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = QueuePolicy { expires: Some(Duration::from_secs(3_600)), ..QueuePolicy::default() };
+    let (ledger, directory) = open(dir.path(), policy, Some("a"));
+    ledger.append(drafts(&directory, 3, 10)).await.unwrap();
+    let retry = Decided::Retry { due_ms: u64::MAX / 4, charged: true, reason: "why".to_owned() };
+    let dead = Decided::Dead { reason: "why".to_owned() };
+    let outcomes = vec![(Origin::Log(1), retry), (Origin::Log(2), Decided::Done), (Origin::Log(3), dead)];
+    ledger.settle(settlement(&directory, outcomes)).await.unwrap();
+    age_once(&ledger).await;
+    let report = &ledger.queues().unwrap()[0];
+    assert_eq!((report.messages, report.subscriptions[0].backlog), (1, 1));
+}
+
+/// A delayed message was accepted before those that stand in front of it.
+#[tokio::test]
+async fn an_old_message_behind_a_young_one_takes_nothing_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = QueuePolicy { expires: Some(Duration::from_secs(3_600)), ..QueuePolicy::default() };
+    let (ledger, directory) = open(dir.path(), policy, Some("a"));
+    ledger.append(drafts(&directory, 5, 10)).await.unwrap();
+    ledger
+        .settle(settlement(&directory, vec![(Origin::Log(5), Decided::Dead { reason: "why".to_owned() })]))
+        .await
+        .unwrap();
+    let change =
+        ledger.change(|write| write.db.execute("UPDATE message SET enqueued_ms = 1 WHERE id & 7 IN (1, 3)", []));
+    assert_eq!(change.await.unwrap(), 2);
+    age_once(&ledger).await;
+    let left = ledger.read_log(directory.queue("q").unwrap(), 0, 10, 1 << 20).unwrap();
+    assert!(left.messages.iter().any(|(seq, _)| *seq == 2), "the young one stays");
+    assert_eq!(ledger.queues().unwrap()[0].subscriptions[0].backlog, 3);
+}
