@@ -13,8 +13,9 @@ use super::book::Queue;
 use super::ranges::Ranges;
 use super::read::{MESSAGE, message};
 use super::schema::{row_id, seq_of, sql, unsql};
-use super::write::{DELAY_MS_MAX, Log, Row, Write};
+use super::write::{Log, Row, Write};
 use super::{Ledger, millis};
+use crate::message::DELAY_MS_MAX;
 use crate::settlement::QueueId;
 
 /// Rows that one step takes from one table.
