@@ -100,7 +100,7 @@ fn oldest_ms(db: &Connection, queue: u32, subscription: u32, cursor: u64) -> rus
         .query_row([subscription], |row| row.get(0))?;
     let mut first =
         db.prepare_cached("SELECT enqueued_ms FROM message WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT 1")?;
-    let seq = unfinished.map_or(cursor + 1, unsql);
+    let seq = unfinished.map_or(cursor + 1, |first| unsql(first).min(cursor + 1));
     let logged: Option<i64> =
         first.query_row(params![row_id(queue, seq), row_id(queue + 1, 0)], |row| row.get(0)).optional()?;
     let parked: Option<i64> = db

@@ -205,3 +205,19 @@ async fn an_old_message_behind_a_young_one_takes_nothing_with_it() {
     assert!(left.messages.iter().any(|(seq, _)| *seq == 2), "the young one stays");
     assert_eq!(ledger.queues().unwrap()[0].subscriptions[0].backlog, 3);
 }
+
+#[tokio::test]
+async fn the_oldest_unsettled_message_is_found_before_one_that_failed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ledger, directory) = open(dir.path(), QueuePolicy::default(), Some("a"));
+    ledger.append(drafts(&directory, 3, 10)).await.unwrap();
+    let retry = Decided::Retry { due_ms: u64::MAX / 4, charged: true, reason: "why".to_owned() };
+    ledger.settle(settlement(&directory, vec![(Origin::Log(3), retry)])).await.unwrap();
+    let change = ledger.change(|write| {
+        let aged_ms = write.now.due_ms - 1_000_000;
+        write.db.execute("UPDATE message SET enqueued_ms = ?1 WHERE id & 7 = 1", [i64::try_from(aged_ms).unwrap()])
+    });
+    assert_eq!(change.await.unwrap(), 1);
+    let oldest = ledger.queues().unwrap()[0].subscriptions[0].oldest_seconds;
+    assert!(oldest.is_some_and(|seconds| seconds >= 1_000), "{oldest:?}");
+}
