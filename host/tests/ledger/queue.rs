@@ -56,3 +56,16 @@ async fn a_full_queue_refuses_a_whole_batch_and_takes_more_when_it_has_room() {
     let refused = host.ledger.append(vec![(queue, Draft { body: vec![0; 2 << 20], ..draft("5", None) })]).await;
     assert!(matches!(refused, Err(AppendError::TooLarge { .. })));
 }
+
+#[tokio::test]
+async fn a_delayed_message_is_part_of_every_backlog() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = open(dir.path(), &layout(QueuePolicy::default(), &["a", "b"]));
+    host.send(&[Draft { delay_ms: Some(3_600_000), ..draft("later", None) }, draft("now", None)]).await;
+    let worker = host.subscribe("a").await.worker();
+    host.settle(&worker, "a", &lease(&worker, 2).await.deliveries, &dead()).await;
+    let letter = host.ledger.dead_list(None, 0, 1).unwrap()[0].id;
+    host.ledger.dead_retry(&[letter], None).await.unwrap();
+    let backlogs: Vec<u64> = host.report("in").subscriptions.iter().map(|subscription| subscription.backlog).collect();
+    assert_eq!(backlogs, [2, 2], "the redriven one counts in its own subscription alone");
+}
