@@ -67,3 +67,18 @@ async fn an_orphan_keeps_its_messages_until_it_is_forgotten() {
     let worker = host.subscribe("b").await.worker();
     assert_eq!(ids(&lease_all(&worker, 1).await), ["3"], "back again, it begins anew");
 }
+
+#[tokio::test]
+async fn a_rename_that_is_refused_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = layout(QueuePolicy::default(), &["a", "b", "c"]);
+    let host = open(dir.path(), &before);
+    let number = host.directory.connector("a");
+    let mut refused = layout(QueuePolicy::default(), &["x", "b"]);
+    refused.connectors[0].was = Some(name("a"));
+    refused.connectors[1].was = Some(name("c"));
+    let error = host.ledger.configure(&refused).unwrap_err().to_string();
+    assert!(error.contains("remove `connectors.b.was`"), "{error}");
+    let directory = host.ledger.configure(&before).unwrap();
+    assert_eq!((directory.connector("a"), directory.orphans()), (number, &[][..]));
+}
