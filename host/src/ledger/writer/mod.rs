@@ -297,7 +297,8 @@ impl Writer {
                 let last = group.done.iter().filter_map(|(job, _)| ticket(job)).next_back();
                 group.done.into_iter().for_each(|(job, answer)| deliver(job, answer));
                 if let Some(last) = last {
-                    self.shared.committed.send_replace(last);
+                    // A job that is tried once more comes after later ones.
+                    self.shared.committed.send_modify(|done| *done = last.max(*done));
                 }
                 Ok(Outcome::Committed { failed: group.failed })
             }
