@@ -72,3 +72,37 @@ async fn a_clean_stop_leaves_no_suspects() {
     let worker = host.subscribe("a").await.worker();
     assert!(!lease(&worker, 1).await.alone);
 }
+
+/// A redriven message keeps the order of its key in this alone: nothing of the key runs beside it.
+#[tokio::test]
+async fn a_redriven_suspect_and_a_message_of_its_key_do_not_run_beside_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = layout(QueuePolicy { ordering: Ordering::Key, ..QueuePolicy::default() }, &["a"]);
+    let host = open(dir.path(), &layout);
+    host.send(&[draft("1", Some("k"))]).await;
+    let worker = host.subscribe("a").await.worker();
+    host.settle(&worker, "a", &lease(&worker, 1).await.deliveries, &dead()).await;
+    let letter = host.ledger.dead_list(None, 0, 1).unwrap()[0].id;
+    assert_eq!(host.ledger.dead_retry(&[letter], None).await.unwrap(), 1);
+    let redriven = lease(&worker, 1).await;
+    worker.begin(&redriven);
+    host.send(&[draft("2", Some("k")), draft("3", None)]).await;
+    let copy = host.crash(dir.path());
+
+    let host = open(copy.path(), &layout);
+    let subscription = host.subscribe("a").await;
+    let workers = [subscription.worker(), subscription.worker()];
+    let mut seen = Vec::new();
+    while seen.len() < 3 {
+        let batch = lease(&workers[0], 1).await.deliveries;
+        if batch[0].message.key.is_some() {
+            let beside = workers[1].try_lease(3).map(|batch| batch.deliveries).unwrap_or_default();
+            assert!(beside.iter().all(|delivery| delivery.message.key.is_none()), "{beside:?} beside {batch:?}");
+            workers[1].release(beside);
+        }
+        host.settle(&workers[0], "a", &batch, &Outcome::Done).await;
+        seen.push(batch[0].message.id.clone());
+    }
+    seen.sort();
+    assert_eq!(seen, ["1", "2", "3"]);
+}
