@@ -62,3 +62,17 @@ fn no_run_begins_while_a_queue_that_it_may_publish_to_is_full() {
     assert_eq!(attempts, 1.0);
     let _ = running.terminate().ok();
 }
+
+/// Calls in which nothing succeeds do not look like success.
+#[test]
+fn the_brake_of_a_plugin_that_takes_many_messages_at_once_goes_on() {
+    let plugin = guest("batch");
+    let host = Bulkhead::new(&format!(
+        "[connectors.batch]\nplugin = '{}'\nconsume = {{ queue = 'in', batch = 5 }}\nallow.publish = ['out']\n",
+        plugin.display()
+    ));
+    host.send("in", &["bad"; 60]);
+    let _ = host.run_until_idle();
+    assert_eq!(host.ledger().holds("batch"), ["brake"]);
+    assert_eq!(host.ledger().dead().len(), 20);
+}
