@@ -115,6 +115,19 @@ fn counters_in_state_survive_conflicts_between_workers() {
     assert_eq!(host.ledger().state("hostile"), [("total".to_owned(), b"200".to_vec())]);
 }
 
+/// A conflict costs no attempt, and what runs again is called as it was.
+#[test]
+fn counters_in_state_survive_conflicts_of_calls_with_many_messages() {
+    let host = Bulkhead::new(&format!(
+        "[connectors.batch]\nplugin = '{}'\nconsume = {{ queue = 'in', batch = 4, concurrency = 4 }}\nretry = {{ attempts = 1 }}\n",
+        guest("batch").display()
+    ));
+    host.send("in", &["count"; 200]);
+    let _ = host.run_until_idle();
+    assert_eq!(host.dead(), Vec::<serde_json::Value>::new());
+    assert_eq!(host.ledger().state("batch"), [("total".to_owned(), b"200".to_vec())]);
+}
+
 #[test]
 fn a_kept_sandbox_goes_on_after_a_trap() {
     let host = Bulkhead::new(&hostile("reuse = 'always'"));

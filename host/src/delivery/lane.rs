@@ -190,7 +190,9 @@ impl Lane {
                             }
                         }
                     }
-                    self.handing.succeed_together(succeeded, outcome.staged, permit).await?;
+                    if !succeeded.is_empty() {
+                        self.handing.succeed_together(succeeded, outcome.staged, permit).await?;
+                    }
                     calls.extend((!again.is_empty()).then_some(again));
                 }
                 Err(failure) if deliveries.len() == 1 => {

@@ -1,5 +1,6 @@
 //! Handles many messages at once. Each body is a verb: `ok` publishes a copy to `out` with its cause, `bad` publishes one
-//! and then fails, `shared` publishes one with an id and no cause, `nameless` one with neither.
+//! and then fails, `shared` publishes one with an id and no cause, `nameless` one with neither. `count` publishes nothing
+//! and adds one to a counter in the connector's state.
 
 use bulkhead_sdk::prelude::*;
 
@@ -14,6 +15,10 @@ impl BatchConsumer for Batch {
 export!(Batch: BatchConsumer);
 
 fn act(message: &Message) -> Result<(), Failure> {
+    if message.body == b"count" {
+        let before: Option<u64> = state::get("total")?;
+        return state::set("total", &(before.unwrap_or(0) + 1));
+    }
     let draft = Draft::new(message.body.clone());
     let draft = match message.text()? {
         "shared" => draft.id("of-all"),
