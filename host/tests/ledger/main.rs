@@ -68,14 +68,20 @@ fn open(dir: &Path, layout: &Layout) -> Host {
     Host { ledger, directory, broker, metrics }
 }
 
-/// What another process finds after kill -9: the files as they are. The write-ahead log goes first, for an idle ledger
-/// may empty it into the file at any time.
+/// What another process finds after kill -9: the files as they are at one moment. The ledger may empty its write-ahead log
+/// into the file at any time, so they are read again until the log was the same before and after.
 fn crashed(dir: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
-    for file in ["ledger.db-wal", "ledger.db", "inflight"] {
-        std::fs::copy(dir.join(file), copy.path().join(file)).unwrap();
+    loop {
+        let log = std::fs::read(dir.join("ledger.db-wal")).unwrap();
+        for file in ["ledger.db", "inflight"] {
+            std::fs::copy(dir.join(file), copy.path().join(file)).unwrap();
+        }
+        if std::fs::read(dir.join("ledger.db-wal")).unwrap() == log {
+            std::fs::write(copy.path().join("ledger.db-wal"), log).unwrap();
+            return copy;
+        }
     }
-    copy
 }
 
 fn draft(id: &str, key: Option<&str>) -> Draft {
