@@ -4,6 +4,7 @@
 //! [`PluginStore::keep`] was given by a host with the same key: it carries a MAC, is read once, and checked as read.
 
 mod builtin;
+pub mod compiler;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};

@@ -12,6 +12,8 @@ use crate::admin::problem::Problem;
 use crate::config::Loaded;
 use crate::egress::own_admin::Refused;
 use crate::host;
+use crate::metrics::Metrics;
+use crate::runtime::compile;
 use crate::secret_store::Environment;
 use crate::telemetry;
 
@@ -44,6 +46,7 @@ pub fn main() -> ExitCode {
     telemetry::start(cli.log_format);
     let outcome = match &cli.command {
         Command::Check => Ok(checked(&cli)),
+        Command::CompilePlugin => Ok(compile::serve()),
         Command::Inspect(arguments) => block_on(inspect::run(arguments, cli.json)),
         Command::Run(arguments) => with_config(&cli, |loaded| {
             // No thread runs yet: this is the moment to take secrets out of the environment.
@@ -78,7 +81,7 @@ fn checked(cli: &Cli) -> ExitCode {
     check::run(cli, |loaded| {
         let environment = Environment::take(&loaded.config.secrets);
         let prepared = match runtime() {
-            Ok(runtime) => runtime.block_on(host::prepare(loaded)).map(|plugins| plugins.warnings),
+            Ok(runtime) => runtime.block_on(host::prepare(loaded, &Metrics::default())).map(|plugins| plugins.warnings),
             Err(error) => Err(vec![loaded.problem("host", error.to_string(), "")]),
         };
         let mut found = prepared.unwrap_or_else(|problems| problems);

@@ -21,6 +21,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config;
 use crate::id::Name;
+use crate::plugin_store::compiler::VERB;
 use crate::telemetry::LogFormat;
 
 /// Nothing was started or changed: configuration, arguments, a plugin or the data directory is not usable.
@@ -53,6 +54,9 @@ pub enum Command {
     Check,
     /// Show what a plugin exports, imports and asks for
     Inspect(Inspect),
+    /// Compile a plugin from standard input to standard output: what the host starts for itself
+    #[command(name = VERB, hide = true)]
+    CompilePlugin,
     /// Put messages into a queue
     Send(Send),
     /// List the queues and who reads them

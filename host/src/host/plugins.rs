@@ -11,9 +11,10 @@ use tokio::runtime::Handle;
 
 use crate::capability::{Allow, Grants, Services, Subject};
 use crate::config::{Config, Connector, Loaded, Plugin as Source, Problem, Reuse};
-use crate::limit::Limits;
+use crate::limit::{Limit, Limits};
+use crate::metrics::Metrics;
 use crate::plugin_store::{self, PluginStore};
-use crate::runtime::compile::{self, Compiled, compile};
+use crate::runtime::compile::{self, Compiled, LoadError, Maker, compile};
 use crate::runtime::engine::Settings;
 use crate::runtime::{Engine, Export, Linked, Plugin};
 use crate::settlement::ConnectorId;
@@ -51,7 +52,7 @@ impl Plugins {
 ///
 /// # Errors
 /// One problem for each plugin that cannot be used, at its key, and the warnings beside them.
-pub async fn prepare(loaded: &Loaded) -> Result<Plugins, Vec<Problem>> {
+pub async fn prepare(loaded: &Loaded, metrics: &Metrics) -> Result<Plugins, Vec<Problem>> {
     let config = &loaded.config;
     let engine = Engine::start(settings(config))
         .map_err(|error| vec![loaded.problem("host", format!("{error:#}"), "see `host.runs` and `limits.memory`")])?;
@@ -70,6 +71,9 @@ pub async fn prepare(loaded: &Loaded) -> Result<Plugins, Vec<Problem>> {
                 linked.insert(connector.name.to_string(), plugin);
             }
             Err(refusal) => {
+                if let Some(limit) = refusal.limit {
+                    metrics.limit_hit(&connector.name, limit);
+                }
                 let key = format!("connectors.{}.plugin", connector.name);
                 problems.push(loaded.problem(&key, refusal.message, refusal.help));
             }
@@ -102,11 +106,17 @@ fn store(data_dir: &Path) -> Option<PluginStore> {
 struct Refusal {
     message: String,
     help: String,
+    /// The limit that bit, if one did.
+    limit: Option<Limit>,
 }
 
 impl Refusal {
     fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { message: message.into(), help: help.into() }
+        Self { message: message.into(), help: help.into(), limit: None }
+    }
+
+    fn of(error: &LoadError, message: String) -> Self {
+        Self { limit: error.limit(), ..Self::new(message, HELP) }
     }
 }
 
@@ -151,16 +161,19 @@ impl Loader {
 
     fn distinct(&self, source: &str, plugin: &Source) -> Result<Distinct, Refusal> {
         let read;
-        let bytes = match plugin {
+        let (maker, bytes) = match plugin {
             Source::Path(path) => {
-                read = plugin_store::read(path).map_err(|error| Refusal::new(error.to_string(), HELP))?;
-                &read
+                let unread = |error: LoadError| Refusal::of(&error, error.to_string());
+                read = plugin_store::read(path).map_err(|error| unread(error.into()))?;
+                (Maker::Anybody, &read[..])
             }
-            Source::Builtin(name) => plugin_store::builtin(name)
-                .ok_or_else(|| Refusal::new(format!("there is no built-in plugin `{name}`"), HELP))?,
+            Source::Builtin(name) => {
+                let missing = || Refusal::new(format!("there is no built-in plugin `{name}`"), HELP);
+                (Maker::Host, plugin_store::builtin(name).ok_or_else(missing)?)
+            }
         };
-        let compiled = compile(&self.engine, self.store.as_ref(), bytes)
-            .map_err(|error| Refusal::new(format!("{source}: {error}"), HELP))?;
+        let compiled = compile(&self.engine, self.store.as_ref(), maker, bytes)
+            .map_err(|error| Refusal::of(&error, format!("{source}: {error}")))?;
         let linked =
             Linked::new(&self.engine, &compiled).map_err(|error| Refusal::new(format!("{source}: {error}"), ""))?;
         Ok(Distinct { compiled, linked, started: Vec::new() })
