@@ -6,7 +6,9 @@
 mod assembly;
 mod disk;
 mod front;
+mod gate;
 mod idle;
+mod lock;
 mod plugins;
 
 use std::sync::Arc;
@@ -29,6 +31,8 @@ use crate::trigger::queue::Consumption;
 
 pub use assembly::layout;
 pub use front::Front;
+pub use gate::permissions;
+pub use lock::{Renewed, renew as renew_lock};
 pub use plugins::{Plugins, prepare};
 
 /// When a run ends by itself.

@@ -143,6 +143,12 @@ impl Grants {
         &self.services.metrics
     }
 
+    /// What it permits, one permission a line, in plain words; nothing else has an effect on the world.
+    #[must_use]
+    pub fn permissions(&self) -> Vec<String> {
+        self.http.permissions().chain(self.queue.permissions()).chain(self.secrets.permissions()).collect()
+    }
+
     /// Counts a limit that bit.
     pub fn limit_hit(&self, limit: Limit) {
         self.services.metrics.limit_hit(&self.subject.name, limit);

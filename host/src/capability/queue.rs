@@ -40,6 +40,10 @@ impl Grant {
         Self { targets }
     }
 
+    pub(super) fn permissions(&self) -> impl Iterator<Item = String> {
+        self.targets.iter().map(|target| format!("may publish to `{}`", target.name))
+    }
+
     fn target(&self, name: &str) -> Option<&Target> {
         self.targets.iter().find(|target| target.name.as_str() == name)
     }

@@ -26,6 +26,10 @@ impl Grant {
         Self { names, store }
     }
 
+    pub(super) fn permissions(&self) -> impl Iterator<Item = String> {
+        self.names.iter().map(|name| format!("may see the value of the secret `{name}`"))
+    }
+
     fn value(&self, name: &str) -> Option<Secret> {
         if self.names.iter().any(|granted| granted == name) { self.store.get(name) } else { None }
     }

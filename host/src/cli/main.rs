@@ -7,7 +7,7 @@ use std::future::Future;
 use std::io::Write;
 use std::process::ExitCode;
 
-use super::{Cli, Command, check, dead, inspect, load, parse, pause, queues, run, send, unusable};
+use super::{Cli, Command, check, dead, explain, inspect, load, lock, parse, pause, queues, run, send, unusable};
 use crate::admin::problem::Problem;
 use crate::config::Loaded;
 use crate::egress::own_admin::Refused;
@@ -45,7 +45,11 @@ pub fn main() -> ExitCode {
     let cli = parse();
     telemetry::start(cli.log_format);
     let outcome = match &cli.command {
-        Command::Check => Ok(checked(&cli)),
+        Command::Check(super::Check { explain: None }) => Ok(checked(&cli)),
+        Command::Check(super::Check { explain: Some(connector) }) => {
+            with_config(&cli, |loaded| block_on(explain::run(&loaded, connector, cli.json)))
+        }
+        Command::Lock(arguments) => with_config(&cli, |loaded| block_on(lock::run(&loaded, arguments, cli.json))),
         Command::CompilePlugin => Ok(compile::serve()),
         Command::Inspect(arguments) => block_on(inspect::run(arguments, cli.json)),
         Command::Run(arguments) => with_config(&cli, |loaded| {

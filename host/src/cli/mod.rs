@@ -4,7 +4,9 @@
 
 pub mod check;
 pub mod dead;
+pub mod explain;
 pub mod inspect;
+pub mod lock;
 mod main;
 pub mod output;
 pub mod pause;
@@ -51,9 +53,11 @@ pub enum Command {
     /// Run the configured connectors
     Run(Run),
     /// Report every problem of the configuration and of the plugins that it names
-    Check,
+    Check(Check),
     /// Show what a plugin exports, imports and asks for
     Inspect(Inspect),
+    /// Accept the plugins as they are: from now on others are refused
+    Lock(Lock),
     /// Compile a plugin from standard input to standard output: what the host starts for itself
     #[command(name = VERB, hide = true)]
     CompilePlugin,
@@ -86,6 +90,22 @@ pub struct Run {
     /// What is due later than this from now does not keep the run from ending
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = config::duration, requires = "until_idle")]
     pub idle_horizon: Duration,
+}
+
+/// `bulkhead check`.
+#[derive(Clone, Debug, Args)]
+pub struct Check {
+    /// Say in plain words what this connector may do, instead of checking
+    #[arg(long, value_name = "CONNECTOR", value_parser = Name::parse)]
+    pub explain: Option<Name>,
+}
+
+/// `bulkhead lock`.
+#[derive(Clone, Debug, Args)]
+pub struct Lock {
+    /// Accept that the plugin of this connector needs more than before; may be given several times
+    #[arg(long, value_name = "CONNECTOR", value_parser = Name::parse)]
+    pub accept: Vec<Name>,
 }
 
 /// `bulkhead pause` and `bulkhead resume`.

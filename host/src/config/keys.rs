@@ -179,9 +179,17 @@ static CONNECTOR: Section = Section {
 };
 
 static PLUGIN: Section = Section {
-    about: "",
+    about: "A plugin from a file; `plugin = \"PATH\"` is short for `plugin = { path = \"PATH\" }`.",
     exactly_one: false,
-    keys: &[Key::later("path", "The path of a component."), Key::later("key", "The key that it must be signed with.")],
+    keys: &[
+        Key::new("path", Kind::Path, Required, "The path of a component."),
+        Key::new(
+            "key",
+            Kind::Text,
+            Unset,
+            "Public key of minisign: the plugin runs only with a signature of that key in `PATH.minisig` beside it.",
+        ),
+    ],
 };
 
 static CONSUME: Section = Section {

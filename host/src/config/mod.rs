@@ -9,6 +9,7 @@ mod environment;
 mod grant;
 mod host;
 mod keys;
+mod lock;
 mod problem;
 mod quantity;
 mod queue;
@@ -35,6 +36,7 @@ use problem::Report;
 use view::View;
 
 pub use keys::BUILTINS;
+pub use lock::{Lock, Locked};
 pub use problem::{Problem, Severity, closest, suggestion};
 pub use quantity::{duration, size};
 pub use reference::reference;
@@ -156,6 +158,13 @@ pub struct Host {
 pub enum Plugin {
     /// A file; relative to the config file that names it.
     Path(PathBuf),
+    /// The same, with a signature beside it.
+    Signed {
+        /// The file.
+        path: PathBuf,
+        /// The public key that it must be signed with.
+        key: String,
+    },
     /// Embedded in the binary.
     Builtin(String),
 }

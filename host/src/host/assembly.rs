@@ -8,10 +8,10 @@ use tokio::runtime::Handle;
 use tokio::sync::RwLock;
 
 use super::plugins::Plugins;
-use super::{Host, Running};
+use super::{Host, Running, gate};
 use crate::broker::{Broker, KeysInBatch, Subscription, SubscriptionSettings};
 use crate::capability::queue::Target;
-use crate::capability::{Allow, Grants, Services, Subject, http};
+use crate::capability::{Services, Subject, http};
 use crate::config::{self, Config};
 use crate::delivery::brake::Brake;
 use crate::delivery::connector::{Connector, Entry};
@@ -132,12 +132,7 @@ impl Assembly {
 
     fn plugin(&self, settings: &config::Connector, subject: Subject) -> anyhow::Result<Plugin> {
         let linked = self.plugins.linked.get(settings.name.as_str()).context("its plugin is not loaded")?.clone();
-        let allow = Allow {
-            publish: settings.allow.publish.iter().filter_map(|queue| self.target(queue)).collect(),
-            secrets: settings.allow.secrets.clone(),
-            http: settings.allow.http.clone(),
-        };
-        let grants = Grants::new(&self.services, subject, settings.limits.clone(), &settings.config, allow);
+        let grants = gate::grants(&self.services, subject, settings, |queue| self.target(queue));
         Ok(Plugin::new(linked, Arc::new(grants)))
     }
 

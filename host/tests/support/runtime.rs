@@ -15,7 +15,7 @@ use bulkhead_host::ledger::{ConnectorLayout, Layout, Ledger, QueuePolicy, Settin
 use bulkhead_host::limit::Limits;
 use bulkhead_host::message::Message;
 use bulkhead_host::metrics::Metrics;
-use bulkhead_host::runtime::compile::{Compiled, LoadError, compile};
+use bulkhead_host::runtime::compile::{Compiled, LoadError, Maker, compile};
 use bulkhead_host::runtime::failure::Failure;
 use bulkhead_host::runtime::permit::{Permit, Permits};
 use bulkhead_host::runtime::{Engine, Plugin, Sandbox, Scope, Staged, engine};
@@ -31,7 +31,7 @@ pub fn engine() -> &'static Engine {
 }
 
 pub fn compiled(bytes: &[u8]) -> Result<Compiled, LoadError> {
-    compile(engine(), None, bytes)
+    compile(engine(), None, Maker::Host, bytes)
 }
 
 pub struct Fixture {

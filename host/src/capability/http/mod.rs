@@ -7,6 +7,7 @@
 mod exchange;
 pub mod header;
 pub mod pattern;
+mod permission;
 mod refusal;
 mod session;
 mod streaming;

@@ -1,0 +1,23 @@
+//! What a grant permits, in plain words, for whoever has to trust it.
+
+use super::{Grant, GrantSettings, Reach};
+
+impl Grant {
+    /// One line for each entry that permits anything.
+    pub(in crate::capability) fn permissions(&self) -> impl Iterator<Item = String> {
+        self.entries.iter().filter(|entry| !entry.methods.is_empty()).map(GrantSettings::permission)
+    }
+}
+
+impl GrantSettings {
+    fn permission(&self) -> String {
+        let mut text = format!("may {} {}", self.methods.join(", "), self.pattern);
+        if let Some(auth) = &self.auth {
+            text.push_str(&format!(", with the credential `{}` attached", auth.secret()));
+        }
+        if self.reach() == Reach::Private {
+            text.push_str(", also at a private address");
+        }
+        text
+    }
+}
