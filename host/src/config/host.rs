@@ -4,9 +4,13 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::problem::Report;
+use super::quantity::show_size;
 use super::view::View;
-use super::{Host, RUNS_PER_CORE};
+use super::{Config, Host, RUNS_PER_CORE, machine};
 use crate::secret_store::Source;
+
+/// Where the system does not say how much memory there is.
+const MEMORY_BYTES_UNKNOWN: u64 = 2 << 30;
 
 /// What the listener falls back to when its address is wrong: nothing is started then.
 const NO_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -19,6 +23,7 @@ pub(super) fn host(view: &View<'_>, report: &Report<'_>) -> Host {
         metrics_open: view.boolean("metrics_open"),
         grace: view.duration("grace"),
         runs: view.integer_if("runs").unwrap_or_else(runs_by_cores),
+        memory: view.size_if("memory").unwrap_or_else(memory_by_machine),
         min_free: view.size_if("min_free"),
     }
 }
@@ -30,6 +35,34 @@ pub(super) fn secrets(root: &View<'_>, report: &Report<'_>) -> BTreeMap<String, 
     };
     let entries = root.named("secrets").into_iter();
     entries.filter_map(|(name, view)| Some((name.to_owned(), source(&view)?))).collect()
+}
+
+/// Runs wait where their limits do not fit together; that is most likely not meant.
+pub(super) fn check_memory(view: &View<'_>, config: &Config, report: &mut Report<'_>) {
+    let (place, path) = (view.place_of("memory"), view.path_of("memory"));
+    let (memory, at_most) = (config.host.memory, config.memory_at_most());
+    if at_most > memory {
+        let message = format!(
+            "the runs that may be under way at once may use {}, and all together get {}: some will wait",
+            show_size(at_most),
+            show_size(memory)
+        );
+        report.warning(
+            place,
+            &path,
+            message,
+            "lower `limits.memory`, `consume.concurrency` or `host.runs`, or raise it",
+        );
+    }
+    if machine::memory_bytes().is_some_and(|machine| memory > machine) {
+        report.warning(place, &path, "more than this machine or its control group has", "lower it");
+    }
+}
+
+fn memory_by_machine() -> u64 {
+    let machine = machine::memory_bytes().unwrap_or(MEMORY_BYTES_UNKNOWN);
+    // Down to whole mebibytes, so that it can be read.
+    (machine / 4 * 3) >> 20 << 20
 }
 
 fn runs_by_cores() -> usize {

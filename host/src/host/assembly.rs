@@ -20,7 +20,7 @@ use crate::egress::Egress;
 use crate::id::Name;
 use crate::ledger::{self, ConnectorLayout, Directory, Layout, Ledger, Ordering};
 use crate::metrics::Metrics;
-use crate::runtime::permit::Permits;
+use crate::runtime::permit::{Budget, Permits};
 use crate::runtime::{Export, Plugin};
 use crate::secret_store::SecretStore;
 use crate::settlement::SubscriptionId;
@@ -79,7 +79,8 @@ impl Host {
         let http = http::Services::new(egress, secrets.clone(), metrics.clone());
         let services = Services { ledger: Some(ledger.clone()), metrics: metrics.clone(), secrets, http };
         let broker = Broker::local(ledger.clone())?;
-        let permits = Permits::new(config.host.runs);
+        let budget = Budget { runs: config.host.runs, memory_bytes: config.memory_for_runs() };
+        let permits = Permits::new(budget, metrics.sandbox_reserved_bytes());
         let assembly = Assembly { config, plugins, ledger, directory, broker, metrics, services, permits };
         let mut connectors = Vec::new();
         for connector in assembly.config.connectors.iter().filter(|connector| connector.enabled) {

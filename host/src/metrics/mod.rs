@@ -163,6 +163,7 @@ struct Families {
     orphaned_messages: Family<OfSubscription, Gauge>,
     panics: Counter,
     sandbox_seconds: Histogram,
+    sandbox_reserved_bytes: Gauge,
 }
 
 impl Default for Metrics {
@@ -200,6 +201,7 @@ impl Families {
             panics: Counter::default(),
             // From 1 µs: instantiation is measured in microseconds.
             sandbox_seconds: Histogram::new(exponential_buckets(0.000_001, 2.0, 18)),
+            sandbox_reserved_bytes: Gauge::default(),
         }
     }
 
@@ -241,6 +243,12 @@ impl Families {
         add(registry, "orphaned_messages", "Messages of removed connectors", &self.orphaned_messages);
         add(registry, "panics", "Panics of host code caught at a run's border", &self.panics);
         add(registry, "sandbox_seconds", "Time to instantiate a sandbox", &self.sandbox_seconds);
+        add(
+            registry,
+            "sandbox_reserved_bytes",
+            "Memory that the sandboxes of runs under way may come to use: at most `host.memory`",
+            &self.sandbox_reserved_bytes,
+        );
     }
 }
 
@@ -361,6 +369,12 @@ impl Metrics {
     /// Host code panicked in a run; the run was charged, the host lives.
     pub fn panicked(&self) {
         self.0.panics.inc();
+    }
+
+    /// Memory that is reserved for runs under way; whoever admits them moves it.
+    #[must_use]
+    pub fn sandbox_reserved_bytes(&self) -> Gauge {
+        self.0.sandbox_reserved_bytes.clone()
     }
 
     /// A sandbox was made.

@@ -17,7 +17,7 @@ use bulkhead_host::message::Message;
 use bulkhead_host::metrics::Metrics;
 use bulkhead_host::runtime::compile::{Compiled, LoadError, Maker, compile};
 use bulkhead_host::runtime::failure::Failure;
-use bulkhead_host::runtime::permit::{Permit, Permits};
+use bulkhead_host::runtime::permit::{Budget, Permit, Permits};
 use bulkhead_host::runtime::{Engine, Plugin, Sandbox, Scope, Staged, engine};
 use bulkhead_host::secret_store::{Environment, SecretStore, Source};
 use bulkhead_host::settlement::{Barrier, ConnectorId, Delivery, Origin, QueueId, Settlement, SubscriptionId};
@@ -51,7 +51,8 @@ pub async fn connector(guest: &Compiled, limits: Limits) -> Fixture {
 pub async fn configured(guest: &Compiled, limits: Limits, out: QueuePolicy) -> Fixture {
     let Gate { grants, metrics, ledger, connector, folder } = gate(limits, out);
     let plugin = Plugin::load(engine(), guest, grants).await.unwrap();
-    Fixture { plugin, metrics, ledger, connector, permits: Permits::new(4), _folder: folder }
+    let permits = Permits::new(Budget { runs: 4, memory_bytes: 1 << 30 }, metrics.sandbox_reserved_bytes());
+    Fixture { plugin, metrics, ledger, connector, permits, _folder: folder }
 }
 
 /// What stands behind a connector's plugin.
@@ -112,7 +113,7 @@ impl Fixture {
     }
 
     async fn permit(&self) -> Permit {
-        self.permits.acquire(&name(CONNECTOR)).await
+        self.permits.acquire(&name(CONNECTOR), self.plugin.memory_bytes()).await
     }
 
     /// One message in a fresh sandbox.
