@@ -295,15 +295,16 @@ impl Ledger {
         self.shared().accounts.reserve(queue, bytes)
     }
 
-    /// Keeps room beyond the bound: for a publish to the queue that is being consumed, which would otherwise never end.
+    /// Keeps room up to so many bytes beyond the bound: for a publish to the queue that is being consumed, which would
+    /// otherwise never end.
     ///
     /// # Errors
-    /// The disk has no room.
-    pub fn reserve_beyond(&self, queue: QueueId, bytes: u64) -> Result<Reservation, Full> {
+    /// The queue is at that, or the disk has no room.
+    pub fn reserve_beyond(&self, queue: QueueId, bytes: u64, beyond: u64) -> Result<Reservation, Full> {
         if self.disk_is_full() {
             return Err(Full::Disk);
         }
-        Ok(self.shared().accounts.force(std::iter::once((queue, bytes))))
+        self.shared().accounts.reserve_beyond(queue, bytes, beyond)
     }
 
     /// Whether nothing may be published to a queue: it is at its bound, or the disk has no room.
