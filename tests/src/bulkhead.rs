@@ -282,6 +282,13 @@ impl Running {
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
     }
 
+    /// Its threads and its open files.
+    #[must_use]
+    pub fn threads_and_files(&self) -> (usize, usize) {
+        let count = |what: &str| fs::read_dir(format!("/proc/{}/{what}", self.process.id())).map_or(0, Iterator::count);
+        (count("task"), count("fd"))
+    }
+
     /// What `/metrics` says now.
     #[must_use]
     pub fn metrics(&self) -> Metrics {

@@ -45,7 +45,7 @@ fn what_waited_runs_when_there_is_room() {
     let (_folder, host) = host("16MiB", "http://127.0.0.1:9");
     let running = host.start();
     host.send("many", &vec!["ok"; 100]);
-    host.send("one", &vec!["grow"; 1]);
+    host.send("one", &["grow"]);
     let done = |metrics: &Metrics| metrics.value("bulkhead_deliveries_total", &[("outcome", "done")]);
     running.wait_until("all of them", PATIENCE, |metrics| done(metrics) == 100.0);
     running.wait_until("nothing reserved", PATIENCE, |metrics| metrics.value(RESERVED, &[]) == 0.0);
