@@ -7,6 +7,7 @@
 //! process, each with a bound. Everything panics when it cannot go on, with what the host has logged.
 
 mod admin;
+mod bulk;
 mod bulkhead;
 mod disk;
 mod fixture;
@@ -15,9 +16,11 @@ mod inflight;
 mod ledger;
 mod metrics;
 mod process;
+mod tls;
 mod upstream;
 
 pub use admin::Reply;
+pub use bulk::BulkServer;
 pub use bulkhead::{Bulkhead, Finished, Posted, Running};
 pub use disk::SmallDisk;
 pub use fixture::{Answer, Fixture, Request};
@@ -26,6 +29,7 @@ pub use inflight::Run;
 pub use ledger::{DeadLetter, Ledger, Stored};
 pub use metrics::Metrics;
 pub use rustix::process::Signal;
+pub use tls::{Authority, Certified, Flaw, TlsServer};
 pub use upstream::{Misdeed, Upstream};
 
 /// The examples of the author guide are tests, natively.

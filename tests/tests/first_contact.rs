@@ -54,6 +54,19 @@ fn what_is_sent_comes_out_of_the_plugin_in_order_and_is_on_disk() {
 }
 
 #[test]
+fn what_is_sent_to_a_running_host_keeps_its_order() {
+    let bulkhead =
+        Bulkhead::new("[queues.in]\n[connectors.log]\nplugin = \"builtin:log\"\nconsume = \"in\"\nenabled = false\n");
+    // More than one request of `send` carries.
+    let lines: Vec<String> = (0..20_000).map(|number| number.to_string()).collect();
+    let running = bulkhead.start();
+    bulkhead.send("in", &lines);
+    let _ = running.terminate().ok();
+    let stored = bulkhead.ledger().messages("in");
+    assert!(stored.iter().map(|message| message.body.as_slice()).eq(lines.iter().map(String::as_bytes)));
+}
+
+#[test]
 fn a_request_is_tried_again_with_the_same_key_and_the_credential() {
     let fixture = Fixture::answering([Answer::status(503), Answer::status(200)]);
     let bulkhead = deliver_to(&fixture);

@@ -23,8 +23,6 @@ use crate::plugin_store::{self, ReadError};
 const PIECE_MESSAGES: usize = 4_096;
 /// Bytes of one piece of the input: the reader is ahead of the disk by a few of them.
 const PIECE_BYTES: usize = 4 << 20;
-/// Pieces on their way to the disk at once.
-const PIECES_AT_ONCE: usize = 3;
 
 /// Sends what the arguments say.
 ///
@@ -99,7 +97,7 @@ async fn send_lines(target: &Target, arguments: &Send, mut lines: Lines<impl Buf
             Ok(piece) => on_their_way.push_back(send_piece(target, arguments, piece)),
             Err(error) => failed = Some(error),
         }
-        if on_their_way.len() >= PIECES_AT_ONCE
+        if on_their_way.len() >= target.pieces_at_once()
             && let Some(accepted) = on_their_way.next().await
         {
             match accepted {

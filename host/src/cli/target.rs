@@ -50,6 +50,16 @@ impl Target {
         }
     }
 
+    /// Pieces of one input that may be on their way at once. The ledger keeps them in the order in which they are handed
+    /// in; a host answers requests that come together in any order, and the order of the input is the sender's.
+    #[must_use]
+    pub fn pieces_at_once(&self) -> usize {
+        match self {
+            Self::Running(_) => 1,
+            Self::Stopped(..) => 3,
+        }
+    }
+
     /// Puts messages into a queue; they are on disk when it answers.
     ///
     /// # Errors

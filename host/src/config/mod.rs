@@ -26,6 +26,8 @@ use std::time::Duration;
 
 use crate::capability::http::GrantSettings;
 use crate::delivery::retry;
+use crate::egress::proxy::Proxy;
+use crate::egress::trust::Roots;
 use crate::id::Name;
 use crate::ledger::{From, QueuePolicy};
 use crate::limit::Limits;
@@ -183,6 +185,10 @@ pub struct Host {
     pub memory: u64,
     /// Free disk below which nothing new is accepted; `None` is the default of 512 MiB or 5 %, whichever is smaller.
     pub min_free: Option<u64>,
+    /// Trusted by requests beside the machine's roots.
+    pub roots: Roots,
+    /// Passed by requests to public places.
+    pub proxy: Option<Proxy>,
 }
 
 /// Where a plugin's bytes come from.

@@ -16,7 +16,7 @@ use crate::config::{self, Config};
 use crate::delivery::brake::Brake;
 use crate::delivery::connector::{Connector, Entry};
 use crate::delivery::hold::Hold;
-use crate::egress::Egress;
+use crate::egress::{self, Egress};
 use crate::id::Name;
 use crate::ledger::{self, ConnectorLayout, Directory, Layout, Ledger, Ordering};
 use crate::metrics::Metrics;
@@ -75,7 +75,7 @@ impl Host {
         let directory = Arc::new(ledger.configure(&layout(&config))?);
         warn_of_orphans(&directory, &metrics);
         let secrets = Arc::new(secrets);
-        let egress = Egress::start(Handle::current(), vec![config.host.admin]);
+        let egress = Egress::start(Handle::current(), way_out(&config));
         let http = http::Services::new(egress, secrets.clone(), metrics.clone());
         let services = Services { ledger: Some(ledger.clone()), metrics: metrics.clone(), secrets, http };
         let broker = Broker::local(ledger.clone())?;
@@ -233,6 +233,11 @@ impl Assembly {
         };
         Ok(settings.schedules.iter().map(clockwork).collect())
     }
+}
+
+fn way_out(config: &Config) -> egress::Settings {
+    let config::Host { admin, roots, proxy, .. } = &config.host;
+    egress::Settings { listeners: vec![*admin], roots: roots.clone(), proxy: proxy.clone() }
 }
 
 fn warn_of_orphans(directory: &Directory, metrics: &Metrics) {

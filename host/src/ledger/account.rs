@@ -37,6 +37,10 @@ pub struct Reservation(Vec<(Arc<Account>, u64)>);
 impl Reservation {
     /// Takes another reservation into this one.
     pub fn absorb(&mut self, mut other: Self) {
+        if self.0.is_empty() {
+            std::mem::swap(&mut self.0, &mut other.0);
+            return;
+        }
         for (account, bytes) in other.0.drain(..) {
             self.note(account, bytes);
         }

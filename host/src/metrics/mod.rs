@@ -164,6 +164,7 @@ struct Families {
     panics: Counter,
     sandbox_seconds: Histogram,
     sandbox_reserved_bytes: Gauge,
+    breaker_open: Family<OfHost, Gauge>,
 }
 
 impl Default for Metrics {
@@ -202,6 +203,7 @@ impl Families {
             // From 1 µs: instantiation is measured in microseconds.
             sandbox_seconds: Histogram::new(exponential_buckets(0.000_001, 2.0, 18)),
             sandbox_reserved_bytes: Gauge::default(),
+            breaker_open: Family::default(),
         }
     }
 
@@ -249,6 +251,7 @@ impl Families {
             "Memory that the sandboxes of runs under way may come to use: at most `host.memory`",
             &self.sandbox_reserved_bytes,
         );
+        add(registry, "breaker_open", "Open circuit breakers among the hosts of a grant", &self.breaker_open);
     }
 }
 
@@ -375,6 +378,12 @@ impl Metrics {
     #[must_use]
     pub fn sandbox_reserved_bytes(&self) -> Gauge {
         self.0.sandbox_reserved_bytes.clone()
+    }
+
+    /// A circuit breaker of a connector opened (1) or closed again (-1). `host` is the grant's pattern.
+    pub fn breaker_open(&self, connector: &Name, host: &str, change: i64) {
+        let labels = OfHost { connector: connector.to_string(), host: host.to_owned() };
+        self.0.breaker_open.get_or_create(&labels).inc_by(change);
     }
 
     /// A sandbox was made.

@@ -164,7 +164,9 @@ impl Plugin {
         &self.0.linked.0.engine
     }
 
-    pub(super) fn grants(&self) -> &Arc<Grants> {
+    /// What its connector may do.
+    #[must_use]
+    pub fn grants(&self) -> &Arc<Grants> {
         &self.0.grants
     }
 

@@ -97,13 +97,18 @@ impl Loop {
             let connector = self.lane.connector().clone();
             released(&connector, &self.publishes_to, &self.ledger).await;
             let batch = self.lane.lease(self.batch, self.batch_wait).await?;
-            // A hold may have come while there was nothing to do, or the disk be full.
-            if connector.hold.is_held() || self.ledger.disk().borrow().stops(&self.publishes_to) {
+            // A hold may have come while there was nothing to do, a breaker have opened, or the disk or a queue be full.
+            if connector.hold.is_stopped() || connector.pause().is_some() || self.is_out_of_room() {
                 self.lane.release(batch);
                 continue;
             }
             return Ok(batch);
         }
+    }
+
+    fn is_out_of_room(&self) -> bool {
+        self.ledger.disk().borrow().stops(&self.publishes_to)
+            || self.publishes_to.iter().any(|queue| self.ledger.is_full(*queue))
     }
 }
 
@@ -118,5 +123,10 @@ async fn released(connector: &Connector, publishes_to: &[QueueId], ledger: &Ledg
             connector.hold.clear(Held::Full);
         }
     }
+    while let Some(left) = connector.pause() {
+        connector.hold.set(Held::Breaker);
+        tokio::time::sleep(left).await;
+    }
+    connector.hold.clear(Held::Breaker);
     connector.hold.released().await;
 }

@@ -14,17 +14,21 @@ mod streaming;
 pub mod target;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime_wasi_http::{WasiHttp, WasiHttpCtxView};
 
+use super::backoff::Backoff;
+use super::breaker::{self, Breakers};
 use super::credential::Auth;
+use super::rate::{Bucket, Rate};
 use crate::bindings::bulkhead::connector::http as interface;
 use crate::egress::Egress;
 use crate::egress::address::Reach;
-use crate::egress::client::Clients;
+use crate::egress::client::{Client, Policy};
+use crate::egress::trust::Identity;
 use crate::id::Name;
 use crate::limit::Limits;
 use crate::metrics::Metrics;
@@ -51,8 +55,14 @@ pub struct GrantSettings {
     pub max_response: Option<u64>,
     /// Unsafe requests carry a derived `Idempotency-Key`.
     pub idempotency: bool,
+    /// Requests in a time.
+    pub rate: Option<Rate>,
+    /// When failures stop requests for a while.
+    pub breaker: Option<breaker::Settings>,
     /// The credential that the gate attaches.
     pub auth: Option<Auth>,
+    /// The client certificate that the host shows.
+    pub identity: Option<Identity>,
 }
 
 impl GrantSettings {
@@ -68,13 +78,14 @@ pub struct Services {
     egress: Egress,
     secrets: Arc<SecretStore>,
     metrics: Metrics,
+    backoff: Arc<Backoff>,
 }
 
 impl Services {
     /// Collects them.
     #[must_use]
     pub fn new(egress: Egress, secrets: Arc<SecretStore>, metrics: Metrics) -> Self {
-        Self { egress, secrets, metrics }
+        Self { egress, secrets, metrics, backoff: Arc::default() }
     }
 }
 
@@ -83,10 +94,17 @@ pub struct Grant {
     services: Services,
     connector: Name,
     lineage: Name,
-    entries: Vec<GrantSettings>,
+    entries: Vec<Entry>,
     limits: Limits,
     at_once: Arc<Semaphore>,
-    clients: Clients,
+    breakers: Arc<Breakers>,
+}
+
+/// One entry of `allow.http` at work.
+struct Entry {
+    settings: GrantSettings,
+    bucket: Option<Bucket>,
+    client: Arc<Client>,
 }
 
 /// Which connector a [`Grant`] is for.
@@ -103,15 +121,43 @@ impl Grant {
     #[must_use]
     pub fn new(services: &Services, holder: Holder, entries: Vec<GrantSettings>, limits: Limits) -> Arc<Self> {
         let at_once = Arc::new(Semaphore::new(limits.requests_at_once as usize));
-        let clients = Clients::new(&services.egress);
+        let mut clients: Vec<Arc<Client>> = Vec::new();
+        let entry = |settings: GrantSettings| {
+            let client = shared_client(&mut clients, &services.egress, &settings);
+            Entry { bucket: settings.rate.map(Bucket::new), client, settings }
+        };
+        let entries = entries.into_iter().map(entry).collect();
         let Holder { connector, lineage } = holder;
-        Arc::new(Self { services: services.clone(), connector, lineage, entries, limits, at_once, clients })
+        let breakers = Breakers::new(connector.clone(), services.metrics.clone());
+        Arc::new(Self { services: services.clone(), connector, lineage, entries, limits, at_once, breakers })
+    }
+
+    /// How long no delivery shall begin, because a breaker is open.
+    #[must_use]
+    pub fn pause(&self, now: Instant) -> Option<Duration> {
+        self.breakers.pause(now)
+    }
+
+    /// Whether some request may need a key that is derived from the message.
+    pub(super) fn gives_keys(&self) -> bool {
+        self.entries.iter().any(|entry| entry.settings.idempotency)
     }
 
     /// `connectors.NAME.KEY`, as an operator would look for it.
     fn key(&self, key: &str) -> String {
         format!("connectors.{}.{key}", self.connector)
     }
+}
+
+/// Entries that differ in neither reach nor certificate share their connections.
+fn shared_client(clients: &mut Vec<Arc<Client>>, egress: &Egress, settings: &GrantSettings) -> Arc<Client> {
+    let policy = Policy { reach: settings.reach(), identity: settings.identity.clone() };
+    if let Some(client) = clients.iter().find(|client| *client.policy() == policy) {
+        return client.clone();
+    }
+    let client = Arc::new(Client::new(egress, policy));
+    clients.push(client.clone());
+    client
 }
 
 /// Links `bulkhead:connector/http`.

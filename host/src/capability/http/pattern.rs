@@ -94,6 +94,12 @@ impl UrlPattern {
         Ok(Self { text: text.to_owned(), scheme: target.scheme(), host, port, path })
     }
 
+    /// http or https.
+    #[must_use]
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
     /// Whether host and port are written out, as `private = true` requires.
     #[must_use]
     pub fn names_host_and_port(&self) -> bool {

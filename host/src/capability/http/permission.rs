@@ -5,7 +5,8 @@ use super::{Grant, GrantSettings, Reach};
 impl Grant {
     /// One line for each entry that permits anything.
     pub(in crate::capability) fn permissions(&self) -> impl Iterator<Item = String> {
-        self.entries.iter().filter(|entry| !entry.methods.is_empty()).map(GrantSettings::permission)
+        let settings = self.entries.iter().map(|entry| &entry.settings);
+        settings.filter(|settings| !settings.methods.is_empty()).map(GrantSettings::permission)
     }
 }
 
@@ -14,6 +15,9 @@ impl GrantSettings {
         let mut text = format!("may {} {}", self.methods.join(", "), self.pattern);
         if let Some(auth) = &self.auth {
             text.push_str(&format!(", with the credential `{}` attached", auth.secret()));
+        }
+        if self.identity.is_some() {
+            text.push_str(", showing a client certificate");
         }
         if self.reach() == Reach::Private {
             text.push_str(", also at a private address");

@@ -175,7 +175,7 @@ impl Gate {
         let target = Target::parse(asked.url).map_err(Refusal::Malformed)?;
         let method = parse_method(asked.method)?;
         let entry = grant.entry(&method, &target)?;
-        let settings = &grant.entries[entry];
+        let settings = &grant.entries[entry].settings;
         check_body(&grant, settings, asked.body_bytes)?;
         let mut headers = header::admit(asked.headers)?;
         let barrier = if method.is_safe() {
@@ -217,7 +217,8 @@ impl Grant {
     /// The first entry that covers method and URL.
     fn entry(&self, method: &Method, target: &Target) -> Result<usize, Refusal> {
         let is_granted = |entry: &GrantSettings| entry.methods.iter().any(|granted| granted == method.as_str());
-        let mut covering = self.entries.iter().enumerate().filter(|(_, entry)| entry.pattern.covers(target)).peekable();
+        let entries = self.entries.iter().map(|entry| &entry.settings).enumerate();
+        let mut covering = entries.filter(|(_, entry)| entry.pattern.covers(target)).peekable();
         let nearest = covering.peek().map(|(_, entry)| entry.key.clone());
         if let Some((index, _)) = covering.find(|(_, entry)| is_granted(entry)) {
             return Ok(index);

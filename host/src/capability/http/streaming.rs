@@ -104,7 +104,7 @@ async fn send(
     if let Some(bytes) = body_bytes {
         admitted.headers.insert(CONTENT_LENGTH, bytes.into());
     }
-    let (egress, stopped) = (admitted.grant.clients.egress().clone(), admitted.interrupted("the host is stopping"));
+    let (egress, stopped) = (admitted.grant.services.egress.clone(), admitted.interrupted("the host is stopping"));
     let problem = outgoing.problem.clone();
     let work = async move { admitted.open(outgoing.into_body()).await };
     let answer = egress.run(work).await.unwrap_or(Err(stopped));

@@ -108,6 +108,12 @@ impl Target {
         self.port
     }
 
+    /// Host and port: what answers, whatever is asked for.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        format!("{}:{}", self.host_text(), self.port)
+    }
+
     /// Whether the port is written out.
     #[must_use]
     pub fn names_port(&self) -> bool {
