@@ -25,6 +25,7 @@ use crate::ledger::{Directory, Ledger};
 use crate::listener::Listener;
 use crate::metrics::Metrics;
 use crate::runtime::Engine;
+use crate::secret_store::sealed::SealedStore;
 use crate::secret_store::token;
 use crate::settlement::SettleError;
 use crate::trigger::clockwork::Clockwork;
@@ -60,6 +61,7 @@ pub struct Host {
     /// Reads ahead for every subscription as long as it lives.
     broker: Broker,
     metrics: Metrics,
+    sealed: Arc<SealedStore>,
     connectors: Vec<Running>,
 }
 
@@ -131,6 +133,7 @@ impl Host {
             metrics: self.metrics.clone(),
             connectors: Arc::new(connectors),
             in_flight: self.in_flight(),
+            sealed: self.sealed.clone(),
             access: Arc::new(access),
         };
         let mut stopped = stopped.clone();

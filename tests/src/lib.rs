@@ -5,6 +5,7 @@
 //! after the end, not through the host. Nothing here sleeps: it waits for a log line, a request, or the end of a
 //! process, each with a bound. Everything panics when it cannot go on, with what the host has logged.
 
+mod admin;
 mod bulkhead;
 mod fixture;
 mod guest;
@@ -12,6 +13,7 @@ mod ledger;
 mod metrics;
 mod process;
 
+pub use admin::Reply;
 pub use bulkhead::{Bulkhead, Finished, Running};
 pub use fixture::{Answer, Fixture, Request};
 pub use guest::guest;

@@ -1,14 +1,15 @@
 //! `/api/v1`: what the command line asks of a running host.
 //!
 //! Handlers read and change the ledger and nothing else; who may call them is decided in [`super::access`]. Bodies are
-//! bounded. Dead letters have a file of their own.
+//! bounded. Dead letters and secrets have files of their own.
 
 pub mod dead;
+pub mod secrets;
 
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +38,8 @@ pub fn router() -> Router<Admin> {
         .route("/dead/{id}/retry", post(dead::retry_one))
         .route("/connectors/{name}/pause", post(pause))
         .route("/connectors/{name}/resume", post(resume))
+        .route("/secrets", get(secrets::list))
+        .route("/secrets/{name}", put(secrets::set).delete(secrets::remove))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
 }
 

@@ -16,6 +16,7 @@ pub mod secrets;
 pub mod state;
 pub mod wasi;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -51,7 +52,7 @@ impl Services {
     /// With nothing behind it: for looking at a plugin.
     #[must_use]
     pub fn idle(runtime: Handle) -> Self {
-        let (metrics, secrets) = (Metrics::default(), Arc::new(SecretStore::default()));
+        let (metrics, secrets) = (Metrics::default(), Arc::new(SecretStore::empty(Path::new(""))));
         let http = http::Services::new(Egress::start(runtime, Vec::new()), secrets.clone(), metrics.clone());
         Self { ledger: None, metrics, secrets, http }
     }

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::io::Write;
 use std::process::ExitCode;
 
-use super::{Cli, Command, check, dead, inspect, load, parse, pause, queues, run, send, unusable};
+use super::{Cli, Command, check, dead, inspect, load, parse, pause, queues, run, secrets, send, unusable};
 use crate::config::{Loaded, Severity};
 use crate::host;
 use crate::secret_store::Environment;
@@ -41,7 +41,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(arguments) => block_on(inspect::run(arguments, cli.json)),
         Command::Run(arguments) => with_config(&cli, |loaded| {
             // No thread runs yet: this is the moment to take secrets out of the environment.
-            let environment = Environment::take(&loaded.config.secrets);
+            let environment = Environment::take(&loaded.config.secrets, &loaded.config.host.data_dir);
             block_on(run::run(loaded, environment, arguments.clone()))
         }),
         Command::Send(arguments) => {
@@ -53,6 +53,11 @@ pub fn main() -> ExitCode {
         Command::Dead { command } => {
             with_config(&cli, |loaded| done(dead::run(&loaded.config, command.clone(), cli.json)))
         }
+        Command::Secrets { command } => with_config(&cli, |loaded| {
+            let config = &loaded.config;
+            let environment = Environment::take(&config.secrets, &config.host.data_dir);
+            done(secrets::run(config, &environment, command.clone(), cli.json))
+        }),
     };
     outcome.unwrap_or_else(|failed| {
         let (error, code) = match failed {
@@ -67,7 +72,7 @@ pub fn main() -> ExitCode {
 /// `check` also loads the plugins, and asks whether each secret has a value.
 fn checked(cli: &Cli) -> ExitCode {
     check::run(cli, |loaded| {
-        let environment = Environment::take(&loaded.config.secrets);
+        let environment = Environment::take(&loaded.config.secrets, &loaded.config.host.data_dir);
         let plugins = match runtime() {
             Ok(runtime) => runtime.block_on(host::prepare(loaded)).map(drop),
             Err(error) => Err(vec![loaded.problem("host", error.to_string(), "")]),

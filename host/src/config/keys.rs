@@ -86,7 +86,12 @@ static SECRET: Section = Section {
     keys: &[
         Key::new("env", Kind::Variable, Unset, "An environment variable; it is removed from the process at start."),
         Key::new("file", Kind::Path, Unset, "A file; one line break at its end does not count."),
-        Key::later("sealed", "A value kept encrypted in the data folder."),
+        Key::new(
+            "sealed",
+            Kind::Boolean,
+            Unset,
+            "`true`: the value that `bulkhead secrets set NAME` has sealed in the data directory.",
+        ),
     ],
 };
 

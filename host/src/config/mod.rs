@@ -38,6 +38,7 @@ pub use keys::BUILTINS;
 pub use problem::{Problem, Severity, closest, suggestion};
 pub use quantity::{duration, size};
 pub use reference::reference;
+pub use validate::is_secret_name;
 
 /// Guests wait for each other and for the outside most of the time: a few for each core keep it busy.
 const RUNS_PER_CORE: usize = 4;

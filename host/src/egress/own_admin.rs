@@ -55,6 +55,22 @@ impl OwnAdmin {
         self.ask(Method::POST, path, Some(("application/json", body))).await
     }
 
+    /// `PUT` of a JSON document.
+    ///
+    /// # Errors
+    /// No answer, or one that is not a success.
+    pub async fn put<T: DeserializeOwned>(&self, path: &str, body: Vec<u8>) -> anyhow::Result<T> {
+        self.ask(Method::PUT, path, Some(("application/json", body))).await
+    }
+
+    /// `DELETE`.
+    ///
+    /// # Errors
+    /// No answer, or one that is not a success.
+    pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.ask(Method::DELETE, path, None).await
+    }
+
     /// `POST` of JSON documents, one a line.
     ///
     /// # Errors
