@@ -10,6 +10,7 @@ pub mod sealed;
 pub mod token;
 
 use std::collections::BTreeMap;
+use std::ffi::{CStr, CString, c_char};
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use key::KeyPlace;
+use rustix::process::{Resource, Rlimit, setrlimit};
 use sealed::SealedStore;
 
 use crate::mask::Secret;
@@ -74,11 +76,32 @@ impl Environment {
     }
 }
 
+#[expect(unsafe_code, reason = "the library has no safe way to the memory of a variable")]
+unsafe extern "C" {
+    /// Where a variable's value lies.
+    fn getenv(name: *const c_char) -> *mut c_char;
+}
+
+/// Removes a variable, and wipes the memory where the system has put its value: `/proc/PID/environ` shows that.
 #[expect(clippy::disallowed_methods, reason = "this is the place that the rule points to")]
 #[expect(unsafe_code, reason = "edition 2024 marks every change of the environment as unsafe")]
 fn remove(variable: &str) {
-    // SAFETY: `Environment::take` is called before any thread is started: nobody reads the environment meanwhile.
-    unsafe { std::env::remove_var(variable) }
+    let Ok(name) = CString::new(variable) else { return };
+    // SAFETY: `Environment::take` is called before any thread is started: nobody reads the environment meanwhile. The
+    // value is a string of the process's own, in memory that may be written, and ends with a zero byte.
+    unsafe {
+        let value = getenv(name.as_ptr());
+        if !value.is_null() {
+            value.write_bytes(0, CStr::from_ptr(value).count_bytes());
+        }
+        std::env::remove_var(variable);
+    }
+}
+
+/// Keeps the memory of this process, and of its children, out of core dumps.
+pub fn forbid_core_dumps() {
+    // A system that refuses even this has none to forbid.
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
 }
 
 /// All secrets of the configuration, by name.

@@ -112,7 +112,7 @@ impl Grants {
             services: services.clone(),
             queue: queue::Grant::new(allow.publish),
             config: config::Grant::new(config),
-            secrets: secrets::Grant::new(allow.secrets, services.secrets.clone()),
+            secrets: secrets::Grant::new(allow.secrets, http::placed_secrets(&allow.http), services.secrets.clone()),
             http: http::Grant::new(&services.http, holder, allow.http, limits.clone()),
             subject,
             limits,

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use super::{Cli, Command, check, dead, inspect, load, parse, pause, queues, run, secrets, send, unusable};
 use crate::config::{Loaded, Severity};
 use crate::host;
-use crate::secret_store::Environment;
+use crate::secret_store::{Environment, forbid_core_dumps};
 use crate::telemetry;
 
 /// What kept a verb from ending well.
@@ -34,6 +34,7 @@ pub(super) type Outcome = Result<ExitCode, Failed>;
 /// Runs the verb that the process's arguments name.
 #[must_use]
 pub fn main() -> ExitCode {
+    forbid_core_dumps();
     let cli = parse();
     telemetry::start(cli.log_format);
     let outcome = match &cli.command {

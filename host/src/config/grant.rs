@@ -2,14 +2,10 @@
 //!
 //! Checks that named secrets exist and that URL patterns are what the gate can enforce.
 
-use super::Allow;
-use super::document::Place;
-use super::problem::{Report, suggestion};
+use super::problem::Report;
 use super::quantity::{show_duration, show_size};
-use super::schema::Kind;
-use super::validate::is_name;
 use super::view::View;
-use crate::capability::credential::Auth;
+use super::{Allow, credential};
 use crate::capability::http::GrantSettings;
 use crate::capability::http::pattern::{AnyHost, UrlPattern};
 use crate::id::Name;
@@ -24,7 +20,7 @@ pub(super) fn allow(view: &View<'_>, secrets: &[&str], limits: &Limits, report: 
     for (index, (name, node)) in view.texts("secrets").into_iter().enumerate() {
         if !secrets.contains(&name) {
             let path = format!("{}[{index}]", view.path_of("secrets"));
-            unknown_secret(node.place, &path, name, secrets, report);
+            credential::unknown_secret(node.place, &path, name, secrets, report);
         }
     }
     let grants = view.children("http");
@@ -37,8 +33,9 @@ pub(super) fn allow(view: &View<'_>, secrets: &[&str], limits: &Limits, report: 
 
 fn http(view: &View<'_>, secrets: &[&str], limits: &Limits, report: &mut Report<'_>) -> Option<GrantSettings> {
     warn_of_wide(view, limits, report);
-    let auth = view.child("auth").and_then(|auth| credential(&auth, secrets, report));
     let private = view.boolean("private");
+    let auth = view.child("auth").and_then(|auth| credential::auth(&auth, secrets, private, report));
+    let placeholders = credential::placeholders(view, secrets, report);
     let pattern = pattern(view, report)?;
     if private && !pattern.names_host_and_port() {
         let help = "write host and port out in `url`, as in \"http://10.0.0.5:8080/*\"";
@@ -55,6 +52,8 @@ fn http(view: &View<'_>, secrets: &[&str], limits: &Limits, report: &mut Report<
         max_response: view.size_if("max_response"),
         idempotency: view.boolean("idempotency"),
         auth,
+        placeholders,
+        max_signed_body: view.size_if("max_signed_body"),
     })
 }
 
@@ -79,57 +78,10 @@ fn warn_of_wide(view: &View<'_>, limits: &Limits, report: &mut Report<'_>) {
         timeout.map(|_| ("timeout", "limits.wall", show_duration(limits.wall))),
         size("max_request", "limits.request_bytes", limits.request_bytes),
         size("max_response", "limits.response_bytes", limits.response_bytes),
+        size("max_signed_body", "limits.request_bytes", limits.request_bytes),
     ];
     for (key, limit, bound) in wide.into_iter().flatten() {
         let message = format!("more than the connector's `{limit}` ({bound}), which holds all the same");
         report.warning(view.place_of(key), &view.path_of(key), message, format!("lower it, or raise `{limit}`"));
     }
-}
-
-fn credential(view: &View<'_>, secrets: &[&str], report: &mut Report<'_>) -> Option<Auth> {
-    if view.has("bearer") {
-        return Some(Auth::Bearer { secret: secret(view, "bearer", secrets, report)? });
-    }
-    if let Some(basic) = view.child("basic") {
-        if basic.text("user").is_some_and(|user| user.contains(':')) {
-            let help = "HTTP basic authentication has no way to send it";
-            report.problem(basic.place_of("user"), &basic.path_of("user"), "a user's name cannot hold a colon", help);
-        }
-        let secret = secret(&basic, "password", secrets, report)?;
-        return Some(Auth::Basic { user: basic.text("user")?.to_owned(), secret });
-    }
-    if let Some(header) = view.child("header") {
-        if header.text("prefix").is_some_and(|prefix| http::HeaderValue::from_str(prefix).is_err()) {
-            let help = "use visible ASCII characters and spaces";
-            report.problem(header.place_of("prefix"), &header.path_of("prefix"), "not allowed in a header", help);
-        }
-        let secret = secret(&header, "secret", secrets, report)?;
-        let prefix = header.text("prefix").unwrap_or_default().to_owned();
-        return Some(Auth::Header { name: header.text("name")?.to_owned(), prefix, secret });
-    }
-    let query = view.child("query")?;
-    let secret = secret(&query, "secret", secrets, report)?;
-    Some(Auth::Query { name: query.text("name")?.to_owned(), secret })
-}
-
-/// The name of a secret that exists. What is written is not repeated: it may be the value, pasted by mistake.
-fn secret(view: &View<'_>, key: &str, secrets: &[&str], report: &mut Report<'_>) -> Option<String> {
-    let name = view.text(key)?;
-    if !secrets.contains(&name) {
-        unknown_secret(view.place_of(key), &view.path_of(key), name, secrets, report);
-        return None;
-    }
-    Some(name.to_owned())
-}
-
-fn unknown_secret(place: Place, path: &str, name: &str, secrets: &[&str], report: &mut Report<'_>) {
-    if !is_name(name, &Kind::SecretName) {
-        // Reported as such already.
-        return;
-    }
-    let help = match secrets {
-        [] => "add a table `[secrets]` with an entry such as `NAME = { env = \"VARIABLE\" }`".to_owned(),
-        _ => suggestion(name, secrets),
-    };
-    report.problem(place, path, "not in `[secrets]`", help);
 }

@@ -4,6 +4,7 @@
 //! in itself (names resolve, numbers are in range, patterns parse); whether a plugin loads is seen later.
 
 mod connector;
+mod credential;
 mod document;
 mod environment;
 mod grant;

@@ -96,6 +96,8 @@ pub fn entry(url: &str, methods: &[&str]) -> GrantSettings {
         max_response: None,
         idempotency: false,
         auth: None,
+        placeholders: Vec::new(),
+        max_signed_body: None,
     }
 }
 

@@ -10,23 +10,24 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
-use reqwest::Body;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout_at;
-use url::Url;
 
+use super::dressing::{Dress, Payload};
 use super::refusal::{Failure, HeldBy, Refusal};
 use super::target::{Host, Target};
+use super::token::Token;
 use super::{Grant, GrantSettings};
 use crate::bindings::bulkhead::connector::http::Response;
-use crate::capability::credential::Auth;
+use crate::capability::credential::placeholder::Words;
+use crate::capability::credential::scrub::{Scrubber, Stream};
 use crate::egress::client::{self, RESPONSE_HEADER_BYTES_MAX};
 use crate::settlement::Barrier;
 
 /// How soon to come back when the connector's own requests were in the way.
 const BUSY_DELAY: Duration = Duration::from_secs(1);
 /// How soon to come back when a secret cannot be read: somebody is replacing it, or has to.
-const SECRET_DELAY: Duration = Duration::from_secs(10);
+pub(super) const SECRET_DELAY: Duration = Duration::from_secs(10);
 const SLOW: &str = "the answer did not come in time";
 
 /// A request that may be sent.
@@ -37,6 +38,10 @@ pub(super) struct Admitted {
     pub(super) method: Method,
     pub(super) target: Target,
     pub(super) headers: HeaderMap,
+    /// What stands for secrets that the entry has a place for.
+    pub(super) words: Words,
+    /// Bytes of bodies that the call may still have held in the host.
+    pub(super) held_left: Arc<AtomicU64>,
     /// Waited for by unsafe methods.
     pub(super) barrier: Option<Barrier>,
     pub(super) deadline: tokio::time::Instant,
@@ -53,8 +58,23 @@ pub(super) struct Answer {
     max: u64,
     key: String,
     deadline: tokio::time::Instant,
+    scrubbing: Option<Scrubbing>,
     meter: Meter,
     _permit: OwnedSemaphorePermit,
+}
+
+/// The head of an answer, with what its request was dressed with.
+struct Answered {
+    response: reqwest::Response,
+    meter: Meter,
+    dress: Dress,
+}
+
+/// What is looked for in an answer.
+struct Scrubbing {
+    scrubber: Arc<Scrubber>,
+    stream: Stream,
+    was_found: bool,
 }
 
 /// Counts a request when it is over: with its status if it was answered in full, else as an error.
@@ -96,21 +116,46 @@ impl Admitted {
     pub(super) async fn whole(self, body: Vec<u8>, budget: Arc<AtomicU64>) -> Result<Response, Failure> {
         let egress = self.grant.clients.egress().clone();
         let stopped = self.interrupted("the host is stopping");
-        let body = (!body.is_empty()).then(|| Body::from(body));
-        let work = async move { self.open(body).await?.collect(&budget).await };
+        let work = async move { self.open(Payload::whole(body)).await?.collect(&budget).await };
         egress.run(work).await.unwrap_or(Err(stopped))
     }
 
     /// Sends it and waits for the head of the answer. To be run by `egress`.
-    pub(super) async fn open(self, body: Option<Body>) -> Result<Answer, Failure> {
+    pub(super) async fn open(self, payload: Payload) -> Result<Answer, Failure> {
         let permit = self.wait().await?;
         self.judge_address()?;
-        let request = self.request(body)?;
+        let again = payload.again();
+        let first = self.attempt(payload).await?;
+        let answered = match (again, self.replacement(&first).await) {
+            (Some(payload), Some(_)) => {
+                first.close();
+                let second = self.attempt(payload).await?;
+                second.prove_token();
+                second
+            }
+            _ => first,
+        };
+        self.answer(answered, permit)
+    }
+
+    /// Another token, where the receiver has refused the one that was sent: it may have been revoked.
+    async fn replacement(&self, answered: &Answered) -> Option<Arc<Token>> {
+        let (credential, token) = answered.dress.credential.as_ref()?;
+        if answered.prove_token() {
+            return None;
+        }
+        timeout_at(self.deadline, credential.replacement(token)).await.ok().flatten()
+    }
+
+    /// Sends it once.
+    async fn attempt(&self, payload: Payload) -> Result<Answered, Failure> {
+        let dressing = timeout_at(self.deadline, self.dress(payload)).await;
+        let (request, dress) = dressing.map_err(|_| Failure::Held(SECRET_DELAY, HeldBy::Secret))??;
         let client = self.grant.clients.get(self.entry().reach()).map_err(|_| self.unreachable("TLS is not usable"))?;
         let mut meter = Meter::start(&self.grant, self.entry);
         let head_by = self.head_by.map_or(self.deadline, |by| by.min(self.deadline));
         match timeout_at(head_by, client.execute(request)).await {
-            Ok(Ok(response)) => self.answer(response, meter, permit),
+            Ok(Ok(response)) => Ok(Answered { response, meter, dress }),
             Ok(Err(error)) => {
                 let failure = self.failure(client::Failure::of(&error));
                 if matches!(failure, Failure::Refused(_)) {
@@ -148,37 +193,8 @@ impl Admitted {
         }
     }
 
-    /// Puts the request together; from here on it holds the credential and is shown to nobody.
-    fn request(&self, body: Option<Body>) -> Result<reqwest::Request, Failure> {
-        let (mut headers, mut url) = (self.headers.clone(), self.target.url().clone());
-        if let Some(auth) = &self.entry().auth {
-            self.attach(auth, &mut headers, &mut url)?;
-        }
-        let mut request = reqwest::Request::new(self.method.clone(), url);
-        *request.headers_mut() = headers;
-        *request.body_mut() = body;
-        Ok(request)
-    }
-
-    /// A secret that is missing is the operator's to repair: messages wait for it instead of dying.
-    fn attach(&self, auth: &Auth, headers: &mut HeaderMap, url: &mut Url) -> Result<(), Failure> {
-        let (grant, secret) = (&self.grant, auth.secret());
-        let attached =
-            grant.services.secrets.get(secret).is_some_and(|value| auth.attach(&value, headers, url).is_ok());
-        if attached {
-            return Ok(());
-        }
-        let key = format!("{}.auth", self.entry().key);
-        tracing::error!(connector = %grant.connector, secret, key, "the credential cannot be attached: requests wait");
-        Err(Failure::Held(SECRET_DELAY, HeldBy::Secret))
-    }
-
-    fn answer(
-        &self,
-        response: reqwest::Response,
-        meter: Meter,
-        permit: OwnedSemaphorePermit,
-    ) -> Result<Answer, Failure> {
+    fn answer(&self, answered: Answered, permit: OwnedSemaphorePermit) -> Result<Answer, Failure> {
+        let Answered { mut response, meter, dress } = answered;
         let (max, key) = self.grant.response_bytes(self.entry());
         let header_bytes: usize =
             response.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
@@ -189,7 +205,11 @@ impl Admitted {
             return Err(self.interrupted("the answer has too many headers"));
         }
         let (host, deadline) = (self.host(), self.deadline);
-        Ok(Answer { response, host, left: max, max, key, deadline, meter, _permit: permit })
+        let mut scrubbing = dress.scrubber.map(Scrubbing::new);
+        if scrubbing.as_mut().is_some_and(|scrubbing| scrubbing.head(response.headers_mut())) {
+            self.grant.scrubbed(&host);
+        }
+        Ok(Answer { response, host, left: max, max, key, deadline, scrubbing, meter, _permit: permit })
     }
 
     fn failure(&self, failure: client::Failure) -> Failure {
@@ -218,6 +238,55 @@ impl Admitted {
     }
 }
 
+impl Answered {
+    /// Whether the receiver has taken the token.
+    fn prove_token(&self) -> bool {
+        let is_taken = self.response.status() != StatusCode::UNAUTHORIZED;
+        if let Some((_, token)) = self.dress.credential.as_ref().filter(|_| is_taken) {
+            token.prove();
+        }
+        is_taken
+    }
+
+    /// It is not what the plugin gets.
+    fn close(mut self) {
+        self.meter.outcome = Outcome::Answered(self.response.status());
+    }
+}
+
+impl Scrubbing {
+    fn new(scrubber: Arc<Scrubber>) -> Self {
+        Self { scrubber, stream: Stream::default(), was_found: false }
+    }
+
+    /// Whether it is the first of its answer.
+    fn note(&mut self, found: bool) -> bool {
+        found && !std::mem::replace(&mut self.was_found, true)
+    }
+
+    fn head(&mut self, headers: &mut HeaderMap) -> bool {
+        let mut found = false;
+        for value in headers.values_mut() {
+            let mut bytes = value.as_bytes().to_vec();
+            if self.scrubber.scrub(&mut bytes) {
+                *value = HeaderValue::from_bytes(&bytes).unwrap_or(HeaderValue::from_static(""));
+                found = true;
+            }
+        }
+        self.note(found)
+    }
+
+    fn piece(&mut self, chunk: &[u8]) -> (Bytes, bool) {
+        let (piece, found) = self.stream.push(&self.scrubber, chunk);
+        (piece, self.note(found))
+    }
+
+    fn end(&mut self) -> (Bytes, bool) {
+        let (piece, found) = self.stream.finish(&self.scrubber);
+        (piece, self.note(found))
+    }
+}
+
 impl Answer {
     pub(super) fn status(&self) -> StatusCode {
         self.response.status()
@@ -227,8 +296,31 @@ impl Answer {
         self.response.headers()
     }
 
-    /// The next piece of the body, decompressed. `None` at its end; after an error there is nothing more.
+    /// The next piece of the body, decompressed and without credentials. `None` at its end; after an error there is
+    /// nothing more.
     pub(super) async fn next(&mut self, by: Option<tokio::time::Instant>) -> Option<Result<Bytes, Failure>> {
+        loop {
+            let received = self.receive(by).await;
+            let Some(scrubbing) = &mut self.scrubbing else { return received };
+            let is_end = received.is_none();
+            let (piece, is_first) = match received {
+                Some(Err(failure)) => return Some(Err(failure)),
+                Some(Ok(chunk)) => scrubbing.piece(&chunk),
+                None => scrubbing.end(),
+            };
+            if is_first {
+                self.meter.grant.scrubbed(&self.host);
+            }
+            match (piece.is_empty(), is_end) {
+                (false, _) => return Some(Ok(piece)),
+                (true, true) => return None,
+                // All of it may be the beginning of a credential.
+                (true, false) => {}
+            }
+        }
+    }
+
+    async fn receive(&mut self, by: Option<tokio::time::Instant>) -> Option<Result<Bytes, Failure>> {
         let by = by.map_or(self.deadline, |by| by.min(self.deadline));
         match timeout_at(by, self.response.chunk()).await {
             Ok(Ok(Some(chunk))) => Some(self.take(chunk)),

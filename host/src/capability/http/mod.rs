@@ -4,6 +4,7 @@
 //! in, our `http` interface (whole bodies) and `wasi:http/outgoing-handler` (streams), pass [`Session`] in the same order:
 //! parse → match the grants → limits → headers → barrier → credential → send → cap. Nothing is retried or redirected here.
 
+mod dressing;
 mod exchange;
 pub mod header;
 pub mod pattern;
@@ -11,6 +12,7 @@ mod refusal;
 mod session;
 mod streaming;
 pub mod target;
+mod token;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,8 +21,9 @@ use tokio::sync::Semaphore;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime_wasi_http::{WasiHttp, WasiHttpCtxView};
 
-use super::credential::Auth;
+use super::credential::{Auth, placeholder};
 use crate::bindings::bulkhead::connector::http as interface;
+use crate::clock::Clock;
 use crate::egress::Egress;
 use crate::egress::address::Reach;
 use crate::egress::client::Clients;
@@ -52,6 +55,16 @@ pub struct GrantSettings {
     pub idempotency: bool,
     /// The credential that the gate attaches.
     pub auth: Option<Auth>,
+    /// Secrets that a plugin may place.
+    pub placeholders: Vec<placeholder::Settings>,
+    /// Bytes of a body that must be known before it is sent.
+    pub max_signed_body: Option<u64>,
+}
+
+/// The names of all secrets that the entries have a place for.
+#[must_use]
+pub fn placed_secrets(entries: &[GrantSettings]) -> Vec<String> {
+    entries.iter().flat_map(|entry| &entry.placeholders).map(|place| place.secret.clone()).collect()
 }
 
 impl GrantSettings {
@@ -67,13 +80,15 @@ pub struct Services {
     egress: Egress,
     secrets: Arc<SecretStore>,
     metrics: Metrics,
+    clock: Clock,
+    tokens: Arc<token::Tokens>,
 }
 
 impl Services {
     /// Collects them.
     #[must_use]
     pub fn new(egress: Egress, secrets: Arc<SecretStore>, metrics: Metrics) -> Self {
-        Self { egress, secrets, metrics }
+        Self { egress, secrets, metrics, clock: Clock::default(), tokens: Arc::default() }
     }
 }
 
@@ -86,6 +101,7 @@ pub struct Grant {
     limits: Limits,
     at_once: Arc<Semaphore>,
     clients: Clients,
+    scrubbers: dressing::Scrubbers,
 }
 
 /// Which connector a [`Grant`] is for.
@@ -104,7 +120,16 @@ impl Grant {
         let at_once = Arc::new(Semaphore::new(limits.requests_at_once as usize));
         let clients = Clients::new(&services.egress);
         let Holder { connector, lineage } = holder;
-        Arc::new(Self { services: services.clone(), connector, lineage, entries, limits, at_once, clients })
+        Arc::new(Self {
+            services: services.clone(),
+            connector,
+            lineage,
+            entries,
+            limits,
+            at_once,
+            clients,
+            scrubbers: dressing::Scrubbers::default(),
+        })
     }
 
     /// `connectors.NAME.KEY`, as an operator would look for it.
