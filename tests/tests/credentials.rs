@@ -128,8 +128,8 @@ fn a_request_with_a_placeholder_has_the_same_idempotency_key_on_every_attempt() 
     let bulkhead = courier(&fixture, grant, "");
     bulkhead.send("in", &[errand(&fixture, "/[id]", &json!({ "place": ["id"], "check": true }))]);
     let _ = bulkhead.run_until_idle();
-    let keys = fixture.requests().iter().map(|request| request.header("idempotency-key").unwrap().to_owned());
-    let keys: Vec<String> = keys.collect();
+    let requests = fixture.requests();
+    let keys: Vec<&str> = requests.iter().map(|request| request.header("idempotency-key").unwrap()).collect();
     assert!(keys.len() == 2 && keys[0] == keys[1], "{keys:?}");
 }
 

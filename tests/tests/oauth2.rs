@@ -1,8 +1,8 @@
 //! Tokens from a token endpoint: shared, fetched in time and once at a time, kept when they rotate, replaced after a 401.
 #![allow(clippy::unwrap_used)]
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use bulkhead_tests::{Answer, Bulkhead, Fixture, Request};
@@ -13,8 +13,13 @@ const SOON: Duration = Duration::from_secs(30);
 
 /// Connectors that deliver to the fixture with a token of its endpoint.
 fn deliver(fixture: &Fixture, connectors: &[&str], oauth2: &str) -> Bulkhead {
+    deliver_with(fixture, connectors, oauth2, "")
+}
+
+fn deliver_with(fixture: &Fixture, connectors: &[&str], oauth2: &str, extra: &str) -> Bulkhead {
     let url = fixture.url();
     let secrets = "[secrets]\nsecret = { env = 'SECRET' }\nfirst = { env = 'FIRST' }\nkey = { env = 'KEY' }\n";
+    let retry = if extra.contains("retry") { "" } else { "retry = { attempts = 2, first = '1ms' }" };
     let connectors = connectors.iter().map(|name| {
         format!(
             r#"
@@ -22,8 +27,9 @@ fn deliver(fixture: &Fixture, connectors: &[&str], oauth2: &str) -> Bulkhead {
             plugin  = "builtin:http-request"
             consume = {{ queue = "in", concurrency = 4, batch = 2 }}
             config  = {{ url = "{url}/{name}" }}
-            retry   = {{ attempts = 2, first = "1ms" }}
+            {retry}
             allow.http = [{{ url = "{url}/{name}", methods = ["POST"], private = true, auth = {{ oauth2 = {{ token_url = "{url}/token", client_id = "me", {oauth2} }} }} }}]
+            {extra}
             "#
         )
     });
@@ -121,6 +127,31 @@ fn a_rotated_refresh_token_outlives_the_process() {
     assert_eq!(bulkhead.run(&["secrets", "list"]).ok().output, "");
     let kept = std::fs::read_to_string(bulkhead.path("data/sealed.json")).unwrap();
     assert!(!kept.contains("refresh-"), "{kept}");
+}
+
+/// The endpoint has given the next refresh token away: an answer that nobody waits for any more must not be lost.
+#[test]
+fn a_fetch_goes_on_when_its_requester_has_gone() {
+    let (open, opened) = mpsc::sync_channel::<()>(1);
+    let opened = Mutex::new(opened);
+    let fixture = Fixture::start(move |request| {
+        if !is_asking(request) {
+            return Answer::status(200);
+        }
+        opened.lock().unwrap().recv().unwrap();
+        Answer::json(&json!({ "access_token": "token-1", "expires_in": 3600, "refresh_token": "refresh-1" }))
+    });
+    let patient = "limits = { wall = '300ms' }\n[connectors.one.retry]\nattempts = 1000\nmax = '20ms'";
+    let bulkhead = deliver_with(&fixture, &["one"], "refresh_token = 'first'", patient);
+    let running = bulkhead.start();
+    bulkhead.send("in", &["{}"]);
+    running.wait_until("a requester that has gone", SOON, |metrics| metrics.limits("one").contains(&"wall".to_owned()));
+    open.send(()).unwrap();
+    running.wait_until("a settled message", SOON, |metrics| {
+        metrics.value("bulkhead_deliveries_total", &[("outcome", "done")]) >= 1.0
+    });
+    let _ = running.terminate().ok();
+    assert_eq!((asked(&fixture).len(), used(&fixture)), (1, vec!["Bearer token-1".to_owned()]));
 }
 
 #[test]

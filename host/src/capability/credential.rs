@@ -53,7 +53,7 @@ pub enum Auth {
     /// A signature over the body, in a header.
     Hmac(hmac::Settings),
     /// `Authorization: Bearer` with a token of a token endpoint.
-    Oauth2(oauth2::Settings),
+    Oauth2(Box<oauth2::Settings>),
     /// AWS Signature Version 4.
     AwsSigv4(sigv4::Settings),
 }

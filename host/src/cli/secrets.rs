@@ -37,7 +37,10 @@ pub async fn run(config: &Config, environment: &Environment, command: Secrets, a
         Secrets::List => {
             let names = target.names().await?;
             let text = if as_json { serde_json::json!(names).to_string() } else { names.join("\n") };
-            Ok(if text.is_empty() { () } else { print(&text)? })
+            if !text.is_empty() {
+                print(&text)?;
+            }
+            Ok(())
         }
         Secrets::Rm { name } => {
             target.remove(&name).await?;

@@ -31,7 +31,7 @@ pub(super) fn auth(view: &View<'_>, secrets: &[&str], private: bool, report: &mu
         return self::hmac(&hmac, secrets, report).map(Auth::Hmac);
     }
     if let Some(oauth2) = view.child("oauth2") {
-        return self::oauth2(&oauth2, secrets, private, report).map(Auth::Oauth2);
+        return self::oauth2(&oauth2, secrets, private, report).map(Box::new).map(Auth::Oauth2);
     }
     aws_sigv4(&view.child("aws_sigv4")?, secrets, report).map(Auth::AwsSigv4)
 }

@@ -20,7 +20,7 @@ use crate::mask::Secret;
 /// Bytes of a key of AES-256.
 const KEY_BYTES: usize = 32;
 /// More than a key in any spelling with a line break.
-const FILE_BYTES_MAX: u64 = 256;
+const FILE_BYTES_MAX: usize = 256;
 /// The name of the systemd credential (`LoadCredential=bulkhead.key:/path`).
 const CREDENTIAL: &str = "bulkhead.key";
 /// Permission bits that nobody but the owner may have.
@@ -106,8 +106,8 @@ impl Key {
                 path.display()
             );
         }
-        let mut text = Zeroizing::new(Vec::with_capacity(FILE_BYTES_MAX as usize + 1));
-        file.take(FILE_BYTES_MAX + 1).read_to_end(&mut text).with_context(context)?;
+        let mut text = Zeroizing::new(Vec::with_capacity(FILE_BYTES_MAX + 1));
+        file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut text).with_context(context)?;
         let what = "32 bytes, raw or as hex or base64, as `openssl rand -hex 32` makes them";
         parse(&text).with_context(|| format!("{} holds no key of sealed secrets: it takes {what}", path.display()))
     }

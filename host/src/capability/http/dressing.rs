@@ -48,7 +48,10 @@ pub(super) struct Charge {
 
 /// The scrubbers of a connector's entries, kept as long as the values stay.
 #[derive(Default)]
-pub(super) struct Scrubbers(Mutex<HashMap<usize, (Vec<Secret>, Option<Arc<Scrubber>>)>>);
+pub(super) struct Scrubbers(Mutex<HashMap<usize, Known>>);
+
+/// The values, and what looks for them if they are worth it.
+type Known = (Vec<Secret>, Option<Arc<Scrubber>>);
 
 impl Payload {
     pub(super) fn whole(body: impl Into<Bytes>) -> Self {
