@@ -60,7 +60,7 @@ fn prebuilt(folder: &Path) -> Result<Vec<Component>, Failure> {
     println!("cargo::rerun-if-changed={}", folder.display());
     if !folder.is_dir() {
         return Err(
-            "neither ../plugins nor prebuilt/ is here: build in the repository, or from a published crate".into()
+            "neither ../plugins nor prebuilt/ is here: build in the repository, or from a crate that `cargo xtask package` made".into()
         );
     }
     let files = names_in(folder, |path| path.extension().is_some_and(|extension| extension == "wasm"))?;

@@ -7,7 +7,7 @@
 #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, unused_qualifications)]
 
 wasmtime::component::bindgen!({
-    path: "../wit",
+    path: "wit",
     world: "everything",
     imports: {
         "bulkhead:connector/http": async,

@@ -49,7 +49,7 @@ impl Track {
 
 impl Default for Clock {
     fn default() -> Self {
-        Self::start(Instant::now(), wall())
+        Self::start(Instant::now(), since_epoch())
     }
 }
 
@@ -68,7 +68,7 @@ impl Clock {
     /// Both readings, now.
     #[must_use]
     pub fn now(&self) -> Now {
-        self.read(Instant::now(), wall())
+        self.read(Instant::now(), since_epoch())
     }
 
     /// The time for due times, in milliseconds since the Unix epoch.
@@ -107,9 +107,15 @@ impl State {
     }
 }
 
+/// The wall clock as it stands: only to compare with what others say of theirs, never to measure time.
+#[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the clock that the rule points to")]
-fn wall() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+pub fn wall() -> SystemTime {
+    SystemTime::now()
+}
+
+fn since_epoch() -> Duration {
+    wall().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 fn millis(duration: Duration) -> u64 {

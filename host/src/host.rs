@@ -4,10 +4,11 @@
 //! in the opposite order. It decides nothing about a delivery.
 
 mod assembly;
+mod disk;
+mod front;
 mod idle;
 mod plugins;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,23 +16,20 @@ use anyhow::{Context, bail};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::admin::access::Access;
-use crate::admin::{self, Admin};
 use crate::broker::{Broker, Subscription};
 use crate::config::Config;
 use crate::delivery::connector::Connector;
 use crate::id::Name;
 use crate::ledger::{Directory, Ledger};
-use crate::listener::Listener;
 use crate::metrics::Metrics;
 use crate::runtime::Engine;
 use crate::secret_store::sealed::SealedStore;
-use crate::secret_store::token;
 use crate::settlement::SettleError;
 use crate::trigger::clockwork::Clockwork;
 use crate::trigger::queue::Consumption;
 
 pub use assembly::layout;
+pub use front::Front;
 pub use plugins::{Plugins, prepare};
 
 /// When a run ends by itself.
@@ -84,11 +82,13 @@ impl Host {
     ///
     /// # Errors
     /// A listener broke, or the ledger can no longer be trusted.
-    pub async fn run(self, until: Until, mut signals: watch::Receiver<u32>) -> anyhow::Result<Ended> {
+    pub async fn run(self, front: Front, until: Until, mut signals: watch::Receiver<u32>) -> anyhow::Result<Ended> {
         let (stop, stopped) = watch::channel(false);
-        let (mut listener, admin) = self.start_admin(&stopped).await?;
+        let admin = front.address();
+        let mut listener = front.start(&self, &stopped);
         let mut lanes: JoinSet<Result<(), SettleError>> = JoinSet::new();
         let mut clocks = JoinSet::new();
+        clocks.spawn(self.show_disk(stopped.clone()));
         for running in &self.connectors {
             for consumption in &running.consumptions {
                 consumption.start(&running.connector, &self.ledger, self.engine.guests(), &stopped, &mut lanes);
@@ -114,51 +114,6 @@ impl Host {
         let ledger = self.ledger.clone();
         tokio::task::spawn_blocking(move || ledger.close()).await.context("the ledger did not close")?;
         ended.and(drained)
-    }
-
-    /// Starts the admin listener; its task, and where it listens.
-    async fn start_admin(
-        &self,
-        stopped: &watch::Receiver<bool>,
-    ) -> anyhow::Result<(JoinSet<anyhow::Result<()>>, SocketAddr)> {
-        let host = &self.config.host;
-        let token = token::load_or_make(&host.data_dir)?;
-        let listener = Listener::bind(host.admin).await.context("cannot start the admin listener: see `host.admin`")?;
-        let address = listener.address();
-        let access = Access::new(token, address, &host.admin_hosts, host.metrics_open);
-        let connectors = self.connectors.iter().map(|running| running.connector.clone()).collect();
-        let admin = Admin {
-            ledger: self.ledger.clone(),
-            directory: self.directory.clone(),
-            metrics: self.metrics.clone(),
-            connectors: Arc::new(connectors),
-            in_flight: self.in_flight(),
-            sealed: self.sealed.clone(),
-            access: Arc::new(access),
-        };
-        let mut stopped = stopped.clone();
-        let stop = async move {
-            let _ = stopped.wait_for(|stopped| *stopped).await;
-        };
-        let mut tasks = JoinSet::new();
-        tasks.spawn(listener.serve(admin::router(admin), stop));
-        Ok((tasks, address))
-    }
-
-    /// How many deliveries each subscription holds, for reports.
-    fn in_flight(&self) -> admin::InFlight {
-        let subscriptions: Vec<(Name, Name, Subscription)> = self
-            .connectors
-            .iter()
-            .flat_map(|running| {
-                let connector = &running.connector.name;
-                running.subscriptions().map(move |(queue, it)| (queue.clone(), connector.clone(), it.clone()))
-            })
-            .collect();
-        Arc::new(move |queue, connector| {
-            let is_it = |(of, by, _): &&(Name, Name, Subscription)| of.as_str() == queue && by.as_str() == connector;
-            subscriptions.iter().find(is_it).map_or(0, |(_, _, subscription)| subscription.counts().in_flight as u64)
-        })
     }
 
     /// Waits for what is under way, as long as the grace time goes.

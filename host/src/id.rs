@@ -5,7 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use data_encoding::{BASE32_NOPAD, Encoding};
+use data_encoding::BASE32_NOPAD;
 use sha2::{Digest, Sha256};
 
 /// The longest name of a queue or connector.
@@ -124,8 +124,9 @@ pub fn random() -> String {
 }
 
 fn encode(bytes: &[u8]) -> String {
-    const UPPER: &Encoding = &BASE32_NOPAD;
-    UPPER.encode(bytes).to_ascii_lowercase()
+    let mut text = BASE32_NOPAD.encode(bytes);
+    text.make_ascii_lowercase();
+    text
 }
 
 #[cfg(test)]

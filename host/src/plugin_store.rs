@@ -22,6 +22,9 @@ pub const PLUGIN_BYTES_MAX: u64 = 32 << 20;
 const CODE_BYTES_MAX: u64 = 8 * PLUGIN_BYTES_MAX;
 /// Bytes of all compiled plugins that are kept; past it the oldest go.
 const FOLDER_BYTES_MAX: u64 = 1 << 30;
+/// Where they lie in the data directory, and the key of their MACs.
+const FOLDER: &str = "compiled";
+const KEY: &str = "compiled.key";
 const MAC_BYTES: usize = 32;
 const KEY_BYTES: usize = 32;
 
@@ -87,7 +90,7 @@ impl PluginStore {
     /// # Errors
     /// When either cannot be made or read.
     pub fn open(data_dir: &Path) -> anyhow::Result<Self> {
-        let folder = data_dir.join("compiled");
+        let folder = data_dir.join(FOLDER);
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -95,8 +98,18 @@ impl PluginStore {
             .with_context(|| format!("no folder `{}`", folder.display()))?;
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))
             .with_context(|| format!("`{}` cannot be kept from other users", folder.display()))?;
-        let key = load_key(&data_dir.join("compiled.key"))?;
+        let key = load_or_make_key(&data_dir.join(KEY))?;
         Ok(Self { folder, key })
+    }
+
+    /// The store of an earlier start, to be read; `None` where there is none. Makes nothing.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn find(data_dir: &Path) -> anyhow::Result<Option<Self>> {
+        let key = data_dir.join(KEY);
+        let is_there = key.try_exists().with_context(|| format!("`{}` cannot be read", key.display()))?;
+        is_there.then(|| Ok(Self { folder: data_dir.join(FOLDER), key: load_key(&key)? })).transpose()
     }
 
     /// What was compiled before, if it is there and untouched.
@@ -172,25 +185,32 @@ impl PluginStore {
     }
 }
 
-fn load_key(path: &Path) -> anyhow::Result<[u8; KEY_BYTES]> {
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(mut file) => {
-            let mut key = [0; KEY_BYTES];
-            getrandom::fill(&mut key).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
-            file.write_all(&key)
-                .and_then(|()| file.sync_all())
-                .with_context(|| format!("`{}` cannot be written", path.display()))?;
-            Ok(key)
+/// Reads the key, or makes it. Written aside: whoever dies or finds no room half way leaves no half a key.
+fn load_or_make_key(path: &Path) -> anyhow::Result<[u8; KEY_BYTES]> {
+    if !path.exists() {
+        let mut key = [0; KEY_BYTES];
+        getrandom::fill(&mut key).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+        let draft = path.with_extension(format!("{}.tmp", crate::id::random()));
+        let made = write_new(&draft, &key).and_then(|()| fs::rename(&draft, path));
+        if made.is_err() {
+            // The draft may not exist; the first error is the one to tell.
+            let _ = fs::remove_file(&draft);
         }
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            let bytes = fs::read(path).with_context(|| format!("`{}` cannot be read", path.display()))?;
-            let key = bytes.try_into().map_err(|_| {
-                anyhow::anyhow!("`{}` is damaged: remove it, and plugins are compiled again", path.display())
-            })?;
-            Ok(key)
-        }
-        Err(error) => Err(error).with_context(|| format!("`{}` cannot be made", path.display())),
+        made.with_context(|| format!("`{}` cannot be made", path.display()))?;
     }
+    load_key(path)
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn load_key(path: &Path) -> anyhow::Result<[u8; KEY_BYTES]> {
+    let bytes = fs::read(path).with_context(|| format!("`{}` cannot be read", path.display()))?;
+    let damaged = || anyhow::anyhow!("`{}` is damaged: remove it, and plugins are compiled again", path.display());
+    bytes.try_into().map_err(|_| damaged())
 }
 
 /// `None` where the file is larger.

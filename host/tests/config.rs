@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bulkhead_host::capability::credential::Auth;
 use bulkhead_host::cli::check;
-use bulkhead_host::config::{self, Connector, Consume, Loaded, Plugin, Problem, Reuse};
+use bulkhead_host::config::{self, Connector, Consume, Loaded, Plugin, Problem, Reuse, Severity};
 use bulkhead_host::delivery::retry::{Jitter, Policy};
 use bulkhead_host::id::Name;
 use bulkhead_host::ledger::{From, Ordering, QueuePolicy};
@@ -90,10 +90,19 @@ fn problems_are_json_for_tools() {
     let mut printed: serde_json::Value = serde_json::from_str(&printed).unwrap();
     printed["problems"][0]["file"] = "bulkhead.toml".into();
     let problem = serde_json::json!({
-        "file": "bulkhead.toml", "line": 1, "column": 1, "key": "hosst", "message": "unknown key",
+        "severity": "error", "file": "bulkhead.toml", "line": 1, "column": 1, "key": "hosst", "message": "unknown key",
         "help": "did you mean `host`? allowed: host, secrets, queues, connectors",
     });
-    assert_eq!(printed, serde_json::json!({ "ok": false, "problems": [problem], "warnings": [] }));
+    assert_eq!(printed, serde_json::json!({ "ok": false, "problems": [problem] }));
+}
+
+#[test]
+fn warnings_are_shown_beside_problems() {
+    let text = "[queues.lonely]\n[connectors.a]\nplugin = \"builtin:log\"\nconsume = \"q\"\nbrake = -1\n";
+    let outcome = check::outcome(load_text(text), |_| Vec::new());
+    let severities: Vec<Severity> = outcome.problems.iter().map(|problem| problem.severity).collect();
+    assert_eq!(severities, [Severity::Error, Severity::Warning], "{}", check::text(&outcome));
+    assert!(check::text(&outcome).ends_with("1 problem, 1 warning\n"));
 }
 
 #[test]

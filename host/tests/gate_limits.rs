@@ -5,9 +5,12 @@ mod support;
 
 use std::time::Duration;
 
+use async_compression::Level;
+use async_compression::tokio::bufread::{BrotliEncoder, GzipEncoder, ZlibEncoder, ZstdEncoder};
 use bulkhead_host::bindings::bulkhead::connector::http::{HttpError, Request};
 use bulkhead_host::capability::http::GrantSettings;
 use bulkhead_host::limit::Limits;
+use tokio::io::AsyncReadExt;
 
 use support::gate::{Fixture, entry, get, post};
 use support::log;
@@ -106,6 +109,71 @@ async fn a_bomb_is_cut_at_its_decompressed_size() {
     let server = Server::start(move |_| answer.clone()).await;
     let mut gate = Fixture::limited(vec![entry(&server.url("/*"), &["GET"])], limits);
     check(&mut gate, get(&server.url("/")), "response_bytes", "over 5000000 bytes").await;
+}
+
+/// Zeros, compressed by `encoding` as it is named in HTTP.
+async fn zeros(encoding: &str, bytes: usize) -> Vec<u8> {
+    let (zeros, fast) = (vec![0; bytes], Level::Fastest);
+    let mut compressed = Vec::new();
+    let copied = match encoding {
+        "gzip" => GzipEncoder::with_quality(&zeros[..], fast).read_to_end(&mut compressed).await,
+        "br" => BrotliEncoder::with_quality(&zeros[..], fast).read_to_end(&mut compressed).await,
+        "zstd" => ZstdEncoder::with_quality(&zeros[..], fast).read_to_end(&mut compressed).await,
+        _ => ZlibEncoder::with_quality(&zeros[..], fast).read_to_end(&mut compressed).await,
+    };
+    copied.unwrap();
+    compressed
+}
+
+/// A gate that takes answers of 1,000,000 bytes, and a server with so many zeros.
+async fn compressed(encoding: &'static str, bytes: usize) -> (Fixture, Server) {
+    let body = zeros(encoding, bytes).await;
+    assert!(body.len() < bytes / 50, "{encoding}: {}", body.len());
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\nContent-Length: {}\r\n\r\n", body.len());
+    let answer = [head.into_bytes(), body].concat();
+    let server = Server::start(move |_| answer.clone()).await;
+    let limits = Limits { response_bytes: 1_000_000, ..Limits::default() };
+    (Fixture::limited(vec![entry(&server.url("/*"), &["GET"])], limits), server)
+}
+
+#[tokio::test]
+async fn every_compression_is_undone_and_cut_at_its_decompressed_size() {
+    for encoding in ["gzip", "br", "zstd", "deflate"] {
+        let (mut gate, server) = compressed(encoding, 1_000_000).await;
+        let response = gate.send(get(&server.url("/"))).await.unwrap();
+        assert!(response.body == vec![0; 1_000_000], "{encoding}: {} bytes", response.body.len());
+        assert!(server.requests()[0].contains(encoding), "{encoding}: {}", server.requests()[0]);
+        let (mut gate, server) = compressed(encoding, 30_000_000).await;
+        check(&mut gate, get(&server.url("/")), "response_bytes", "over 1000000 bytes").await;
+    }
+}
+
+#[tokio::test]
+async fn a_compression_that_lies_interrupts() {
+    for encoding in ["gzip", "br", "zstd", "deflate"] {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\nContent-Length: 16\r\n\r\n");
+        let answer = [head.into_bytes(), b"not compressed!!".to_vec()].concat();
+        let server = Server::start(move |_| answer.clone()).await;
+        let mut gate = Fixture::new(vec![entry(&server.url("/*"), &["GET"])]);
+        let answer = gate.send(get(&server.url("/"))).await;
+        assert!(matches!(&answer, Err(HttpError::Interrupted(text)) if text.contains("decoded")), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn heads_without_an_end_interrupt() {
+    let one_line = [b"HTTP/1.1 200 OK\r\nX: ".to_vec(), vec![b'x'; 10_000_000]].concat();
+    let lines = [b"HTTP/1.1 200 OK\r\n".to_vec(), b"x: y\r\n".repeat(100_000), b"\r\n".to_vec()].concat();
+    let large =
+        [b"HTTP/1.1 200 OK\r\n".to_vec(), [b"x: ", &[b'y'; 1000][..], b"\r\n"].concat().repeat(100), b"\r\n".to_vec()]
+            .concat();
+    let interim = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n".repeat(100_000);
+    for answer in [one_line, lines, large, interim] {
+        let server = Server::start(move |_| answer.clone()).await;
+        let mut gate = Fixture::new(vec![entry(&server.url("/*"), &["GET"])]);
+        let answer = gate.send(get(&server.url("/"))).await;
+        assert!(matches!(answer, Err(HttpError::Interrupted(_))), "{answer:?}");
+    }
 }
 
 #[tokio::test]

@@ -462,7 +462,7 @@ async fn a_rename_moves_everything_and_keeps_the_lineage() {
     host.settle(&worker, "a", &batch[..1], &Outcome::Done).await;
     host.settle(&worker, "a", &batch[1..2], &dead()).await;
     let (inbox, _) = host.directory.inbox(&name("a")).unwrap();
-    host.ledger.hold(id, Held::Brake);
+    host.ledger.hold(id, Held::Brake).await.unwrap();
     host.ledger.enqueue_tick(id, "default", 7_000, Some((inbox, draft("tick", None)))).await.unwrap();
     drop(worker);
     let copy = host.crash(dir.path());

@@ -10,7 +10,7 @@ use bulkhead_host::capability::{Allow, Grants, Services, Subject};
 use bulkhead_host::limit::{Limit, Limits};
 use bulkhead_host::plugin_store::{self, PLUGIN_BYTES_MAX, PluginStore};
 use bulkhead_host::runtime::Plugin;
-use bulkhead_host::runtime::compile::{LoadError, compile};
+use bulkhead_host::runtime::compile::{LoadError, compile, keep};
 use bulkhead_host::runtime::inspect::inspect;
 use bulkhead_host::settlement::ConnectorId;
 
@@ -210,19 +210,20 @@ fn compiled_code_is_kept_and_a_changed_file_is_compiled_again() {
     let data_dir = tempfile::tempdir().unwrap();
     let store = PluginStore::open(data_dir.path()).unwrap();
     let bytes = guest("batch");
-    compile(engine(), Some(&store), &bytes).unwrap();
+    let load = || compile(engine(), Some(&store), &bytes).unwrap();
+    let first = load();
+    assert_eq!((first.is_cached(), load().is_cached()), (false, false), "compiling keeps nothing by itself");
+    keep(engine(), &store, &first);
+    assert!(load().is_cached());
     let file = kept(data_dir.path());
-    let good = std::fs::read(&file).unwrap();
-    let mut bad = good.clone();
+    let mut bad = std::fs::read(&file).unwrap();
     *bad.last_mut().unwrap() ^= 1;
     std::fs::write(&file, &bad).unwrap();
-    let began = std::time::Instant::now();
-    compile(engine(), Some(&store), &bytes).unwrap();
-    let again = began.elapsed();
+    let again = load();
+    assert!(!again.is_cached());
+    keep(engine(), &store, &again);
     assert_ne!(std::fs::read(&file).unwrap(), bad, "it is replaced");
-    let began = std::time::Instant::now();
-    compile(engine(), Some(&store), &bytes).unwrap();
-    assert!(began.elapsed() < again, "what is kept is taken");
+    assert!(load().is_cached());
 }
 
 fn kept(data_dir: &std::path::Path) -> std::path::PathBuf {

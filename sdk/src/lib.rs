@@ -135,8 +135,3 @@ pub mod __private {
     #[cfg(target_arch = "wasm32")]
     pub use crate::bindings;
 }
-
-/// The author guide's examples are tests.
-#[cfg(doctest)]
-#[doc = include_str!("../../docs/authors.md")]
-struct AuthorGuide;

@@ -4,12 +4,18 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::Failure;
 
 /// One header: a lower-case name and its value. A name may repeat.
+///
+/// ```
+/// use bulkhead_sdk::{Draft, Header};
+///
+/// let source: Header = ("source".to_owned(), "shop".to_owned());
+/// assert_eq!(Draft::new("{}").header("source", "shop").headers, [source]);
+/// ```
 pub type Header = (String, String);
 
 /// A message as a connector receives it.
@@ -50,7 +56,7 @@ pub struct Message {
 }
 
 impl Message {
-    /// The body, parsed as JSON.
+    /// The body, parsed as JSON; what is parsed may borrow from the body.
     ///
     /// ```
     /// # use bulkhead_sdk::prelude::*;
@@ -61,7 +67,7 @@ impl Message {
     ///
     /// # Errors
     /// A rejection when the body is not JSON of that shape.
-    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+    pub fn json<'m, T: Deserialize<'m>>(&'m self) -> Result<T, Failure> {
         Ok(serde_json::from_slice(&self.body)?)
     }
 

@@ -1,40 +1,72 @@
-//! Asks the admin API of a host that runs, as a tool of the operator would.
+//! Asks the admin listener as any HTTP client would.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use crate::{Bulkhead, Running};
+use serde_json::Value;
 
-/// Long enough for a busy machine.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// For an answer of the admin listener.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// What the API answered.
+/// What the listener answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     /// The status.
     pub status: u16,
-    /// The body as text.
+    /// The body.
     pub body: String,
 }
 
-impl Bulkhead {
-    /// Sends `METHOD /api/v1/PATH` with the token of the data directory, and a JSON body if there is one.
+impl Reply {
+    /// The body as JSON.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "a test asks its own host on loopback")]
-    pub fn ask(&self, running: &Running, method: &str, path: &str, json: Option<&str>) -> Reply {
-        let token = std::fs::read_to_string(self.path("data/admin.token")).expect("a host that runs has a token");
-        let (address, length) = (running.admin(), json.unwrap_or_default().len());
-        let kind = json.map(|_| "Content-Type: application/json\r\n").unwrap_or_default();
-        let mut connection = TcpStream::connect(address).expect("the admin listener listens");
-        connection.set_read_timeout(Some(ANSWER_WITHIN)).expect("a bound above zero");
-        let head = format!("{method} /api/v1/{path} HTTP/1.0\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n");
-        let body = json.unwrap_or_default();
-        write!(connection, "{head}{kind}Content-Length: {length}\r\n\r\n{body}").expect("it takes a request");
-        let mut answer = String::new();
-        connection.read_to_string(&mut answer).expect("it answers in time");
-        let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("it begins with a status");
-        Reply { status, body: body.to_owned() }
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in: {}", self.body))
     }
+
+    /// The `detail` of a problem document.
+    #[must_use]
+    #[track_caller]
+    pub fn detail(&self) -> String {
+        self.json()["detail"].as_str().expect("a problem has a detail").to_owned()
+    }
+}
+
+/// What is asked.
+pub(crate) struct Request<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) path: &'a str,
+    pub(crate) content_type: &'a str,
+    pub(crate) body: &'a str,
+}
+
+/// Sends one request; `token` and a JSON `body` where they are not empty.
+pub(crate) fn ask(address: SocketAddr, method: &str, path: &str, token: &str, body: &str) -> Reply {
+    let content_type = if method == "POST" || !body.is_empty() { "application/json" } else { "" };
+    try_ask(address, token, &Request { method, path, content_type, body }).expect("the admin listener answers in time")
+}
+
+/// Sends one request to a host that may go before it has answered.
+#[expect(clippy::disallowed_methods, reason = "a test asks its own host on loopback")]
+pub(crate) fn try_ask(address: SocketAddr, token: &str, request: &Request<'_>) -> std::io::Result<Reply> {
+    let Request { method, path, content_type, body } = request;
+    let mut head = format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: {}\r\n", body.len());
+    if !token.is_empty() {
+        head += &format!("Authorization: Bearer {token}\r\n");
+    }
+    if !content_type.is_empty() {
+        head += &format!("Content-Type: {content_type}\r\n");
+    }
+    let mut connection = TcpStream::connect(address)?;
+    connection.set_read_timeout(Some(ANSWER_WITHIN))?;
+    // HTTP/1.0: the end of the answer is the end of the connection.
+    connection.write_all(format!("{head}\r\n{body}").as_bytes())?;
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer)?;
+    let cut_short = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(cut_short)?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(cut_short)?;
+    Ok(Reply { status, body: body.to_owned() })
 }

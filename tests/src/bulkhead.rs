@@ -2,9 +2,11 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,8 +14,11 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::admin::{self, Reply, Request};
+use crate::disk::SmallDisk;
+use crate::inflight::{self, Run};
 use crate::ledger::Ledger;
-use crate::metrics::{self, Metrics};
+use crate::metrics::Metrics;
 use crate::process::Process;
 
 /// Until a started host is ready: a first start compiles its plugins.
@@ -29,6 +34,11 @@ pub struct Bulkhead {
     folder: TempDir,
     /// A port of its own for the admin listener; verbs have to find it in the TOML.
     port: u32,
+    data: PathBuf,
+    /// Further keys of the `[host]` table.
+    host_keys: String,
+    /// A small disk that its data lie on.
+    disk: Option<Arc<SmallDisk>>,
     variables: Vec<(OsString, OsString)>,
 }
 
@@ -37,6 +47,19 @@ pub struct Bulkhead {
 pub struct Running {
     process: Process,
     admin: SocketAddr,
+    /// Lies in the data directory.
+    token: String,
+}
+
+/// What became of messages that were posted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Posted {
+    /// The host says that they are on disk.
+    Accepted,
+    /// It died before it answered: all of them are there, or none.
+    Unanswered,
+    /// Nobody listened.
+    NotSent,
 }
 
 /// A process that has ended.
@@ -55,15 +78,28 @@ impl Bulkhead {
     #[must_use]
     pub fn new(toml: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let bulkhead = Self { folder, port: free_port(), variables: Vec::new() };
+        let data = folder.path().join("data");
+        let (port, host_keys) = (free_port(), String::new());
+        let bulkhead = Self { folder, port, data, host_keys, disk: None, variables: Vec::new() };
+        bulkhead.configure(toml);
+        bulkhead
+    }
+
+    /// The same with its data in another place, and further keys in its `[host]` table.
+    #[must_use]
+    pub fn on(data: PathBuf, host_keys: &str, toml: &str) -> Self {
+        let bulkhead = Self { data, host_keys: host_keys.to_owned(), ..Self::new("") };
         bulkhead.configure(toml);
         bulkhead
     }
 
     /// Replaces the TOML; a host that runs keeps what it has read.
     pub fn configure(&self, toml: &str) {
-        let port = self.port;
-        let host = format!("[host]\ndata_dir = \"data\"\nadmin = \"127.0.0.1:{port}\"\nmetrics_open = true\n");
+        let Self { port, data, host_keys, .. } = self;
+        let host = format!(
+            "[host]\ndata_dir = '{}'\nadmin = \"127.0.0.1:{port}\"\nmetrics_open = true\n{host_keys}\n",
+            data.display()
+        );
         let head = if toml.contains("[host]") { "" } else { &host };
         fs::write(self.path("bulkhead.toml"), format!("{head}{toml}")).expect("the TOML can be written");
     }
@@ -73,6 +109,18 @@ impl Bulkhead {
     pub fn variable(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.into(), value.into()));
         self
+    }
+
+    /// The same with its data on a small disk.
+    #[must_use]
+    pub fn on_disk(disk: &Arc<SmallDisk>, host_keys: &str, toml: &str) -> Self {
+        Self { disk: Some(disk.clone()), ..Self::on(disk.path("data"), host_keys, toml) }
+    }
+
+    /// Where its data lie.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.disk.as_ref().map_or_else(|| self.data.clone(), |disk| disk.outside(&self.data))
     }
 
     /// A path in the folder.
@@ -105,12 +153,60 @@ impl Bulkhead {
     /// Starts the host and waits until it runs.
     #[must_use]
     pub fn start(&self) -> Running {
-        let process = Process::start(self.command(&["run"]).stdin(Stdio::null()).stdout(Stdio::null()));
-        let admin = process.wait_for("line that says `running`", READY_WITHIN, |line| {
+        let mut running = self.launch();
+        running.process.wait_for("line that says `running`", READY_WITHIN, |line| {
             let line: Value = serde_json::from_str(line).ok()?;
-            (line["message"] == "running").then(|| line["admin"].as_str()?.parse().ok()).flatten()
+            (line["message"] == "running").then_some(())
         });
-        Running { process, admin }
+        running.token = self.token();
+        running
+    }
+
+    /// Starts the host and waits for nothing.
+    #[must_use]
+    pub fn launch(&self) -> Running {
+        let process = Process::start(self.command(&["run"]).stdin(Stdio::null()).stdout(Stdio::null()));
+        Running { process, admin: self.admin(), token: self.token() }
+    }
+
+    /// Where the admin listener of a host listens that runs here.
+    #[must_use]
+    pub fn admin(&self) -> SocketAddr {
+        format!("127.0.0.1:{}", self.port).parse().expect("an address and a port")
+    }
+
+    /// The token of the API; empty until a host has made it.
+    fn token(&self) -> String {
+        fs::read_to_string(self.data().join("admin.token")).unwrap_or_default()
+    }
+
+    /// Posts lines of JSON to a queue of the host that runs here, which may die meanwhile.
+    #[must_use]
+    pub fn post(&self, queue: &str, lines: &str) -> Posted {
+        let path = format!("/api/v1/queues/{queue}/messages");
+        let request = Request { method: "POST", path: &path, content_type: "application/x-ndjson", body: lines };
+        match admin::try_ask(self.admin(), &self.token(), &request) {
+            Ok(Reply { status: 200, .. }) => Posted::Accepted,
+            // Killed while it makes its token: it does not know the caller yet.
+            Ok(Reply { status: 401, .. }) => Posted::NotSent,
+            Ok(reply) => panic!("{}: {}", reply.status, reply.body),
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => Posted::NotSent,
+            Err(_) => Posted::Unanswered,
+        }
+    }
+
+    /// What the in-flight file names: what runs now, or was running when the host was killed.
+    #[must_use]
+    pub fn in_flight(&self) -> Vec<Run> {
+        inflight::runs(&inflight::bytes(&self.data()))
+    }
+
+    /// Changes with every run that begins or ends and with every commit.
+    #[must_use]
+    pub fn progress(&self) -> impl PartialEq + use<> {
+        let log = fs::metadata(self.data().join("ledger.db-wal"));
+        let log = log.map(|log| (log.len(), log.modified().ok())).ok();
+        (inflight::bytes(&self.data()), log)
     }
 
     /// `bulkhead send QUEUE --lines`, which must succeed; the ids of the messages.
@@ -137,11 +233,22 @@ impl Bulkhead {
     /// The ledger's file, read from outside. Only while no host runs here.
     #[must_use]
     pub fn ledger(&self) -> Ledger {
-        Ledger::open(&self.path("data"))
+        if self.disk.is_none() {
+            return Ledger::open(&self.data);
+        }
+        // SQLite resolves links, and would look for a path through `/proc` out here.
+        let copy = self.path("copy");
+        fs::create_dir_all(&copy).expect("the folder takes another");
+        for name in ["ledger.db", "ledger.db-wal"] {
+            let _ = fs::remove_file(copy.join(name));
+            let copied = fs::copy(self.data().join(name), copy.join(name));
+            assert!(copied.is_ok() || name != "ledger.db", "{copied:?}");
+        }
+        Ledger::open(&copy)
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = self.disk.as_ref().map_or_else(|| Command::new(binary()), |disk| disk.command(&binary()));
         command.arg("--config").arg(self.path("bulkhead.toml")).args(["--log-format", "json"]).args(arguments);
         command.current_dir(self.folder.path()).envs(self.variables.iter().cloned());
         command
@@ -155,10 +262,26 @@ impl Running {
         self.admin
     }
 
+    /// The most memory that the process has had at once, in bytes.
+    #[must_use]
+    pub fn memory_peak_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("the process lives");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the system counts it");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+
     /// What `/metrics` says now.
     #[must_use]
     pub fn metrics(&self) -> Metrics {
-        Metrics::read(&metrics::get(self.admin, "/metrics"))
+        let scrape = admin::ask(self.admin, "GET", "/metrics", "", "");
+        assert_eq!(scrape.status, 200, "{}", scrape.body);
+        Metrics::read(&scrape.body)
+    }
+
+    /// Asks for something below `/api/v1/`, with the token and a JSON body.
+    #[must_use]
+    pub fn api(&self, method: &str, path: &str, body: &str) -> Reply {
+        admin::ask(self.admin, method, &format!("/api/v1/{path}"), &self.token, body)
     }
 
     /// Asks for the figures again and again until `is_so`; what it waited for is named when it takes too long.
@@ -190,8 +313,14 @@ impl Running {
 
     /// Sends SIGTERM and waits for the end.
     #[must_use]
-    pub fn terminate(mut self) -> Finished {
+    pub fn terminate(self) -> Finished {
         self.process.signal(Signal::TERM);
+        self.wait()
+    }
+
+    /// Waits for the end.
+    #[must_use]
+    pub fn wait(mut self) -> Finished {
         let code = self.process.wait(ENDED_WITHIN);
         Finished { code, output: String::new(), log: self.process.log() }
     }

@@ -75,6 +75,22 @@ impl Ledger {
         self.rows(sql, [connector], |row| Ok((row.get(0)?, row.get(1)?)))
     }
 
+    /// Why a connector is held, also after a restart.
+    #[must_use]
+    pub fn holds(&self, connector: &str) -> Vec<String> {
+        let sql = "SELECT reason FROM hold JOIN connector ON connector.id = hold.connector
+                   WHERE connector.name = ?1 ORDER BY reason";
+        self.rows(sql, [connector], |row| row.get(0))
+    }
+
+    /// The number of a connector's subscription to a queue.
+    #[must_use]
+    pub fn subscription(&self, queue: &str, connector: &str) -> u32 {
+        let sql = "SELECT subscription.id FROM subscription JOIN queue ON queue.id = subscription.queue
+                   JOIN connector ON connector.id = subscription.connector WHERE queue.name = ?1 AND connector.name = ?2";
+        self.rows(sql, [queue, connector], |row| row.get(0))[0]
+    }
+
     /// Messages that wait for another attempt, over all subscriptions.
     #[must_use]
     pub fn pending(&self) -> i64 {

@@ -1,21 +1,43 @@
 //! What the tests of the boundary stand on: TOML and events in, outcome out, with the real binary and the real ledger.
 //!
 //! [`Bulkhead`] is a folder with a TOML and a data directory, in which the binary is run as an operator would run it;
-//! [`Running`] is a host that runs there; [`Fixture`] is the world outside, on loopback; [`Ledger`] reads the SQLite file
+//! [`Running`] is a host that runs there; [`Fixture`] is the world outside, on loopback, and
+//! [`Upstream`] its worse part; [`SmallDisk`] is a disk that can be filled; [`Ledger`] reads the SQLite file
 //! after the end, not through the host. Nothing here sleeps: it waits for a log line, a request, or the end of a
 //! process, each with a bound. Everything panics when it cannot go on, with what the host has logged.
 
 mod admin;
+mod bulk;
 mod bulkhead;
+mod disk;
 mod fixture;
 mod guest;
+mod inflight;
 mod ledger;
 mod metrics;
 mod process;
+mod tls;
+mod upstream;
 
 pub use admin::Reply;
-pub use bulkhead::{Bulkhead, Finished, Running};
+pub use bulk::BulkServer;
+pub use bulkhead::{Bulkhead, Finished, Posted, Running};
+pub use disk::SmallDisk;
 pub use fixture::{Answer, Fixture, Request};
 pub use guest::guest;
+pub use inflight::Run;
 pub use ledger::{DeadLetter, Ledger, Stored};
 pub use metrics::Metrics;
+pub use rustix::process::Signal;
+pub use tls::{Authority, Certified, Flaw, TlsServer};
+pub use upstream::{Misdeed, Upstream};
+
+/// The examples of the author guide are tests, natively.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/authors.md")]
+struct AuthorGuide;
+
+/// The first connector of the README, too.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -1,12 +1,6 @@
 //! Figures of a running host.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
-
-/// For an answer of the admin listener.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// One scrape.
 #[derive(Clone, Debug)]
@@ -50,20 +44,6 @@ fn sample(line: &str) -> Option<(String, BTreeMap<String, String>, f64)> {
     };
     let labels = labels.split_terminator(',').filter_map(label).collect();
     Some((name.to_owned(), labels, value.split_whitespace().next()?.parse().ok()?))
-}
-
-/// The body of an answer with status 200.
-#[expect(clippy::disallowed_methods, reason = "a test asks its own host on loopback")]
-pub(crate) fn get(address: SocketAddr, path: &str) -> String {
-    let mut connection = TcpStream::connect(address).expect("the admin listener listens");
-    connection.set_read_timeout(Some(ANSWER_WITHIN)).expect("a bound above zero");
-    // HTTP/1.0: the end of the answer is the end of the connection.
-    write!(connection, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").expect("it takes a request");
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer).expect("it answers in time");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
-    assert!(head.lines().next().unwrap_or_default().contains(" 200 "), "GET {path}: {head}");
-    body.to_owned()
 }
 
 #[cfg(test)]

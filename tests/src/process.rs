@@ -74,6 +74,11 @@ impl Process {
         self.log.state.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
     }
 
+    /// Its number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal; a process that has ended does not mind.
     pub(crate) fn signal(&self, signal: Signal) {
         let _ = kill_process(Pid::from_child(&self.child), signal);

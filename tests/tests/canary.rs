@@ -153,9 +153,9 @@ fn a_secret_is_found_nowhere() {
     let running = bulkhead.start();
     let put = json!({ "value": canary("sealed") }).to_string();
     let answers = [
-        bulkhead.ask(&running, "PUT", "secrets/sealed", Some(&put)),
-        bulkhead.ask(&running, "PUT", "secrets/sealed", Some(&put.replace("value", "valve"))),
-        bulkhead.ask(&running, "GET", "secrets", None),
+        running.api("PUT", "secrets/sealed", &put),
+        running.api("PUT", "secrets/sealed", &put.replace("value", "valve")),
+        running.api("GET", "secrets", ""),
     ];
     let errands = errands(&fixture);
     bulkhead.send("in", &errands);
@@ -166,10 +166,10 @@ fn a_secret_is_found_nowhere() {
         of("done") + of("dead") >= settled
     });
     check_process(&bulkhead);
-    let dead = bulkhead.ask(&running, "GET", "dead", None);
+    let dead = running.api("GET", "dead", "");
     check_clean("the metrics", format!("{:?}", running.metrics()).as_bytes());
     assert!(running.metrics().value("bulkhead_scrubbed_total", &[("connector", "courier")]) >= 20.0);
-    for answer in answers.iter().chain([&dead, &bulkhead.ask(&running, "GET", "queues", None)]) {
+    for answer in answers.iter().chain([&dead, &running.api("GET", "queues", "")]) {
         check_clean("an answer of the API", answer.body.as_bytes());
     }
     let ended = running.terminate().ok();

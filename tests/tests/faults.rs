@@ -1,14 +1,11 @@
 //! Plugins and machines that fail: what a fault costs, and that it costs nothing else.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
-use bulkhead_tests::{Bulkhead, guest};
+use bulkhead_tests::{Bulkhead, Metrics, guest};
 
 /// Long enough for a busy machine; every wait ends with the event itself.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Ends of the process without warning.
-const KILLS: usize = 30;
 
 fn hostile(extra: &str) -> String {
     let plugin = guest("hostile");
@@ -18,55 +15,76 @@ fn hostile(extra: &str) -> String {
     )
 }
 
-/// One message that breaks a limit becomes a dead letter, and the limit's own label is counted.
-fn check_limit(message: &str, limit: &str, extra: &str) {
-    let host = Bulkhead::new(&hostile(extra));
+/// One message of a thousand does harm: it alone dies, for this reason, these limits have bitten, and the host goes on.
+fn check(message: &str, keys: &str, reason: &str, limits: &[&str]) {
+    let host = Bulkhead::new(&hostile(keys));
+    let mut lines = vec!["ok"; 1_000];
+    lines[500] = message;
+    host.send("in", &lines);
     let running = host.start();
-    host.send("in", &[message]);
-    running.wait_for_log("became a dead letter", PATIENCE);
-    let limits = running.metrics().limits("hostile");
-    assert_eq!(limits, [limit], "{message}");
+    let is = |outcome: &'static str, count: f64| {
+        move |metrics: &Metrics| metrics.value("bulkhead_deliveries_total", &[("outcome", outcome)]) == count
+    };
+    running.wait_until("999 successes", PATIENCE, is("done", 999.0));
+    running.wait_until("dead letter", PATIENCE, is("dead", 1.0));
+    let metrics = running.metrics();
+    let mut bitten = metrics.limits("hostile");
+    bitten.sort_unstable();
+    assert_eq!(
+        (bitten, metrics.value("bulkhead_panics_total", &[])),
+        (limits.iter().map(ToString::to_string).collect(), 0.0)
+    );
+    host.send("in", &["ok"]);
+    running.wait_until("one more", PATIENCE, is("done", 1_000.0));
     let _ = running.terminate().ok();
-    assert_eq!(host.dead().len(), 1, "{message}");
-}
-
-#[test]
-fn a_loop_is_ended_by_its_cpu_budget() {
-    check_limit("spin", "cpu", "limits = { cpu = '50ms' }");
-}
-
-#[test]
-fn a_sleep_is_ended_by_the_wall_deadline() {
-    check_limit("sleep 3600", "wall", "limits = { wall = '100ms' }");
-}
-
-#[test]
-fn growth_is_ended_by_the_sum_of_memory() {
-    check_limit("grow", "memory", "limits = { memory = '8MiB' }");
-}
-
-#[test]
-fn a_flood_of_publishes_is_refused() {
-    check_limit("flood out", "publishes", "limits = { publishes = 100 }\nallow.publish = ['out']");
-}
-
-#[test]
-fn a_large_publish_is_refused() {
-    check_limit("large out", "message", "allow.publish = ['out']");
+    let ledger = host.ledger();
+    let dead = ledger.dead();
+    assert_eq!((dead.len(), ledger.messages("in").len(), ledger.pending()), (1, 0, 0));
+    assert!(dead[0].body == message.as_bytes() && dead[0].reason.contains(reason), "{:?}", dead[0]);
 }
 
 #[test]
 fn a_trap_costs_one_message_of_a_thousand() {
-    let host = Bulkhead::new(&hostile(""));
-    let mut lines = vec!["ok"; 1_000];
-    lines[500] = "trap farewell";
-    host.send("in", &lines);
+    check("trap farewell", "", "last words: farewell", &[]);
+}
+
+#[test]
+fn a_panic_costs_one_message_of_a_thousand() {
+    check("panic farewell", "", "farewell", &[]);
+}
+
+#[test]
+fn a_recursion_without_end_costs_one_message_of_a_thousand() {
+    check("recurse", "", "the plugin trapped", &[]);
+}
+
+#[test]
+fn a_loop_costs_one_message_of_a_thousand() {
+    check("spin", "limits = { cpu = '100ms' }", "limits.cpu", &["cpu"]);
+}
+
+#[test]
+fn growth_costs_one_message_of_a_thousand() {
+    check("grow", "limits = { memory = '8MiB' }", "limits.memory", &["memory"]);
+}
+
+/// It prints until its time is up; what is over the log's limit goes nowhere.
+#[test]
+fn gigabytes_of_output_cost_one_message_of_a_thousand() {
+    check("print", "limits = { cpu = '500ms', log = '4KiB' }", "limits.cpu", &["cpu", "log"]);
+}
+
+#[test]
+fn a_publish_without_a_grant_costs_one_message_of_a_thousand() {
+    check("publish elsewhere", "", "connectors.hostile.allow.publish", &[]);
+}
+
+#[test]
+fn what_a_dead_call_has_published_goes_nowhere() {
+    let host = Bulkhead::new(&hostile("limits = { publishes = 10 }\nallow.publish = ['out']"));
+    host.send("in", &["publish out", "flood out"]);
     let _ = host.run_until_idle();
-    let dead = host.dead();
-    assert_eq!(dead.len(), 1);
-    let reason = dead[0]["reason"].as_str().unwrap_or_default();
-    assert!(reason.contains("last words: farewell"), "{reason}");
-    assert_eq!(host.queues()[0]["messages"], 0);
+    assert_eq!((host.ledger().messages("out").len(), host.ledger().dead().len()), (1, 1));
 }
 
 #[test]
@@ -97,37 +115,6 @@ fn counters_in_state_survive_conflicts_between_workers() {
     assert_eq!(host.ledger().state("hostile"), [("total".to_owned(), b"200".to_vec())]);
 }
 
-/// Nothing accepted is lost and nothing is doubled, however often the process dies while it works.
-#[test]
-fn kills_lose_nothing_and_double_nothing() {
-    let plugin = guest("echo");
-    let toml = format!(
-        "[connectors.echo]\nplugin = '{}'\nconsume = {{ queue = 'in', batch = 8, concurrency = 2 }}\nretry = {{ attempts = 1000, first = '1ms', max = '5ms' }}\nconfig = {{ publish = 'out' }}\nallow.publish = ['out']\n",
-        plugin.display()
-    );
-    let host = Bulkhead::new(&toml);
-    let mut sent = 0;
-    for kill in 0..KILLS {
-        let running = host.start();
-        let lines: Vec<String> = (0..100).map(|line| format!("payload {}", sent + line)).collect();
-        sent += host.send("in", &lines).len();
-        // Further and further into the work, at no moment that the host could know.
-        for _ in 0..kill % 7 {
-            let _ = running.metrics();
-        }
-        running.kill9();
-    }
-    let _ = host.run_until_idle();
-    let ledger = host.ledger();
-    ledger.check_integrity();
-    let out = ledger.messages("out");
-    let bodies: HashSet<String> =
-        out.iter().map(|message| String::from_utf8_lossy(&message.body).into_owned()).collect();
-    let expected: HashSet<String> = (0..sent).map(|line| format!("payload {line}")).collect();
-    assert_eq!((out.len(), bodies == expected), (sent, true));
-    assert_eq!(ledger.dead().len(), 0);
-}
-
 #[test]
 fn a_kept_sandbox_goes_on_after_a_trap() {
     let host = Bulkhead::new(&hostile("reuse = 'always'"));
@@ -137,4 +124,51 @@ fn a_kept_sandbox_goes_on_after_a_trap() {
     let _ = host.run_until_idle();
     assert_eq!(host.dead().len(), 1);
     assert_eq!(host.ledger().state("hostile"), [("total".to_owned(), b"100".to_vec())]);
+}
+
+/// Whoever reads ahead for the queues lives as long as the host.
+#[test]
+fn a_running_host_delivers_what_comes_later_however_much_it_is() {
+    let host = Bulkhead::new(&hostile(""));
+    let running = host.start();
+    let done = |count: f64| {
+        move |metrics: &Metrics| metrics.value("bulkhead_deliveries_total", &[("outcome", "done")]) == count
+    };
+    for (nth, messages) in [(1.0, 1), (2.0, 1), (5_002.0, 5_000)] {
+        host.send("in", &vec!["ok"; messages]);
+        running.wait_until("delivery", PATIENCE, done(nth));
+    }
+    let _ = running.terminate().ok();
+}
+
+/// Each of several schedules, whatever the others have put into the inbox.
+#[test]
+fn a_schedule_without_history_fires_at_the_start() {
+    let plugin = guest("hostile");
+    let host = Bulkhead::new(&format!(
+        "[connectors.hostile]\nplugin = '{}'\nschedule = [{{ name = 'one', every = '1h' }}, {{ name = 'two', every = '2h' }}]\n",
+        plugin.display()
+    ));
+    let running = host.start();
+    let done = |metrics: &Metrics| metrics.value("bulkhead_deliveries_total", &[("outcome", "done")]);
+    running.wait_until("tick of each", PATIENCE, |metrics| done(metrics) == 2.0);
+}
+
+/// A tick that lies unread in the inbox, since its connector is paused, makes the next ones skip.
+#[test]
+fn ticks_of_a_paused_connector_do_not_pile_up() {
+    let plugin = guest("hostile");
+    let toml = format!("[connectors.hostile]\nplugin = '{}'\nschedule = {{ every = '10ms' }}\n", plugin.display());
+    let host = Bulkhead::new(&toml);
+    let _ = host.run(&["pause", "hostile"]).ok();
+    let running = host.start();
+    let planned = |metrics: &Metrics| metrics.value("bulkhead_schedule_lag_seconds_count", &[]);
+    running.wait_until("twenty planned times", PATIENCE, |metrics| planned(metrics) >= 20.0);
+    let _ = running.terminate().ok();
+    assert_eq!(host.ledger().messages("@hostile").len(), 1);
+    let _ = host.run(&["resume", "hostile"]).ok();
+    let running = host.start();
+    let done = |metrics: &Metrics| metrics.value("bulkhead_deliveries_total", &[("outcome", "done")]);
+    running.wait_until("ticks again", PATIENCE, |metrics| done(metrics) >= 3.0);
+    let _ = running.terminate().ok();
 }

@@ -54,6 +54,19 @@ fn what_is_sent_comes_out_of_the_plugin_in_order_and_is_on_disk() {
 }
 
 #[test]
+fn what_is_sent_to_a_running_host_keeps_its_order() {
+    let bulkhead =
+        Bulkhead::new("[queues.in]\n[connectors.log]\nplugin = \"builtin:log\"\nconsume = \"in\"\nenabled = false\n");
+    // More than one request of `send` carries.
+    let lines: Vec<String> = (0..20_000).map(|number| number.to_string()).collect();
+    let running = bulkhead.start();
+    bulkhead.send("in", &lines);
+    let _ = running.terminate().ok();
+    let stored = bulkhead.ledger().messages("in");
+    assert!(stored.iter().map(|message| message.body.as_slice()).eq(lines.iter().map(String::as_bytes)));
+}
+
+#[test]
 fn a_request_is_tried_again_with_the_same_key_and_the_credential() {
     let fixture = Fixture::answering([Answer::status(503), Answer::status(200)]);
     let bulkhead = deliver_to(&fixture);
@@ -130,6 +143,25 @@ fn killed_again_and_again_nothing_is_lost_and_nothing_is_doubled() {
     assert!(bodies == expected, "{} messages came out of {}", bodies.len(), expected.len());
     assert_eq!((ledger.pending(), ledger.dead().len()), (0, 0));
     ledger.check_integrity();
+}
+
+#[test]
+fn a_schedule_fires_once_at_the_first_start() {
+    let fixture = Fixture::answering([Answer::json(&serde_json::json!([]))]);
+    let url = fixture.url();
+    let bulkhead = Bulkhead::new(&format!(
+        r#"
+        [connectors.poll]
+        plugin   = "builtin:http-poll"
+        schedule = {{ every = "365d" }}
+        config   = {{ url = "{url}/", publish = "out" }}
+        allow.publish = ["out"]
+        allow.http    = [{{ url = "{url}/", methods = ["GET"], private = true }}]
+        "#
+    ));
+    let _ = bulkhead.run_until_idle();
+    let _ = bulkhead.run_until_idle();
+    assert_eq!(fixture.requests().len(), 1);
 }
 
 #[test]

@@ -142,24 +142,24 @@ fn the_api_takes_values_and_gives_names() {
     let bulkhead = deliver_to(&fixture);
     set(&bulkhead, "canary-1");
     let running = bulkhead.start();
-    let ask = |method, path, json| bulkhead.ask(&running, method, path, json);
-    assert_eq!(ask("PUT", "secrets/other", Some(r#"{"value": "canary-2"}"#)).status, 204);
-    assert_eq!(ask("GET", "secrets", None).body, r#"["other","token"]"#);
+    let ask = |method, path, json| running.api(method, path, json);
+    assert_eq!(ask("PUT", "secrets/other", r#"{"value": "canary-2"}"#).status, 204);
+    assert_eq!(ask("GET", "secrets", "").body, r#"["other","token"]"#);
     for (path, json, status) in [
-        ("secrets/other", Some(r#"{"value": "canary-3", "more": 1}"#), 400),
-        ("secrets/other", Some(r#"{"value_base64": "canary-3"}"#), 400),
-        ("secrets/other", Some(r#"{"value": ""}"#), 400),
-        ("secrets/a:b", Some(r#"{"value": "canary-3"}"#), 400),
-        ("secrets/other", None, 415),
+        ("secrets/other", r#"{"value": "canary-3", "more": 1}"#, 400),
+        ("secrets/other", r#"{"value_base64": "canary-3"}"#, 400),
+        ("secrets/other", r#"{"value": ""}"#, 400),
+        ("secrets/a:b", r#"{"value": "canary-3"}"#, 400),
+        ("secrets/other", "", 415),
     ] {
         let reply = ask("PUT", path, json);
         assert_eq!(reply.status, status, "{path} {json:?}");
         assert!(!reply.body.contains("canary"), "{}", reply.body);
     }
-    assert_eq!(ask("GET", "secrets/other", None).status, 405);
-    assert_eq!(ask("DELETE", "secrets/other", None).status, 204);
-    assert_eq!(ask("DELETE", "secrets/other", None).status, 404);
-    assert_eq!(ask("GET", "secrets", None).body, r#"["token"]"#);
+    assert_eq!(ask("GET", "secrets/other", "").status, 405);
+    assert_eq!(ask("DELETE", "secrets/other", "").status, 204);
+    assert_eq!(ask("DELETE", "secrets/other", "").status, 404);
+    assert_eq!(ask("GET", "secrets", "").body, r#"["token"]"#);
     let _ = running.terminate().ok();
 }
 

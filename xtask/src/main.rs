@@ -1,11 +1,14 @@
 //! `cargo xtask`: the tasks of the workspace. Each installs what a fresh machine lacks, says so, and then runs.
 //!
-//! `test` is the whole of what must hold before a merge; `demo` shows the main job with real servers.
+//! `test` is the whole of what must hold before a merge; `demo` shows the main job with real servers; `package` makes the
+//! crates that are published.
 //! No task knows how the host works inside: all of them drive cargo and the built binary.
-#![expect(clippy::print_stdout, reason = "a task talks to the person who started it")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a task talks to the person who started it")]
 
+mod bench;
 mod cargo;
 mod demo;
+mod package;
 mod test;
 mod toolchain;
 
@@ -27,12 +30,18 @@ enum Task {
     Test,
     /// Run three connectors between a real API and a receiver that fails now and then, and account for every record
     Demo(demo::Options),
+    /// Measure the figures of docs/performance.md in release mode
+    Bench(bench::Options),
+    /// Make the crates that are published, and check each where nothing of the repository is around it
+    Package(package::Options),
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Test => test::run(),
         Task::Demo(options) => demo::run(&options),
+        Task::Bench(options) => bench::run(&options),
+        Task::Package(options) => package::run(&options),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

@@ -35,8 +35,9 @@ pub(crate) fn require_component(component: &str, program: &str) -> anyhow::Resul
 }
 
 fn add(kind: &str, name: &str) -> anyhow::Result<()> {
-    println!("this machine lacks the {kind} {name}: rustup {kind} add {name}");
-    let added = Command::new("rustup").args([kind, "add", name]).current_dir(cargo::root()).status();
+    eprintln!("this machine lacks the {kind} {name}: rustup {kind} add {name}");
+    let added =
+        Command::new("rustup").args([kind, "add", name]).current_dir(cargo::root()).stdout(std::io::stderr()).status();
     match added {
         Ok(status) if status.success() => Ok(()),
         Ok(_) => bail!("rustup could not add the {kind} {name}"),

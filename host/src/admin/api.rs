@@ -5,21 +5,26 @@
 
 pub mod dead;
 pub mod secrets;
+pub mod subscription;
+
+use std::collections::BTreeSet;
 
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
 use super::Admin;
 use super::problem::Problem;
+use crate::config::closest;
 use crate::delivery::connector::Connector;
 use crate::id;
-use crate::ledger::{AppendError, QueueReport};
-use crate::message::{Draft, Header};
+use crate::ledger::{AppendError, Directory, Ledger, QueueReport};
+use crate::message::{self, Draft, Header};
 use crate::metrics::Held;
+use crate::settlement::{ConnectorId, QueueId};
 
 /// Bytes of one request: some thousands of usual messages, or one of the largest.
 const BODY_BYTES_MAX: usize = 64 << 20;
@@ -31,6 +36,7 @@ pub fn router() -> Router<Admin> {
     Router::new()
         .route("/queues", get(queues))
         .route("/queues/{name}/messages", post(send))
+        .route("/queues/{name}/subscriptions/{connector}", delete(subscription::drop_one))
         .route("/dead", get(dead::list))
         .route("/dead/retry", post(dead::retry_many))
         .route("/dead/drop", post(dead::drop_many))
@@ -87,7 +93,7 @@ impl Incoming {
     /// As the ledger takes it.
     ///
     /// # Errors
-    /// Both bodies, or base64 that is none.
+    /// Both bodies, base64 that is none, or a malformed id, key or header.
     pub fn into_draft(self) -> Result<Draft, String> {
         let body = match (self.body, self.body_base64) {
             (Some(_), Some(_)) => return Err("give `body` or `body_base64`, not both".to_owned()),
@@ -97,7 +103,10 @@ impl Incoming {
                 .map_err(|error| format!("`body_base64` is not base64: {error}"))?,
         };
         let headers = self.headers.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
-        Ok(Draft { id: self.id.unwrap_or_else(id::random), key: self.key, headers, body, ..Draft::default() })
+        let draft = Draft { id: self.id.unwrap_or_else(id::random), key: self.key, headers, body, ..Draft::default() };
+        message::check(&draft.id, draft.key.as_deref(), &draft.headers)
+            .map_err(|what| format!("the message is not accepted: {what}"))?;
+        Ok(draft)
     }
 }
 
@@ -111,34 +120,48 @@ async fn send(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Accepted>, Problem> {
-    let Some(queue) = admin.directory.queue(&name) else {
-        return Err(Problem::new(
-            StatusCode::NOT_FOUND,
-            format!("no connector in the configuration names queue `{name}`"),
-        ));
-    };
+    // An inbox is private: its connector's triggers alone put messages there.
+    let queue = admin.directory.queue(&name).filter(|_| !name.starts_with('@'));
+    let queue = queue.ok_or_else(|| unknown_queue(&admin.directory, &name))?;
     let is_lines =
         headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/x-ndjson"));
-    let bad = |error: String| Problem::new(StatusCode::BAD_REQUEST, error);
-    let drafts = if is_lines { parse_lines(&body) } else { parse_one(&body) }.map_err(bad)?;
+    let drafts = if is_lines { parse_lines(&body) } else { parse_one(&body) }.map_err(malformed)?;
+    Ok(Json(append(&admin.ledger, queue, drafts).await?))
+}
+
+/// Accepts messages into a queue; they are on disk when it answers.
+///
+/// # Errors
+/// One of them is too large, the queue or the disk is full, or the ledger cannot be changed.
+pub async fn append(ledger: &Ledger, queue: QueueId, drafts: Vec<Draft>) -> Result<Accepted, Problem> {
     let drafts = drafts.into_iter().map(|draft| (queue, draft)).collect();
-    let accepted = admin.ledger.append(drafts).await.map_err(of_append)?;
-    Ok(Json(Accepted { ids: accepted.into_iter().map(|message| message.id).collect() }))
+    let accepted = ledger.append(drafts).await.map_err(of_append)?;
+    Ok(Accepted { ids: accepted.into_iter().map(|message| message.id).collect() })
+}
+
+/// The refusal of a message that is not well-formed.
+#[must_use]
+pub fn malformed(what: String) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, what)
 }
 
 fn parse_one(body: &[u8]) -> Result<Vec<Draft>, String> {
-    let incoming: Incoming = serde_json::from_slice(body).map_err(|error| error.to_string())?;
-    Ok(vec![incoming.into_draft()?])
+    Ok(vec![parse(body)?])
 }
 
 fn parse_lines(body: &[u8]) -> Result<Vec<Draft>, String> {
-    let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    let parse = |(number, line)| {
-        let incoming: Incoming =
-            serde_json::from_slice(line).map_err(|error| format!("line {}: {error}", number + 1))?;
-        incoming.into_draft().map_err(|error| format!("line {}: {error}", number + 1))
-    };
-    lines.enumerate().map(parse).collect()
+    let lines = body.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty());
+    lines.map(|(index, line)| parse(line).map_err(|error| format!("line {}: {error}", index + 1))).collect()
+}
+
+fn parse(text: &[u8]) -> Result<Draft, String> {
+    // A list would pass for an object with its fields in order.
+    if !text.trim_ascii_start().starts_with(b"{") {
+        let help = "send many as application/x-ndjson, one a line";
+        return Err(format!("a message is a JSON object, as in {{\"body\": \"text\"}}; {help}"));
+    }
+    let incoming: Incoming = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    incoming.into_draft()
 }
 
 fn of_append(error: AppendError) -> Problem {
@@ -154,25 +177,49 @@ fn of_append(error: AppendError) -> Problem {
 }
 
 async fn pause(State(admin): State<Admin>, Path(name): Path<String>) -> Result<StatusCode, Problem> {
-    let connector = find(&admin, &name)?;
-    admin.ledger.hold(connector.id, Held::Paused);
-    admin.ledger.settled(connector.id).await.map_err(|error| Problem::from(anyhow::Error::new(error)))?;
-    connector.hold.set(Held::Paused);
+    admin.ledger.hold(number(&admin, &name)?, Held::Paused).await?;
+    if let Some(connector) = running(&admin, &name) {
+        connector.hold.set(Held::Paused);
+    }
     tracing::info!(connector = name, "paused");
     Ok(StatusCode::NO_CONTENT)
 }
 
 async fn resume(State(admin): State<Admin>, Path(name): Path<String>) -> Result<StatusCode, Problem> {
-    let connector = find(&admin, &name)?;
-    admin.ledger.release_holds(connector.id).await?;
-    connector.brake.reset();
-    connector.hold.clear(Held::Paused);
-    connector.hold.clear(Held::Brake);
+    admin.ledger.release_holds(number(&admin, &name)?).await?;
+    if let Some(connector) = running(&admin, &name) {
+        connector.brake.reset();
+        connector.hold.clear(Held::Paused);
+        connector.hold.clear(Held::Brake);
+    }
     tracing::info!(connector = name, "resumed");
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn find<'a>(admin: &'a Admin, name: &str) -> Result<&'a Connector, Problem> {
-    let found = admin.connectors.iter().find(|connector| connector.name.as_str() == name);
-    found.map(AsRef::as_ref).ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("no connector `{name}` runs")))
+fn number(admin: &Admin, name: &str) -> Result<ConnectorId, Problem> {
+    admin.directory.connector(name).ok_or_else(|| unknown_connector(&admin.directory, name))
+}
+
+/// The connector, unless it is not enabled.
+fn running<'a>(admin: &'a Admin, name: &str) -> Option<&'a Connector> {
+    admin.connectors.iter().find(|connector| connector.name.as_str() == name).map(AsRef::as_ref)
+}
+
+/// The refusal of a queue that nobody names.
+#[must_use]
+pub fn unknown_queue(directory: &Directory, name: &str) -> Problem {
+    let known = directory.queues().map(|(queue, _)| queue.as_str()).filter(|queue| !queue.starts_with('@'));
+    unknown(&format!("no connector in the configuration names queue `{name}`"), name, known)
+}
+
+/// The refusal of a connector that is not configured.
+#[must_use]
+pub fn unknown_connector(directory: &Directory, name: &str) -> Problem {
+    unknown(&format!("there is no connector `{name}`"), name, directory.connectors().map(AsRef::as_ref))
+}
+
+fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Problem {
+    let known: BTreeSet<&str> = known.collect();
+    let meant = closest(name, known).map(|name| format!(": did you mean `{name}`?")).unwrap_or_default();
+    Problem::new(StatusCode::NOT_FOUND, format!("{what}{meant}"))
 }

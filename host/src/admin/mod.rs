@@ -85,6 +85,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/metrics", get(metrics))
         .nest("/api/v1", api::router())
         .fallback(problem::not_found)
+        .layer(middleware::map_response(problem::document))
         .layer(middleware::from_fn_with_state(access, access::check))
         .with_state(admin)
 }

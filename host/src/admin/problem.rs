@@ -4,8 +4,13 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+const CONTENT_TYPE: &str = "application/problem+json";
+/// The framework's own texts are a line.
+const DETAIL_BYTES_MAX: usize = 4096;
+
 /// One error: what happened, and the status that says so to programs.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{detail}")]
 pub struct Problem {
     status: StatusCode,
     detail: String,
@@ -27,6 +32,12 @@ impl Problem {
         Self { status, detail: detail.into(), retry_after_seconds: None }
     }
 
+    /// Whether the request was refused for what it says: nothing was changed.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        self.status.is_client_error()
+    }
+
     /// Tells the sender when to come back.
     #[must_use]
     pub fn retry_after(mut self, seconds: u64) -> Self {
@@ -46,12 +57,25 @@ impl IntoResponse for Problem {
         let title = self.status.canonical_reason().unwrap_or("error");
         let document = Document { r#type: "about:blank", title, status: self.status.as_u16(), detail: &self.detail };
         let body = serde_json::to_string(&document).unwrap_or_default();
-        let mut response = (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
+        let mut response = (self.status, [(header::CONTENT_TYPE, CONTENT_TYPE)], body).into_response();
         if let Some(seconds) = self.retry_after_seconds {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
         response
     }
+}
+
+/// Gives every error the form of a problem document, also those that the framework answers before a handler is asked.
+pub async fn document(response: Response) -> Response {
+    let is_problem = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == CONTENT_TYPE);
+    let status = response.status();
+    if is_problem || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let text = axum::body::to_bytes(response.into_body(), DETAIL_BYTES_MAX).await.unwrap_or_default();
+    let detail = String::from_utf8_lossy(&text).into_owned();
+    let reason = status.canonical_reason().unwrap_or("error");
+    Problem::new(status, if detail.is_empty() { reason.to_lowercase() } else { detail }).into_response()
 }
 
 /// The answer for every path that is no route.

@@ -5,6 +5,8 @@
 //! [`Session::end_call`], which hands over what it staged; what a failed call staged is dropped with its session.
 //! Invariant: no grant, no effect; and every refusal is a typed error, a counted figure and a line in the log.
 
+pub mod backoff;
+pub mod breaker;
 pub mod config;
 pub mod credential;
 pub mod http;
@@ -12,6 +14,7 @@ pub mod log;
 pub mod memory;
 pub mod metrics;
 pub mod queue;
+pub mod rate;
 pub mod secrets;
 pub mod state;
 pub mod wasi;
@@ -24,7 +27,7 @@ use tokio::runtime::Handle;
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
 
 use crate::bindings;
-use crate::egress::Egress;
+use crate::egress::{self, Egress};
 use crate::id::Name;
 use crate::ledger::{Ledger, Reservation};
 use crate::limit::{Limit, Limits};
@@ -53,7 +56,8 @@ impl Services {
     #[must_use]
     pub fn idle(runtime: Handle) -> Self {
         let (metrics, secrets) = (Metrics::default(), Arc::new(SecretStore::empty(Path::new(""))));
-        let http = http::Services::new(Egress::start(runtime, Vec::new()), secrets.clone(), metrics.clone());
+        let http =
+            http::Services::new(Egress::start(runtime, egress::Settings::default()), secrets.clone(), metrics.clone());
         Self { ledger: None, metrics, secrets, http }
     }
 }
@@ -130,6 +134,12 @@ impl Grants {
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// How long no delivery shall begin, because a receiver of its requests is down.
+    #[must_use]
+    pub fn pause(&self, now: Instant) -> Option<Duration> {
+        self.http.pause(now)
     }
 
     /// Its name in the configuration.
@@ -233,8 +243,9 @@ impl Session {
         self.memory.begin_call();
         self.queue.begin_call(call);
         self.state.begin_call(call.segment);
+        let needs_id = call.causes.len() == 1 && self.grants.http.gives_keys();
         self.http.begin_call(http::CallScope {
-            message_id: call.causes.first().filter(|_| call.causes.len() == 1).map(|cause| cause.id.to_owned()),
+            message_id: call.causes.first().filter(|_| needs_id).map(|cause| cause.id.to_owned()),
             deadline: call.deadline,
             barrier: call.barrier.clone(),
         });

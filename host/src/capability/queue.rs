@@ -53,6 +53,8 @@ pub(super) struct Stage {
     consumed: String,
     /// Where the last cause was found: drafts mostly come in the order of their causes.
     last_cause: usize,
+    /// Where the drafts of the last publish stood: memory to be used again.
+    places: Vec<Place>,
     count: u32,
     bytes: u64,
     staged: Vec<(Option<usize>, Publish)>,
@@ -60,12 +62,21 @@ pub(super) struct Stage {
 }
 
 /// A message that is being handled, as the parent of drafts.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Parent {
     id: String,
     hops: u32,
     /// Counts its drafts, refused ones too.
     ordinal: u64,
+}
+
+impl Parent {
+    /// Stands for another message from now on, in the memory that it has.
+    fn begin(&mut self, cause: &super::Cause<'_>) {
+        self.id.clear();
+        self.id.push_str(cause.id);
+        (self.hops, self.ordinal) = (cause.hops, 0);
+    }
 }
 
 /// Where a draft stands among those of its call.
@@ -87,9 +98,16 @@ enum Refusal {
 
 impl Stage {
     pub(super) fn begin_call(&mut self, call: &Call<'_>) {
-        let parent = |cause: &super::Cause<'_>| Parent { id: cause.id.to_owned(), hops: cause.hops, ordinal: 0 };
-        self.parents.clear();
-        self.parents.extend(call.causes.iter().map(parent));
+        self.parents.truncate(call.causes.len());
+        let kept = self.parents.len();
+        for (parent, cause) in self.parents.iter_mut().zip(call.causes) {
+            parent.begin(cause);
+        }
+        self.parents.extend(call.causes[kept..].iter().map(|cause| {
+            let mut parent = Parent::default();
+            parent.begin(cause);
+            parent
+        }));
         self.is_batch = call.is_batch;
         self.consumed.clear();
         self.consumed.push_str(call.queue);
@@ -102,8 +120,8 @@ impl Stage {
     }
 
     /// Numbers the drafts, whatever becomes of them, so that a refusal shifts no other draft's id.
-    fn number(&mut self, drafts: &[types::Draft]) -> Result<Vec<Place>, Refusal> {
-        let mut places = Vec::with_capacity(drafts.len());
+    fn number(&mut self, drafts: &[types::Draft], places: &mut Vec<Place>) -> Result<(), Refusal> {
+        places.clear();
         let mut refusal = None;
         for draft in drafts {
             match self.place(draft) {
@@ -111,7 +129,7 @@ impl Stage {
                 Err(first) => drop(refusal.get_or_insert(first)),
             }
         }
-        refusal.map_or(Ok(places), Err)
+        refusal.map_or(Ok(()), Err)
     }
 
     fn place(&mut self, draft: &types::Draft) -> Result<Place, Refusal> {
@@ -139,11 +157,24 @@ impl Stage {
     }
 
     fn stage(&mut self, grants: &Grants, queue: &str, drafts: Vec<types::Draft>) -> Result<Vec<String>, Refusal> {
-        let places = self.number(&drafts)?;
+        let mut places = std::mem::take(&mut self.places);
+        let staged = self.stage_at(grants, queue, drafts, &mut places);
+        self.places = places;
+        staged
+    }
+
+    fn stage_at(
+        &mut self,
+        grants: &Grants,
+        queue: &str,
+        drafts: Vec<types::Draft>,
+        places: &mut Vec<Place>,
+    ) -> Result<Vec<String>, Refusal> {
+        self.number(&drafts, places)?;
         let target = grants.queue.target(queue).ok_or_else(|| denied(grants, queue))?;
         let mut accepted = Vec::with_capacity(drafts.len());
         let mut bytes = 0;
-        for (draft, place) in drafts.into_iter().zip(places) {
+        for (draft, place) in drafts.into_iter().zip(places.iter().copied()) {
             let draft = self.accept(grants, target, draft, place)?;
             bytes += draft.size_bytes();
             accepted.push((place.parent, Publish { queue: target.id, draft }));
@@ -151,7 +182,11 @@ impl Stage {
         self.count(grants, accepted.len(), bytes)?;
         self.reserve(grants, target, bytes)?;
         let ids = accepted.iter().map(|(_, publish)| publish.draft.id.clone()).collect();
-        self.staged.append(&mut accepted);
+        if self.staged.is_empty() {
+            self.staged = accepted;
+        } else {
+            self.staged.append(&mut accepted);
+        }
         Ok(ids)
     }
 

@@ -3,9 +3,10 @@
 //! Owns the form of the report; whether plugins load and link is asked of the caller, because config knows no runtime.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use super::main::complain;
+use super::output::print;
 use super::{Cli, unusable};
 use crate::config::{Loaded, Problem, Severity};
 
@@ -14,26 +15,47 @@ pub fn run(cli: &Cli, further: impl FnOnce(&Loaded) -> Vec<Problem>) -> ExitCode
     let loaded = super::load(cli);
     let outcome = outcome(loaded, further);
     let text = if cli.json { json(&outcome) } else { text(&outcome) };
-    let printed = io::stdout().lock().write_all(text.as_bytes());
-    if outcome.problems.is_empty() && printed.is_ok() { ExitCode::SUCCESS } else { unusable() }
+    match print(text.trim_end()) {
+        Ok(()) if outcome.is_ok() => ExitCode::SUCCESS,
+        Ok(()) => unusable(),
+        Err(error) => {
+            complain(&format!("error: {error:#}\n"));
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// What keeps the configuration from being used.
+    /// What keeps the configuration from being used, then what is most likely not meant.
     pub problems: Vec<Problem>,
-    /// What is most likely not meant, but works.
-    pub warnings: Vec<Problem>,
     /// What a valid configuration holds, in words.
     pub summary: String,
+}
+
+impl Outcome {
+    /// Whether the configuration can be used.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        self.count(Severity::Error) == 0
+    }
+
+    fn count(&self, severity: Severity) -> usize {
+        self.problems.iter().filter(|problem| problem.severity == severity).count()
+    }
 }
 
 /// Puts together what loading and `further` checks found.
 pub fn outcome(loaded: Result<Loaded, Vec<Problem>>, further: impl FnOnce(&Loaded) -> Vec<Problem>) -> Outcome {
     match loaded {
         Err(problems) => Outcome { problems, ..Outcome::default() },
-        Ok(loaded) => Outcome { problems: further(&loaded), summary: summary(&loaded), warnings: loaded.warnings },
+        Ok(loaded) => {
+            let (summary, found) = (summary(&loaded), further(&loaded));
+            let all = loaded.warnings.into_iter().chain(found);
+            let (problems, warnings): (Vec<_>, Vec<_>) = all.partition(|found| found.severity == Severity::Error);
+            Outcome { problems: [problems, warnings].concat(), summary }
+        }
     }
 }
 
@@ -41,35 +63,33 @@ pub fn outcome(loaded: Result<Loaded, Vec<Problem>>, further: impl FnOnce(&Loade
 #[must_use]
 pub fn text(outcome: &Outcome) -> String {
     let mut text = problems_text(&outcome.problems);
-    for warning in &outcome.warnings {
-        text.push_str(&(warning.render(Severity::Warning) + "\n"));
-    }
     let counts = counts(outcome);
     // Writing into a String cannot fail.
-    let _ = match outcome.problems.len() {
-        0 => writeln!(text, "ok: {}{counts}", outcome.summary),
-        _ => writeln!(text, "{}", counts.trim_start_matches(", ")),
+    let _ = if outcome.is_ok() {
+        writeln!(text, "ok: {}{counts}", outcome.summary)
+    } else {
+        writeln!(text, "{}", counts.trim_start_matches(", "))
     };
     text
 }
 
-/// Problems for people, each in two lines, as `run` prints them before it gives up.
+/// Problems and warnings for people, each in two lines, as `run` prints them too.
 #[must_use]
 pub fn problems_text(problems: &[Problem]) -> String {
-    problems.iter().map(|problem| problem.render(Severity::Fatal) + "\n").collect()
+    problems.iter().map(|problem| problem.render() + "\n").collect()
 }
 
-/// The report as one JSON object.
+/// The report as one JSON object; the `severity` of each finding says whether it keeps `ok` from being true.
 #[must_use]
 pub fn json(outcome: &Outcome) -> String {
-    let Outcome { problems, warnings, .. } = outcome;
-    let object = serde_json::json!({ "ok": problems.is_empty(), "problems": problems, "warnings": warnings });
+    let object = serde_json::json!({ "ok": outcome.is_ok(), "problems": outcome.problems });
     format!("{object}\n")
 }
 
 fn counts(outcome: &Outcome) -> String {
-    [(outcome.problems.len(), "problem"), (outcome.warnings.len(), "warning")]
+    [(Severity::Error, "problem"), (Severity::Warning, "warning")]
         .into_iter()
+        .map(|(severity, what)| (outcome.count(severity), what))
         .filter(|(count, _)| *count > 0)
         .map(|(count, what)| format!(", {}", counted(count, what)))
         .collect()

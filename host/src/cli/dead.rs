@@ -1,7 +1,7 @@
 //! `bulkhead dead`: look at dead letters, deliver them again, drop them.
 
 use super::main::Failed;
-use super::output::{print, table};
+use super::output::{plain, print, table};
 use super::target::Target;
 use super::{Dead, Selection};
 use crate::admin::api::dead::{Entry, Filter, Letter, Selection as Selected};
@@ -22,11 +22,11 @@ async fn act(target: &Target, command: Dead, as_json: bool) -> anyhow::Result<St
     match command {
         Dead::List { connector } => {
             let entries = target.dead_list(connector.as_ref().map(AsRef::as_ref)).await?;
-            Ok(if as_json { serde_json::to_string(&entries)? } else { list(&entries) })
+            Ok(if as_json { serde_json::to_string(&entries)? } else { plain(&list(&entries)) })
         }
         Dead::Show { id } => {
             let letter = target.dead_show(&id).await?;
-            Ok(if as_json { serde_json::to_string(&letter)? } else { show(&letter) })
+            Ok(if as_json { serde_json::to_string(&letter)? } else { plain(&show(&letter)) })
         }
         Dead::Retry { selection, to } => {
             let selected = Selected { to: to.map(|name| name.to_string()), ..selected(selection) };

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, anyhow};
 
 use super::main::{Failed, Outcome};
-use super::output::{print, table};
+use super::output::{plain, print, table};
 use super::{Inspect, unusable};
 use crate::plugin_store;
 use crate::runtime::Engine;
@@ -26,8 +26,11 @@ pub async fn run(arguments: &Inspect, as_json: bool) -> Outcome {
     let looking = engine.clone();
     let inspection = engine.guests().spawn(async move { inspect(&looking, &compiled).await });
     let inspection = inspection.await.context("looking at the plugin broke off")?;
-    let text =
-        if as_json { serde_json::to_string(&inspection).map_err(anyhow::Error::new)? } else { text(&inspection) };
+    let text = if as_json {
+        serde_json::to_string(&inspection).map_err(anyhow::Error::new)?
+    } else {
+        plain(&text(&inspection))
+    };
     print(&text)?;
     Ok(if inspection.problem.is_some() { unusable() } else { ExitCode::SUCCESS })
 }

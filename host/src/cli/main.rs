@@ -8,7 +8,9 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use super::{Cli, Command, check, dead, inspect, load, parse, pause, queues, run, secrets, send, unusable};
-use crate::config::{Loaded, Severity};
+use crate::admin::problem::Problem;
+use crate::config::Loaded;
+use crate::egress::own_admin::Refused;
 use crate::host;
 use crate::secret_store::{Environment, forbid_core_dumps};
 use crate::telemetry;
@@ -23,8 +25,12 @@ pub enum Failed {
 }
 
 impl From<anyhow::Error> for Failed {
+    /// What was refused for its arguments changed nothing, whoever refused it.
     fn from(error: anyhow::Error) -> Self {
-        Self::Broken(error)
+        let is_refused = error
+            .chain()
+            .any(|cause| cause.is::<Refused>() || cause.downcast_ref::<Problem>().is_some_and(Problem::is_refusal));
+        if is_refused { Self::Unusable(error) } else { Self::Broken(error) }
     }
 }
 
@@ -48,7 +54,10 @@ pub fn main() -> ExitCode {
         Command::Send(arguments) => {
             with_config(&cli, |loaded| done(send::run(&loaded.config, arguments.clone(), cli.json)))
         }
-        Command::Queues => with_config(&cli, |loaded| done(queues::run(&loaded.config, cli.json))),
+        Command::Queues { command: None } => with_config(&cli, |loaded| done(queues::list(&loaded.config, cli.json))),
+        Command::Queues { command: Some(command) } => {
+            with_config(&cli, |loaded| done(queues::change(&loaded.config, command, cli.json)))
+        }
         Command::Pause(of) => with_config(&cli, |loaded| done(pause::pause(&loaded.config, &of.connector))),
         Command::Resume(of) => with_config(&cli, |loaded| done(pause::resume(&loaded.config, &of.connector))),
         Command::Dead { command } => {
@@ -74,22 +83,20 @@ pub fn main() -> ExitCode {
 fn checked(cli: &Cli) -> ExitCode {
     check::run(cli, |loaded| {
         let environment = Environment::take(&loaded.config.secrets, &loaded.config.host.data_dir);
-        let plugins = match runtime() {
-            Ok(runtime) => runtime.block_on(host::prepare(loaded)).map(drop),
+        let prepared = match runtime() {
+            Ok(runtime) => runtime.block_on(host::prepare(loaded)).map(|plugins| plugins.warnings),
             Err(error) => Err(vec![loaded.problem("host", error.to_string(), "")]),
         };
-        let mut problems = plugins.err().unwrap_or_default();
-        problems.extend(run::missing_secrets(loaded, &environment));
-        problems
+        let mut found = prepared.unwrap_or_else(|problems| problems);
+        found.extend(run::missing_secrets(loaded, &environment));
+        found
     })
 }
 
 fn with_config(cli: &Cli, verb: impl FnOnce(Loaded) -> Outcome) -> Outcome {
     match load(cli) {
         Ok(loaded) => {
-            for warning in &loaded.warnings {
-                complain(&format!("{}\n", warning.render(Severity::Warning)));
-            }
+            complain(&check::problems_text(&loaded.warnings));
             verb(loaded)
         }
         Err(problems) => {

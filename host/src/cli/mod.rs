@@ -57,7 +57,11 @@ pub enum Command {
     /// Put messages into a queue
     Send(Send),
     /// List the queues and who reads them
-    Queues,
+    Queues {
+        /// What to do with one of them.
+        #[command(subcommand)]
+        command: Option<Queues>,
+    },
     /// Stop a connector until it is resumed; its messages stay
     Pause(Of),
     /// Let a paused connector go on, also one that its brake has stopped
@@ -93,6 +97,20 @@ pub struct Of {
     /// The connector
     #[arg(value_parser = Name::parse)]
     pub connector: Name,
+}
+
+/// `bulkhead queues`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Queues {
+    /// Drop at once what is kept for a connector that has left the configuration
+    Forget {
+        /// The queue; the inbox of a connector is @NAME
+        #[arg(value_parser = parse_queue)]
+        queue: Name,
+        /// The connector that read it
+        #[arg(value_parser = Name::parse)]
+        connector: Name,
+    },
 }
 
 /// `bulkhead inspect`.
@@ -149,6 +167,7 @@ pub enum Dead {
     /// Show a dead letter with its message and attempts
     Show {
         /// Its id, as `dead list` prints it
+        #[arg(value_parser = parse_letter)]
         id: String,
     },
     /// Deliver dead letters again
@@ -198,7 +217,7 @@ pub enum Secrets {
 #[group(required = true, multiple = false)]
 pub struct Selection {
     /// Their ids, as `dead list` prints them
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", value_parser = parse_letter)]
     pub ids: Vec<String>,
     /// Every dead letter of this connector
     #[arg(long, value_name = "NAME", value_parser = Name::parse)]
@@ -245,6 +264,19 @@ fn parse_secret_name(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     Err("use 1 to 63 of A-Z, a-z, 0-9, `_` and `-`; the value is read from standard input".into())
+}
+
+/// The name of a queue or of an inbox.
+fn parse_queue(text: &str) -> Result<Name, String> {
+    match text.strip_prefix('@') {
+        Some(connector) => Name::parse(connector).map(|connector| Name::inbox_of(&connector)),
+        None => Name::parse(text),
+    }
+}
+
+fn parse_letter(text: &str) -> Result<String, String> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| text.to_owned()).ok_or_else(|| "ids are numbers: `bulkhead dead list` prints them".to_owned())
 }
 
 fn parse_header(text: &str) -> Result<(String, String), String> {

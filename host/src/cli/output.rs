@@ -9,9 +9,25 @@ use std::io::Write;
 pub fn print(text: &str) -> anyhow::Result<()> {
     let mut output = std::io::stdout().lock();
     match writeln!(output, "{text}").and_then(|()| output.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(anyhow::Error::new(error).context("cannot print the answer"))
+        }
         Ok(()) | Err(_) => Ok(()),
     }
+}
+
+/// Text for a terminal: what plugins and messages say must not steer it. Data in its exact bytes is what JSON is for.
+#[must_use]
+pub fn plain(text: &str) -> String {
+    let is_plain = |character: char| !character.is_control() || matches!(character, '\n' | '\t');
+    text.chars().fold(String::with_capacity(text.len()), |mut plain, character| {
+        if is_plain(character) {
+            plain.push(character)
+        } else {
+            plain.extend(character.escape_default())
+        }
+        plain
+    })
 }
 
 /// Lines up columns: every row has as many cells as the head.

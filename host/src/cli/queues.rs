@@ -1,5 +1,6 @@
-//! `bulkhead queues`: how every queue and its subscriptions stand.
+//! `bulkhead queues`: how every queue and its subscriptions stand, and dropping what is kept for nobody.
 
+use super::Queues;
 use super::main::Failed;
 use super::output::{print, table};
 use super::target::Target;
@@ -10,12 +11,30 @@ use crate::ledger::QueueReport;
 ///
 /// # Errors
 /// The ledger cannot be opened or read.
-pub async fn run(config: &Config, as_json: bool) -> Result<(), Failed> {
+pub async fn list(config: &Config, as_json: bool) -> Result<(), Failed> {
     let target = Target::find(config)?;
     let reports = target.queues().await;
     target.close();
     let reports = reports?;
     let text = if as_json { serde_json::to_string(&reports).map_err(anyhow::Error::new)? } else { text(&reports) };
+    Ok(print(&text)?)
+}
+
+/// Does what the arguments say.
+///
+/// # Errors
+/// The connector is configured or never read the queue, or the ledger cannot be opened or changed.
+pub async fn change(config: &Config, command: &Queues, as_json: bool) -> Result<(), Failed> {
+    let Queues::Forget { queue, connector } = command;
+    let target = Target::find(config)?;
+    let forgotten = target.forget(queue, connector).await;
+    target.close();
+    let forgotten = forgotten?;
+    let text = if as_json {
+        serde_json::to_string(&forgotten).map_err(anyhow::Error::new)?
+    } else {
+        format!("`{queue}` keeps nothing for {connector} any more: {} messages dropped", forgotten.messages)
+    };
     Ok(print(&text)?)
 }
 

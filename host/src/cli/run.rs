@@ -13,7 +13,7 @@ use super::main::{Failed, Outcome, complain};
 use super::unusable;
 use crate::clock::Clock;
 use crate::config::{Loaded, Problem};
-use crate::host::{self, Ended, Host, Until};
+use crate::host::{self, Ended, Front, Host, Until};
 use crate::ledger::{Ledger, Settings};
 use crate::metrics::Metrics;
 use crate::secret_store::{Environment, SecretStore};
@@ -29,6 +29,7 @@ pub async fn run(loaded: Loaded, environment: Environment, arguments: Run) -> Ou
         Ok(_) => return Ok(refuse(&problems)),
         Err(more) => return Ok(refuse(&[problems, more].concat())),
     };
+    complain(&problems_text(&plugins.warnings));
     let config = loaded.config;
     // Nothing is missing, so nothing can be refused here but a file that has just gone.
     let empty = |_| SecretStore::empty(&config.host.data_dir);
@@ -37,11 +38,14 @@ pub async fn run(loaded: Loaded, environment: Environment, arguments: Run) -> Ou
     let settings = Settings { min_free: config.host.min_free, ..Settings::new(config.host.data_dir.clone()) };
     let ledger = Ledger::open(settings, Clock::default(), metrics.clone())
         .map_err(|error| Failed::Unusable(anyhow::Error::new(error)))?;
+    plugins.keep(&config.host.data_dir);
     let (signals, _watching) = signals().context("cannot wait for signals")?;
+    let front = Front::bind(&config.host).await.map_err(Failed::Unusable)?;
     let assembled = Host::assemble(config, plugins, secrets, ledger.clone(), metrics).await;
-    let host = assembled.inspect_err(|_| ledger.close())?;
+    // Nothing runs yet, so what is wrong here is wrong with the configuration or the data directory.
+    let host = assembled.inspect_err(|_| ledger.close()).map_err(Failed::Unusable)?;
     let until = if arguments.until_idle { Until::Idle(arguments.idle_horizon) } else { Until::Stopped };
-    match host.run(until, signals).await? {
+    match host.run(front, until, signals).await? {
         Ended::Settled => Ok(ExitCode::SUCCESS),
         Ended::Cut => Ok(ExitCode::FAILURE),
     }

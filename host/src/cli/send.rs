@@ -1,8 +1,11 @@
 //! `bulkhead send`: messages from the command line into a queue, on disk before it returns.
+//!
+//! Invariant: an error says what was accepted all the same, so that nobody has to guess what to send again.
 
 use std::io::{BufRead, Read};
+use std::path::Path;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 
@@ -10,16 +13,16 @@ use super::main::Failed;
 use super::output::print;
 use super::target::Target;
 use super::{Body, Send};
-use crate::admin::api::Incoming;
+use crate::admin::api::{Incoming, malformed};
 use crate::config::{Config, closest};
-use crate::message::Header;
+use crate::limit::MESSAGE_BYTES_MAX;
+use crate::message::{self, Header};
+use crate::plugin_store::{self, ReadError};
 
 /// Messages of one piece of the input.
 const PIECE_MESSAGES: usize = 4_096;
 /// Bytes of one piece of the input: the reader is ahead of the disk by a few of them.
 const PIECE_BYTES: usize = 4 << 20;
-/// Pieces on their way to the disk at once.
-const PIECES_AT_ONCE: usize = 3;
 
 /// Sends what the arguments say.
 ///
@@ -27,17 +30,21 @@ const PIECES_AT_ONCE: usize = 3;
 /// The queue is unknown or full, the input cannot be read, or the disk is full. What was accepted before stays accepted.
 pub async fn run(config: &Config, arguments: Send, as_json: bool) -> Result<(), Failed> {
     let queue = arguments.queue.as_str();
-    if !config.queues.contains_key(queue) {
+    let Some(policy) = config.queues.get(queue) else {
         let known: Vec<&str> = config.queues.keys().map(AsRef::as_ref).collect();
         let suggestion = closest(queue, known).map(|name| format!(": did you mean `{name}`?")).unwrap_or_default();
         let text = format!("no connector in the configuration names queue `{queue}`{suggestion}");
         return Err(Failed::Unusable(anyhow::Error::msg(text)));
-    }
+    };
+    // They are the same for every message; an id that is not given is made, and well-formed.
+    message::check(arguments.id.as_deref().unwrap_or("made"), arguments.key.as_deref(), &arguments.headers)
+        .map_err(|what| anyhow::Error::from(malformed(format!("the message is not accepted: {what}"))))?;
     let target = Target::find(config)?;
     let sent = if arguments.lines {
-        send_lines(&target, &arguments, std::io::stdin().lock()).await
+        let lines = Lines::new(std::io::stdin().lock(), policy.message_bytes);
+        send_lines(&target, &arguments, lines).await
     } else {
-        send_body(&target, &arguments).await
+        send_body(&target, &arguments).await.map_err(Failed::from)
     };
     target.close();
     let ids = sent?;
@@ -54,62 +61,141 @@ pub async fn run(config: &Config, arguments: Send, as_json: bool) -> Result<(), 
 async fn send_body(target: &Target, arguments: &Send) -> anyhow::Result<Vec<String>> {
     let body = match &arguments.body {
         Some(Body::Text(text)) => text.clone().into_bytes(),
-        Some(Body::File(path)) => crate::plugin_store::read(path)?,
+        Some(Body::File(path)) => read_file(path)?,
         Some(Body::Stdin) | None => read_all(std::io::stdin().lock())?,
     };
     let message = Incoming { id: arguments.id.clone(), ..incoming(arguments, body) };
     target.send(arguments.queue.as_str(), vec![message]).await
 }
 
-fn read_all(mut input: impl Read) -> anyhow::Result<Vec<u8>> {
+fn read_file(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let refuse = |error: ReadError| match error {
+        // Its own text speaks of plugins.
+        ReadError::TooLarge { path } => format!("`{}` is larger than any message may be", path.display()),
+        error => format!("cannot read the body: {error}"),
+    };
+    Ok(plugin_store::read(path).map_err(|error| malformed(refuse(error)))?)
+}
+
+fn read_all(input: impl Read) -> anyhow::Result<Vec<u8>> {
     let mut body = Vec::new();
-    let most = crate::limit::MESSAGE_BYTES_MAX + 1;
-    input.by_ref().take(most).read_to_end(&mut body).context("cannot read standard input")?;
-    ensure!((body.len() as u64) < most, "the body is larger than any message may be");
+    input.take(MESSAGE_BYTES_MAX + 1).read_to_end(&mut body).context("cannot read standard input")?;
+    if body.len() as u64 > MESSAGE_BYTES_MAX {
+        return Err(malformed("standard input holds more than any message may".to_owned()).into());
+    }
     Ok(body)
 }
 
 /// Reads ahead while earlier pieces are on their way to the disk.
-async fn send_lines(target: &Target, arguments: &Send, mut input: impl BufRead) -> anyhow::Result<Vec<String>> {
+async fn send_lines(target: &Target, arguments: &Send, mut lines: Lines<impl BufRead>) -> Result<Vec<String>, Failed> {
     let mut ids = Vec::new();
+    let mut failed = None;
     let mut on_their_way = FuturesOrdered::new();
-    loop {
-        let piece = read_piece(&mut input, arguments)?;
-        if piece.is_empty() {
-            break;
+    while failed.is_none() {
+        match lines.piece(arguments) {
+            Ok(piece) if piece.messages.is_empty() => break,
+            Ok(piece) => on_their_way.push_back(send_piece(target, arguments, piece)),
+            Err(error) => failed = Some(error),
         }
-        on_their_way.push_back(target.send(arguments.queue.as_str(), piece));
-        while on_their_way.len() >= PIECES_AT_ONCE {
-            ids.extend(on_their_way.next().await.transpose()?.unwrap_or_default());
+        if on_their_way.len() >= target.pieces_at_once()
+            && let Some(accepted) = on_their_way.next().await
+        {
+            match accepted {
+                Ok(accepted) => ids.extend(accepted),
+                Err(error) => failed = Some(error),
+            }
         }
     }
+    // Pieces behind one that was refused are on their way already: they count, and the first error is the one to tell.
     while let Some(accepted) = on_their_way.next().await {
-        ids.extend(accepted?);
+        match accepted {
+            Ok(accepted) => ids.extend(accepted),
+            Err(error) => failed = failed.or(Some(error)),
+        }
     }
-    Ok(ids)
+    match failed {
+        None => Ok(ids),
+        Some(error) if ids.is_empty() => Err(error.into()),
+        Some(error) => Err(Failed::Broken(error.context(format!("{} messages were accepted, not all", ids.len())))),
+    }
 }
 
-fn read_piece(input: &mut impl BufRead, arguments: &Send) -> anyhow::Result<Vec<Incoming>> {
-    let mut piece = Vec::new();
-    let mut bytes = 0;
-    while piece.len() < PIECE_MESSAGES && bytes < PIECE_BYTES {
-        let mut line = Vec::new();
-        let read = input.read_until(b'\n', &mut line).context("cannot read standard input")?;
-        if read == 0 {
-            break;
+async fn send_piece(target: &Target, arguments: &Send, piece: Piece) -> anyhow::Result<Vec<String>> {
+    let Piece { messages, first, last } = piece;
+    let sent = target.send(arguments.queue.as_str(), messages).await;
+    sent.with_context(|| format!("lines {first} to {last} were not accepted"))
+}
+
+/// Messages of consecutive lines.
+struct Piece {
+    messages: Vec<Incoming>,
+    first: usize,
+    last: usize,
+}
+
+/// Lines of the input, counted from 1.
+struct Lines<Input> {
+    input: Input,
+    number: usize,
+    bytes_max: u64,
+    /// Told once the lines before it are on their way.
+    failed: Option<anyhow::Error>,
+}
+
+impl<Input: BufRead> Lines<Input> {
+    fn new(input: Input, bytes_max: u64) -> Self {
+        Self { input, number: 0, bytes_max, failed: None }
+    }
+
+    fn piece(&mut self, arguments: &Send) -> anyhow::Result<Piece> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
         }
+        let mut piece = Piece { messages: Vec::new(), first: self.number + 1, last: self.number };
+        let mut bytes = 0;
+        while piece.messages.len() < PIECE_MESSAGES && bytes < PIECE_BYTES {
+            let line = match self.line() {
+                Ok(Some(line)) => line,
+                Ok(None) => break,
+                Err(error) => {
+                    self.failed = Some(error);
+                    break;
+                }
+            };
+            piece.last = self.number;
+            bytes += line.len();
+            if !line.is_empty() {
+                piece.messages.push(incoming(arguments, line));
+            }
+        }
+        match self.failed.take_if(|_| piece.messages.is_empty()) {
+            Some(error) => Err(error),
+            None => Ok(piece),
+        }
+    }
+
+    /// The next line without its end; one that is longer than the queue takes is not read to its end.
+    fn line(&mut self) -> anyhow::Result<Option<Vec<u8>>> {
+        let mut line = Vec::new();
+        // Room for the end of a line that is as long as it may be.
+        let mut bounded = self.input.by_ref().take(self.bytes_max + 2);
+        let read = bounded.read_until(b'\n', &mut line).context("cannot read standard input")?;
+        if read == 0 {
+            return Ok(None);
+        }
+        self.number += 1;
         if line.ends_with(b"\n") {
             line.pop();
         }
         if line.ends_with(b"\r") {
             line.pop();
         }
-        if !line.is_empty() {
-            bytes += line.len();
-            piece.push(incoming(arguments, line));
+        let (number, bytes_max) = (self.number, self.bytes_max);
+        if line.len() as u64 > bytes_max {
+            return Err(malformed(format!("line {number} is larger than the queue takes ({bytes_max} bytes)")).into());
         }
+        Ok(Some(line))
     }
-    Ok(piece)
 }
 
 fn incoming(arguments: &Send, body: Vec<u8>) -> Incoming {

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use anyhow::Context;
 
 use super::main::Failed;
-use crate::admin::api::{Accepted, Incoming, dead};
+use crate::admin::api::subscription::{self, Forgotten};
+use crate::admin::api::{self, Accepted, Incoming, dead, unknown_connector, unknown_queue};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::egress::own_admin::OwnAdmin;
 use crate::host;
+use crate::id::Name;
 use crate::ledger::{Directory, Ledger, OpenError, QueueReport, Settings};
 use crate::metrics::{Held, Metrics};
 use crate::secret_store::token;
@@ -35,7 +37,7 @@ impl Target {
         let settings = Settings { min_free: config.host.min_free, ..Settings::new(data_dir.clone()) };
         match Ledger::open(settings, Clock::default(), Metrics::default()) {
             Ok(ledger) => {
-                let directory = ledger.configure(&host::layout(config))?;
+                let directory = ledger.configure(&host::layout(config)).map_err(Failed::Unusable)?;
                 Ok(Self::Stopped(ledger, Arc::new(directory)))
             }
             Err(OpenError::Locked { .. }) => {
@@ -45,6 +47,16 @@ impl Target {
                 Ok(Self::Running(OwnAdmin::new(config.host.admin, token)?))
             }
             Err(error) => Err(Failed::Unusable(error.into())),
+        }
+    }
+
+    /// Pieces of one input that may be on their way at once. The ledger keeps them in the order in which they are handed
+    /// in; a host answers requests that come together in any order, and the order of the input is the sender's.
+    #[must_use]
+    pub fn pieces_at_once(&self) -> usize {
+        match self {
+            Self::Running(_) => 1,
+            Self::Stopped(..) => 3,
         }
     }
 
@@ -60,15 +72,13 @@ impl Target {
                     serde_json::to_writer(&mut lines, message)?;
                     lines.push(b'\n');
                 }
-                let accepted: Accepted = admin.post_lines(&format!("queues/{queue}/messages"), lines).await?;
-                Ok(accepted.ids)
+                let accepted = admin.post_lines::<Accepted>(&format!("queues/{queue}/messages"), lines).await;
+                Ok(accepted.with_context(|| format!("the running host does not take it for `{queue}`"))?.ids)
             }
             Self::Stopped(ledger, directory) => {
-                let id = directory.queue(queue).with_context(|| format!("there is no queue `{queue}`"))?;
-                let drafts: Result<Vec<_>, String> =
-                    messages.into_iter().map(|message| Ok((id, message.into_draft()?))).collect();
-                let accepted = ledger.append(drafts.map_err(anyhow::Error::msg)?).await?;
-                Ok(accepted.into_iter().map(|message| message.id).collect())
+                let id = directory.queue(queue).ok_or_else(|| unknown_queue(directory, queue))?;
+                let drafts: Result<Vec<_>, String> = messages.into_iter().map(Incoming::into_draft).collect();
+                Ok(api::append(ledger, id, drafts.map_err(api::malformed)?).await?.ids)
             }
         }
     }
@@ -81,6 +91,19 @@ impl Target {
         match self {
             Self::Running(admin) => admin.get("queues").await,
             Self::Stopped(ledger, _) => ledger.queues(),
+        }
+    }
+
+    /// Drops what is kept for a connector that has left the configuration.
+    ///
+    /// # Errors
+    /// See [`subscription::forget`]; or the host does not answer.
+    pub async fn forget(&self, queue: &Name, connector: &Name) -> anyhow::Result<Forgotten> {
+        match self {
+            Self::Running(admin) => admin.delete(&format!("queues/{queue}/subscriptions/{connector}")).await,
+            Self::Stopped(ledger, directory) => {
+                Ok(subscription::forget(ledger, directory, queue.as_str(), connector.as_str()).await?)
+            }
         }
     }
 
@@ -97,7 +120,7 @@ impl Target {
                     let filter = connector.map(|name| format!("&connector={name}")).unwrap_or_default();
                     admin.get(&format!("dead?after={after}{filter}")).await?
                 }
-                Self::Stopped(ledger, directory) => dead::page(ledger, directory, connector, &after)?,
+                Self::Stopped(ledger, _) => dead::page(ledger, connector, &after)?,
             };
             if page.is_empty() {
                 return Ok(all);
@@ -113,7 +136,7 @@ impl Target {
     pub async fn dead_show(&self, id: &str) -> anyhow::Result<dead::Letter> {
         match self {
             Self::Running(admin) => admin.get(&format!("dead/{id}")).await,
-            Self::Stopped(ledger, _) => dead::letter(ledger, id),
+            Self::Stopped(ledger, _) => Ok(dead::letter(ledger, id)?),
         }
     }
 
@@ -124,7 +147,7 @@ impl Target {
     pub async fn dead_retry(&self, selection: &dead::Selection) -> anyhow::Result<dead::Count> {
         match self {
             Self::Running(admin) => admin.post("dead/retry", serde_json::to_vec(selection)?).await,
-            Self::Stopped(ledger, directory) => dead::retry(ledger, directory, selection).await,
+            Self::Stopped(ledger, directory) => Ok(dead::retry(ledger, directory, selection).await?),
         }
     }
 
@@ -135,21 +158,18 @@ impl Target {
     pub async fn dead_drop(&self, selection: &dead::Selection) -> anyhow::Result<dead::Count> {
         match self {
             Self::Running(admin) => admin.post("dead/drop", serde_json::to_vec(selection)?).await,
-            Self::Stopped(ledger, directory) => dead::remove(ledger, directory, selection).await,
+            Self::Stopped(ledger, _) => Ok(dead::remove(ledger, selection).await?),
         }
     }
 
     /// Pauses a connector.
     ///
     /// # Errors
-    /// There is no such connector, or the host does not answer.
+    /// There is no such connector, the ledger cannot be changed, or the host does not answer.
     pub async fn pause(&self, connector: &str) -> anyhow::Result<()> {
         match self {
             Self::Running(admin) => admin.post(&format!("connectors/{connector}/pause"), Vec::new()).await,
-            Self::Stopped(ledger, directory) => {
-                ledger.hold(Self::id(directory, connector)?, Held::Paused);
-                Ok(())
-            }
+            Self::Stopped(ledger, directory) => ledger.hold(Self::id(directory, connector)?, Held::Paused).await,
         }
     }
 
@@ -165,7 +185,7 @@ impl Target {
     }
 
     fn id(directory: &Directory, connector: &str) -> anyhow::Result<ConnectorId> {
-        directory.connector(connector).with_context(|| format!("there is no connector `{connector}`"))
+        Ok(directory.connector(connector).ok_or_else(|| unknown_connector(directory, connector))?)
     }
 
     /// Ends what [`Target::find`] began.

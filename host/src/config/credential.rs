@@ -9,7 +9,7 @@ use super::schema::Kind;
 use super::validate::is_name;
 use super::view::View;
 use crate::capability::credential::oauth2::{ClientAuth, Flow};
-use crate::capability::credential::{Auth, hmac, jwt, oauth2, placeholder, sigv4};
+use crate::capability::credential::{Auth, Setting, hmac, jwt, oauth2, placeholder, sigv4};
 use crate::capability::http::target::{Scheme, Target};
 
 /// Reads `auth`; `secrets` are the names in `[secrets]`, `private` is the grant's.
@@ -24,6 +24,7 @@ pub(super) fn auth(view: &View<'_>, secrets: &[&str], private: bool, report: &mu
         return self::header(&header, secrets, report);
     }
     if let Some(query) = view.child("query") {
+        check_settings(&query, &[("name", Setting::Parameter)], report);
         let secret = secret(&query, "secret", secrets, report)?;
         return Some(Auth::Query { name: query.text("name")?.to_owned(), secret });
     }
@@ -37,23 +38,20 @@ pub(super) fn auth(view: &View<'_>, secrets: &[&str], private: bool, report: &mu
 }
 
 fn basic(view: &View<'_>, secrets: &[&str], report: &mut Report<'_>) -> Option<Auth> {
-    if view.text("user").is_some_and(|user| user.contains(':')) {
-        let help = "HTTP basic authentication has no way to send it";
-        report.problem(view.place_of("user"), &view.path_of("user"), "a user's name cannot hold a colon", help);
-    }
+    check_settings(view, &[("user", Setting::User)], report);
     let secret = secret(view, "password", secrets, report)?;
     Some(Auth::Basic { user: view.text("user")?.to_owned(), secret })
 }
 
 fn header(view: &View<'_>, secrets: &[&str], report: &mut Report<'_>) -> Option<Auth> {
-    check_prefix(view, report);
+    check_settings(view, &[("name", Setting::Header), ("prefix", Setting::Prefix)], report);
     let secret = secret(view, "secret", secrets, report)?;
     let prefix = view.text("prefix").unwrap_or_default().to_owned();
     Some(Auth::Header { name: view.text("name")?.to_owned(), prefix, secret })
 }
 
 fn hmac(view: &View<'_>, secrets: &[&str], report: &mut Report<'_>) -> Option<hmac::Settings> {
-    check_prefix(view, report);
+    check_settings(view, &[("header", Setting::Header), ("prefix", Setting::Prefix)], report);
     Some(hmac::Settings {
         header: view.text("header")?.to_owned(),
         prefix: view.text("prefix").unwrap_or_default().to_owned(),
@@ -67,10 +65,12 @@ fn hmac(view: &View<'_>, secrets: &[&str], report: &mut Report<'_>) -> Option<hm
     })
 }
 
-fn check_prefix(view: &View<'_>, report: &mut Report<'_>) {
-    if view.text("prefix").is_some_and(|prefix| http::HeaderValue::from_str(prefix).is_err()) {
-        let help = "use visible ASCII characters and spaces";
-        report.problem(view.place_of("prefix"), &view.path_of("prefix"), "not allowed in a header", help);
+/// A credential must not stand where it would change what the request is.
+fn check_settings(view: &View<'_>, settings: &[(&str, Setting)], report: &mut Report<'_>) {
+    for (key, setting) in settings {
+        if let Some(Err(message)) = view.text(key).map(|text| setting.check(text)) {
+            report.problem(view.place_of(key), &view.path_of(key), message, "");
+        }
     }
 }
 
@@ -180,7 +180,7 @@ fn secret_if(view: &View<'_>, key: &str, secrets: &[&str], report: &mut Report<'
 }
 
 /// The name of a secret that exists. What is written is not repeated: it may be the value, pasted by mistake.
-fn secret(view: &View<'_>, key: &str, secrets: &[&str], report: &mut Report<'_>) -> Option<String> {
+pub(super) fn secret(view: &View<'_>, key: &str, secrets: &[&str], report: &mut Report<'_>) -> Option<String> {
     let name = view.text(key)?;
     if !secrets.contains(&name) {
         unknown_secret(view.place_of(key), &view.path_of(key), name, secrets, report);

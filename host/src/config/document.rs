@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problem::{Problem, Report};
+use super::problem::{Problem, Report, Severity};
 use super::schema::Section;
 
 /// More than this is not a configuration; it also bounds what a mistyped `--config` reads.
@@ -76,14 +76,21 @@ impl Sources {
     }
 
     /// A problem with its position spelt out.
-    pub(super) fn problem(&self, place: Place, key: &str, message: String, help: String) -> Problem {
+    pub(super) fn problem(
+        &self,
+        place: Place,
+        severity: Severity,
+        key: &str,
+        message: String,
+        help: String,
+    ) -> Problem {
         let source = self.0.get(place.file);
         let (line, column) = match (place.offset, source) {
             (Some(offset), Some(source)) => line_and_column(&source.text, offset),
             (None, _) | (_, None) => (0, 0),
         };
         let file = source.map_or_else(String::new, |source| source.path.display().to_string());
-        Problem { file, line, column, key: key.to_owned(), message, help }
+        Problem { severity, file, line, column, key: key.to_owned(), message, help }
     }
 }
 

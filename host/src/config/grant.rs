@@ -6,8 +6,11 @@ use super::problem::Report;
 use super::quantity::{show_duration, show_size};
 use super::view::View;
 use super::{Allow, credential};
+use crate::capability::breaker;
 use crate::capability::http::GrantSettings;
 use crate::capability::http::pattern::{AnyHost, UrlPattern};
+use crate::capability::http::target::Scheme;
+use crate::egress::trust::{self, Identity};
 use crate::id::Name;
 use crate::limit::Limits;
 
@@ -33,14 +36,25 @@ pub(super) fn allow(view: &View<'_>, secrets: &[&str], limits: &Limits, report: 
 
 fn http(view: &View<'_>, secrets: &[&str], limits: &Limits, report: &mut Report<'_>) -> Option<GrantSettings> {
     warn_of_wide(view, limits, report);
+    let auth = view.child("auth");
+    let identity = auth.as_ref().and_then(|auth| identity(&auth.child("mtls")?, secrets, report));
     let private = view.boolean("private");
-    let auth = view.child("auth").and_then(|auth| credential::auth(&auth, secrets, private, report));
+    let auth = auth.and_then(|auth| credential::auth(&auth, secrets, private, report));
     let placeholders = credential::placeholders(view, secrets, report);
     let pattern = pattern(view, report)?;
     if private && !pattern.names_host_and_port() {
         let help = "write host and port out in `url`, as in \"http://10.0.0.5:8080/*\"";
         let message = "a private address needs a `url` with one host and its port";
         report.problem(view.place_of("private"), &view.path_of("private"), message, help);
+    }
+    if identity.is_some() && pattern.scheme() == Scheme::Http {
+        let message = "a client certificate cannot be shown over `http`";
+        report.problem(
+            view.place_of("url"),
+            &view.path_of("url"),
+            message,
+            "write `https://`, or leave out `auth.mtls`",
+        );
     }
     Some(GrantSettings {
         key: view.path.clone(),
@@ -51,10 +65,25 @@ fn http(view: &View<'_>, secrets: &[&str], limits: &Limits, report: &mut Report<
         max_request: view.size_if("max_request"),
         max_response: view.size_if("max_response"),
         idempotency: view.boolean("idempotency"),
+        rate: view.rate_if("rate"),
+        breaker: view
+            .child("breaker")
+            .map(|breaker| breaker::Settings { failures: breaker.integer("failures"), open: breaker.duration("open") }),
         auth,
+        identity,
         placeholders,
         max_signed_body: view.size_if("max_signed_body"),
     })
+}
+
+fn identity(view: &View<'_>, secrets: &[&str], report: &mut Report<'_>) -> Option<Identity> {
+    let key = credential::secret(view, "key", secrets, report);
+    let cert = view.path("cert", report)?;
+    if let Err(message) = trust::certificates(&cert) {
+        report.problem(view.place_of("cert"), &view.path_of("cert"), message, "name a PEM file with the certificate");
+        return None;
+    }
+    Some(Identity { cert, key: key? })
 }
 
 fn pattern(view: &View<'_>, report: &mut Report<'_>) -> Option<UrlPattern> {

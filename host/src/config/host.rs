@@ -6,12 +6,15 @@ use std::net::{Ipv4Addr, SocketAddr};
 use super::problem::Report;
 use super::view::View;
 use super::{Host, RUNS_PER_CORE};
+use crate::egress::proxy::Proxy;
+use crate::egress::trust::Roots;
 use crate::secret_store::Source;
 
 /// What the listener falls back to when its address is wrong: nothing is started then.
 const NO_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-pub(super) fn host(view: &View<'_>, report: &Report<'_>) -> Host {
+pub(super) fn host(view: &View<'_>, report: &mut Report<'_>) -> Host {
+    let (roots, proxy) = (roots(view, report), proxy(view, report));
     Host {
         data_dir: view.path("data_dir", report).unwrap_or_default(),
         admin: view.text("admin").and_then(|text| text.parse().ok()).unwrap_or(NO_ADDRESS),
@@ -20,6 +23,29 @@ pub(super) fn host(view: &View<'_>, report: &Report<'_>) -> Host {
         grace: view.duration("grace"),
         runs: view.integer_if("runs").unwrap_or_else(runs_by_cores),
         min_free: view.size_if("min_free"),
+        roots,
+        proxy,
+    }
+}
+
+fn roots(view: &View<'_>, report: &mut Report<'_>) -> Roots {
+    let tls = view.child_or_empty("tls");
+    let Some(path) = tls.path("ca_file", report) else { return Roots::default() };
+    Roots::load(&path).unwrap_or_else(|message| {
+        let help = "name a PEM file with the certificates of your own authorities";
+        report.problem(tls.place_of("ca_file"), &tls.path_of("ca_file"), message, help);
+        Roots::default()
+    })
+}
+
+fn proxy(view: &View<'_>, report: &mut Report<'_>) -> Option<Proxy> {
+    let table = view.child("proxy")?;
+    match Proxy::parse(table.text("url")?) {
+        Ok(proxy) => Some(proxy),
+        Err(help) => {
+            report.problem(table.place_of("url"), &table.path_of("url"), "not a proxy", help);
+            None
+        }
     }
 }
 

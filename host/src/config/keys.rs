@@ -76,11 +76,27 @@ static HOST: Section = Section {
         Key::later("memory", "Memory of all sandboxes together."),
         Key::later("history", "For which deliveries attempts and effects are kept."),
         Key::later("trusted_proxies", "Proxies whose `X-Forwarded-*` headers are believed."),
-        Key::later("tls", "Certificate and key of both listeners, more roots for requests."),
-        Key::later("proxy", "Proxy for requests."),
+        Key::new("tls", Kind::Table(&HOST_TLS), Unset, "Certificates."),
+        Key::new("proxy", Kind::Table(&HOST_PROXY), Unset, "The way out for requests to public places."),
         Key::later("mask", "Headers and body pointers that are never shown."),
         Key::later("otlp", "Where traces go."),
     ],
+};
+
+static HOST_TLS: Section = Section {
+    about: "Certificates.",
+    exactly_one: false,
+    keys: &[
+        Key::new("ca_file", Kind::Path, Unset, "A PEM file of roots that requests trust beside those of the machine."),
+        Key::later("cert", "The certificate of both listeners."),
+        Key::later("key", "Its private key."),
+    ],
+};
+
+static HOST_PROXY: Section = Section {
+    about: "The proxy that requests pass on their way out; `HTTP_PROXY` and its like in the environment do nothing. Grants with `private = true` go directly.",
+    exactly_one: false,
+    keys: &[Key::new("url", Kind::Text, Required, "Scheme, host and port, as in `http://proxy.example:3128`.")],
 };
 
 static SECRET: Section = Section {
@@ -334,8 +350,18 @@ static HTTP: Section = Section {
             "Requests with unsafe methods carry an `Idempotency-Key` that is the same on every attempt.",
         ),
         Key::new("auth", Kind::Table(&AUTH), Unset, "The credential that the host attaches; the plugin never sees it."),
-        Key::later("rate", "Requests in a time."),
-        Key::later("breaker", "Failures that stop requests for a while."),
+        Key::new(
+            "rate",
+            Kind::Rate,
+            Unset,
+            "Requests in a time. More of them wait as long as the call may last; what would take longer is put off at no attempt.",
+        ),
+        Key::new(
+            "breaker",
+            Kind::Table(&BREAKER),
+            Unset,
+            "Failures in a row of one host that hold the connector's deliveries for a while; `{}` takes the defaults.",
+        ),
         Key::new(
             "max_signed_body",
             Kind::Size(0, GIB),
@@ -347,6 +373,20 @@ static HTTP: Section = Section {
             Kind::Tables(&PLACEHOLDER),
             Unset,
             "Secrets that the plugin may place in its requests without seeing them.",
+        ),
+    ],
+};
+
+static BREAKER: Section = Section {
+    about: "Failures are answers of 5xx, and requests without a whole answer.",
+    exactly_one: false,
+    keys: &[
+        Key::new("failures", Kind::Integer(1, 1_000), Is("5"), "Failures in a row that open it."),
+        Key::new(
+            "open",
+            Kind::Duration(Duration::from_millis(100), HOUR),
+            Is("30s"),
+            "How long it is open. Then one request probes: its answer closes it, its failure opens it again.",
         ),
     ],
 };
@@ -367,7 +407,21 @@ static AUTH: Section = Section {
             "A token from a token endpoint, as `Authorization: Bearer`.",
         ),
         Key::new("aws_sigv4", Kind::Table(&AUTH_AWS_SIGV4), Unset, "AWS Signature Version 4."),
-        Key::later("mtls", "A client certificate."),
+        Key::new("mtls", Kind::Table(&AUTH_MTLS), Unset, "A client certificate."),
+    ],
+};
+
+static AUTH_MTLS: Section = Section {
+    about: "The certificate that the host shows to servers that ask for one.",
+    exactly_one: false,
+    keys: &[
+        Key::new(
+            "cert",
+            Kind::Path,
+            Required,
+            "A PEM file with the certificate and those that lead to its root. It is read again when the key changes.",
+        ),
+        Key::new("key", Kind::SecretName, Required, "The secret that is the private key, as PEM."),
     ],
 };
 

@@ -25,6 +25,8 @@ use std::time::Duration;
 
 use crate::capability::http::GrantSettings;
 use crate::delivery::retry;
+use crate::egress::proxy::Proxy;
+use crate::egress::trust::Roots;
 use crate::id::Name;
 use crate::ledger::{From, QueuePolicy};
 use crate::limit::Limits;
@@ -72,14 +74,24 @@ impl Loaded {
     /// A problem that was found later, as when a plugin does not load; `key` is the TOML path that it is about.
     #[must_use]
     pub fn problem(&self, key: &str, message: impl Into<String>, help: impl Into<String>) -> Problem {
-        self.sources.problem(document::place_of(&self.tree, key), key, message.into(), help.into())
+        self.found(Severity::Error, key, message.into(), help.into())
+    }
+
+    /// The same for what works, but is most likely not meant.
+    #[must_use]
+    pub fn warning(&self, key: &str, message: impl Into<String>, help: impl Into<String>) -> Problem {
+        self.found(Severity::Warning, key, message.into(), help.into())
+    }
+
+    fn found(&self, severity: Severity, key: &str, message: String, help: String) -> Problem {
+        self.sources.problem(document::place_of(&self.tree, key), severity, key, message, help)
     }
 }
 
 /// Reads files in their order (later ones override earlier ones), fills `${VAR}` from `environment`, checks everything.
 ///
 /// # Errors
-/// Every problem at once, in the order of the files.
+/// Every problem at once, in the order of the files, and the warnings after them.
 pub fn load(files: &[PathBuf], environment: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Vec<Problem>> {
     let (sources, unreadable) = Sources::read(files);
     let mut report = Report::new(&sources);
@@ -89,13 +101,18 @@ pub fn load(files: &[PathBuf], environment: &dyn Fn(&str) -> Option<String>) -> 
     let mut tree = sources.merged(&keys::ROOT, &mut report);
     if report.has_problems() {
         // What else is wrong cannot be told from half a file.
-        return Err(report.finish().0);
+        let (problems, warnings) = report.finish();
+        return Err([problems, warnings].concat());
     }
     fill(&mut tree, environment, &mut report);
     validate::validate(&tree, &mut report);
     let config = build(&View::root(&tree, &keys::ROOT), &mut report);
     let (problems, warnings) = report.finish();
-    if problems.is_empty() { Ok(Loaded { config, warnings, sources, tree }) } else { Err(problems) }
+    if problems.is_empty() {
+        Ok(Loaded { config, warnings, sources, tree })
+    } else {
+        Err([problems, warnings].concat())
+    }
 }
 
 /// Fills variables everywhere but in `[secrets]`.
@@ -107,7 +124,8 @@ fn fill(tree: &mut Table, environment: &dyn Fn(&str) -> Option<String>, report: 
 
 fn build(root: &View<'_>, report: &mut Report<'_>) -> Config {
     let connectors = connector::connectors(root, report);
-    if root.named("connectors").is_empty() {
+    // Beside a problem it would be noise: most likely the table is there under a misspelt name.
+    if root.named("connectors").is_empty() && !report.has_problems() {
         report.warning(root.place, "connectors", "no connector is configured", "add a table `[connectors.NAME]`");
     }
     Config {
@@ -135,6 +153,10 @@ pub struct Host {
     pub runs: usize,
     /// Free disk below which nothing new is accepted; `None` is the default of 512 MiB or 5 %, whichever is smaller.
     pub min_free: Option<u64>,
+    /// Trusted by requests beside the machine's roots.
+    pub roots: Roots,
+    /// Passed by requests to public places.
+    pub proxy: Option<Proxy>,
 }
 
 /// Where a plugin's bytes come from.

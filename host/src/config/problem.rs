@@ -7,9 +7,11 @@ use std::fmt::Write as _;
 
 use super::document::{Place, Sources};
 
-/// One thing wrong in the configuration.
+/// One thing wrong in the configuration, or most likely not meant.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Problem {
+    /// Whether it keeps the configuration from being used.
+    pub severity: Severity,
     /// The file, as it was named.
     pub file: String,
     /// From 1; 0 where no place in a file is meant.
@@ -25,10 +27,11 @@ pub struct Problem {
 }
 
 /// Whether a problem keeps the configuration from being used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Nothing starts.
-    Fatal,
+    Error,
     /// Most likely not meant, but it works.
     Warning,
 }
@@ -36,7 +39,7 @@ pub enum Severity {
 impl Problem {
     /// Two lines for people: `file:line:column: key: message`, then the help.
     #[must_use]
-    pub fn render(&self, severity: Severity) -> String {
+    pub fn render(&self) -> String {
         let mut text = self.file.clone();
         if self.line > 0 {
             // Writing into a String cannot fail.
@@ -45,8 +48,8 @@ impl Problem {
         if !self.key.is_empty() {
             let _ = write!(text, ": {}", self.key);
         }
-        let label = match severity {
-            Severity::Fatal => "",
+        let label = match self.severity {
+            Severity::Error => "",
             Severity::Warning => "warning: ",
         };
         let _ = write!(text, ": {label}{}", self.message);
@@ -79,14 +82,14 @@ impl<'a> Report<'a> {
 
     /// Something that keeps the configuration from being used.
     pub(super) fn problem(&mut self, place: Place, key: &str, message: impl Into<String>, help: impl Into<String>) {
-        let problem = self.sources.problem(place, key, message.into(), help.into());
+        let problem = self.sources.problem(place, Severity::Error, key, message.into(), help.into());
         self.problems.push((place, problem));
     }
 
     /// Something that is most likely not meant, but works.
     pub(super) fn warning(&mut self, place: Place, key: &str, message: impl Into<String>, help: impl Into<String>) {
-        let problem = self.sources.problem(place, key, message.into(), help.into());
-        self.warnings.push((place, problem));
+        let warning = self.sources.problem(place, Severity::Warning, key, message.into(), help.into());
+        self.warnings.push((place, warning));
     }
 
     /// Problems and warnings, each in the order of the files.

@@ -2,8 +2,13 @@
 //!
 //! A number without a unit is refused, because nobody can see whether `30` means seconds or bytes.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
+use crate::capability::rate::Rate;
+
+/// More often than anybody is asked; it keeps the time between two above a microsecond.
+const RATE_MAX: u32 = 1_000_000;
 const DURATION_UNITS: [(&str, u64); 6] =
     [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000), ("w", 604_800_000)];
 const SIZE_UNITS: [(&str, u64); 5] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
@@ -45,6 +50,24 @@ pub fn size(text: &str) -> Result<u64, String> {
         return Err(meant.map_or_else(|| allowed.into(), |(name, _)| format!("did you mean \"{number}{name}\"?")));
     };
     number.checked_mul(*factor).ok_or_else(|| "a smaller size".into())
+}
+
+/// Reads a rate: `10/s`, `600/m`, `5000/h`.
+///
+/// # Errors
+/// The text says what to write instead.
+pub(super) fn rate(text: &str) -> Result<Rate, String> {
+    let allowed = "a whole number from 1 to 1000000 and a time, such as \"10/s\", \"600/m\" or \"5000/h\"";
+    let (amount, unit) = text.trim().split_once('/').ok_or(allowed)?;
+    let seconds = match unit.trim_start() {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        _ => return Err(allowed.into()),
+    };
+    let is_number = amount.trim_end().bytes().all(|byte| byte.is_ascii_digit());
+    let amount = amount.trim_end().parse().ok().filter(|amount: &NonZeroU32| is_number && amount.get() <= RATE_MAX);
+    Ok(Rate::new(amount.ok_or(allowed)?, Duration::from_secs(seconds)))
 }
 
 /// A duration in the largest unit that holds it exactly.
@@ -97,6 +120,17 @@ mod tests {
         }
         assert_eq!(size("64MB"), Err("did you mean \"64MiB\"?".into()));
         assert_eq!(size("64mb"), Err("did you mean \"64MiB\"?".into()));
+    }
+
+    #[test]
+    fn rates_are_whole_numbers_in_a_second_a_minute_or_an_hour() {
+        for (text, amount, seconds) in [("10/s", 10, 1), ("600 / m", 600, 60), ("5000/h", 5_000, 3_600)] {
+            let expected = NonZeroU32::new(amount).map(|amount| Rate::new(amount, Duration::from_secs(seconds)));
+            assert_eq!(rate(text).ok(), expected, "{text}");
+        }
+        for text in ["", "10", "10/", "/s", "0/s", "-1/s", "+1/s", "1.5/s", "10/d", "10/sec", "10/s/s", "1000001/s"] {
+            assert!(rate(text).is_err(), "{text}");
+        }
     }
 
     #[test]

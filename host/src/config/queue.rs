@@ -61,6 +61,10 @@ fn warn_of_lonely(
     connectors: &[Connector],
     report: &mut Report<'_>,
 ) {
+    if connectors.len() < root.named("connectors").len() {
+        // One that could not be read may name any of them.
+        return;
+    }
     let named: BTreeSet<&str> = connectors.iter().flat_map(named_by).map(Name::as_str).collect();
     for (name, view) in root.named("queues") {
         if !named.contains(name) {

@@ -85,6 +85,8 @@ pub(super) enum Kind {
     Duration(Duration, Duration),
     /// A string such as "1MiB".
     Size(u64, u64),
+    /// A string such as "10/s".
+    Rate,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// A list.
@@ -174,6 +176,7 @@ impl Kind {
             | Self::Number(..)
             | Self::Duration(..)
             | Self::Size(..)
+            | Self::Rate
             | Self::List(_)
             | Self::Any
             | Self::AnyTable
@@ -208,6 +211,7 @@ impl Kind {
             Self::Size(min, max) => {
                 format!("a size such as \"64KiB\" or \"1MiB\", from {} to {}", show_size(*min), show_size(*max))
             }
+            Self::Rate => "a rate such as \"10/s\", \"600/m\" or \"5000/h\"".into(),
             Self::Choice(words) => words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" or "),
             Self::List(kind) => format!("a list, each {}", kind.expected()),
             Self::Any => "any value".into(),

@@ -9,7 +9,7 @@ use super::document::{Node, Place, Table, Value, join};
 use super::environment::is_variable_name;
 use super::keys::{BUILTINS, ROOT};
 use super::problem::{Report, closest, suggestion};
-use super::quantity::{duration, show_size, size};
+use super::quantity::{duration, rate, show_size, size};
 use super::schema::{Available, Default, Kind, Section};
 use crate::id::{NAME_BYTES_MAX, Name};
 
@@ -178,6 +178,11 @@ fn check_scalar(node: &Node, kind: &'static Kind, outer: &'static Kind, path: &s
         }
         (Kind::Duration(min, max), _) => check_duration(node, kind, *min..=*max, path, report),
         (Kind::Size(min, max), _) => check_size(node, kind, *min..=*max, path, report),
+        (Kind::Rate, Some(text)) => {
+            if let Err(help) = rate(text) {
+                report.problem(node.place, path, "not a rate", format!("use {help}"));
+            }
+        }
         (_, Some(text)) if kind.is_text() => check_text(node, text, kind, path, report),
         _ => wrong_type(node, outer.expected(), path, report),
     }

@@ -9,6 +9,7 @@ use super::document::{Node, Place, Table, Value, join};
 use super::problem::Report;
 use super::quantity;
 use super::schema::{Default, Key, Section};
+use crate::capability::rate::Rate;
 
 /// One table, present or not.
 pub(super) struct View<'a> {
@@ -133,6 +134,10 @@ impl<'a> View<'a> {
             return Some(0);
         }
         self.text(name).and_then(|text| quantity::size(text).ok())
+    }
+
+    pub(super) fn rate_if(&self, name: &str) -> Option<Rate> {
+        self.text(name).and_then(|text| quantity::rate(text).ok())
     }
 
     /// A path, relative to the file that names it.

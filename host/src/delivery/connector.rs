@@ -1,6 +1,7 @@
 //! What all lanes of one connector share, and how its plugin is called for a delivery.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
@@ -43,6 +44,14 @@ pub struct Connector {
     pub permits: Permits,
     /// See [`Turn`].
     pub turns: Arc<RwLock<()>>,
+}
+
+impl Connector {
+    /// How long no delivery shall begin, because a receiver of its requests is down.
+    #[must_use]
+    pub fn pause(&self) -> Option<Duration> {
+        self.plugin.grants().pause(Instant::now())
+    }
 }
 
 /// The right to run beside the connector's other runs, or without them: a delivery that conflicts over state again and

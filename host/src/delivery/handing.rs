@@ -152,6 +152,11 @@ impl Handing {
     ) -> Result<(), SettleError> {
         self.connector.brake.succeeded();
         let ends_here = staged.unsafe_sent || self.segment.is_old(Instant::now());
+        self.note_success(deliveries, staged);
+        if ends_here { self.hand_in(permit).await } else { Ok(()) }
+    }
+
+    fn note_success(&mut self, deliveries: impl IntoIterator<Item = Delivery>, staged: Staged) {
         for delivery in deliveries {
             self.segment.settle(delivery.origin, Outcome::Done);
             self.segment.keep(delivery);
@@ -160,7 +165,6 @@ impl Handing {
             self.segment.tick_done(schedule, planned_ms);
         }
         self.segment.stage(staged.publishes, staged.reservation, staged.state);
-        if ends_here { self.hand_in(permit).await } else { Ok(()) }
     }
 
     /// A failure ends the segment before it, and is settled by itself.
@@ -171,10 +175,15 @@ impl Handing {
         permit: &Permit,
     ) -> Result<(), SettleError> {
         self.hand_in(permit).await?;
-        let connector = &self.connector;
+        let connector = self.connector.clone();
         let now_ms = connector.clock.now_ms();
         let outcome = outcome::of_failure(&connector.policy, delivery.attempt, failure, now_ms, random());
         self.report(delivery, &outcome);
+        if let Outcome::Dead { reason } = &outcome
+            && connector.brake.died()
+        {
+            connector.put_brake_on(reason).await;
+        }
         self.segment.settle(delivery.origin, outcome);
         self.hand_in(permit).await
     }
@@ -191,9 +200,6 @@ impl Handing {
             Outcome::Dead { reason } => {
                 connector.metrics.dead.inc();
                 tracing::warn!(connector = %name, message_id, attempt, reason, "delivery became a dead letter");
-                if connector.brake.died() {
-                    connector.put_brake_on(reason);
-                }
             }
         }
     }
@@ -299,12 +305,7 @@ impl Handing {
                 return Ok(true);
             }
         };
-        if let Some((schedule, planned_ms)) = staged.tick_done {
-            self.segment.tick_done(schedule, planned_ms);
-        }
-        self.segment.settle(delivery.origin, Outcome::Done);
-        self.segment.stage(staged.publishes, staged.reservation, staged.state);
-        self.segment.keep(delivery.clone());
+        self.note_success([delivery.clone()], staged);
         if let Some(closed) = self.segment.close() {
             self.settle(closed);
         }
@@ -317,11 +318,14 @@ impl Handing {
 }
 
 impl Connector {
-    /// Pauses the connector until an operator resumes it; survives a restart.
-    fn put_brake_on(&self, reason: &str) {
-        self.hold.set(Held::Brake);
-        self.ledger.hold(self.id, Held::Brake);
+    /// Pauses the connector until an operator resumes it; on disk when it returns, so that it survives a restart.
+    async fn put_brake_on(&self, reason: &str) {
         let connector = &self.name;
+        self.hold.set(Held::Brake);
+        if let Err(error) = self.ledger.hold(self.id, Held::Brake).await {
+            let error = format!("{error:#}");
+            tracing::error!(%connector, error, "the brake could not be stored: it holds until the next restart only");
+        }
         tracing::error!(
             %connector, reason,
             "the brake is on: too many deliveries died in a row; mend the cause, then `bulkhead resume {connector}`"

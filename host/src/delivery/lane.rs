@@ -95,7 +95,7 @@ impl Lane {
         for delivery in deliveries {
             let key = if self.handing.is_ordered() { delivery.message.key.clone() } else { None };
             let stands_behind = key.as_ref().is_some_and(|key| failed_keys.contains(key));
-            if stands_behind || self.is_stopped() {
+            if stands_behind || self.is_stopped() || self.connector.pause().is_some() {
                 released.push(delivery);
                 continue;
             }

@@ -88,7 +88,7 @@ impl Listeners {
     #[must_use]
     pub fn classify(&self, address: IpAddr) -> Class {
         match classify(address) {
-            Class::Public if self.includes(address.to_canonical()) => Class::Own,
+            Class::Public if self.includes(carried(address)) => Class::Own,
             class => class,
         }
     }
@@ -167,6 +167,14 @@ fn translated(address: Ipv6Addr) -> Option<Ipv4Addr> {
         | [0, 0, 0, 0, 0xffff, 0, high, low]
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(v4(high, low)),
         _ => None,
+    }
+}
+
+/// The address that answers in the end: the embedded one where there is one.
+fn carried(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => translated(v6).or_else(|| isatap(v6)).map_or(address, IpAddr::V4),
     }
 }
 

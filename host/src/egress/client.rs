@@ -1,19 +1,21 @@
-//! One client for each (connector, reach): made on first use, dropped after five idle minutes.
+//! One client for each (connector, policy): made on first use, dropped after five idle minutes.
 //!
-//! Pools, TLS sessions and HTTP/2 connections are never shared between connectors; only the roots of trust are. A client
-//! follows no redirect, keeps no cookie and knows no proxy of the environment.
+//! Pools, TLS sessions and HTTP/2 connections are never shared between connectors or policies; only the roots of trust
+//! are. A client follows no redirect, keeps no cookie and knows no proxy of the environment.
 
 use std::error::Error;
 use std::io;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
+use sha2::{Digest, Sha256};
 
 use super::Egress;
 use super::address::Reach;
-use super::resolver::{LookupError, Refused, Resolver};
+use super::resolver::{LookupError, ProxyResolver, Refused, Resolver};
+use super::trust::{self, Identity};
+use crate::mask::Secret;
 
 /// From the first packet out to the end of the TLS handshake, the lookup included.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
@@ -27,20 +29,55 @@ const CLIENT_IDLE_MAX: Duration = Duration::from_secs(300);
 pub const RESPONSE_HEADER_BYTES_MAX: u32 = 64 * 1024;
 /// Headers of a response.
 const RESPONSE_HEADERS_MAX: usize = 128;
+/// Bytes of an answer over HTTP/2 that may wait to be read: of one request, and of a connection.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// One frame of HTTP/2, the smallest bound that the protocol allows.
+const FRAME_BYTES_MAX: u32 = 16 * 1024;
 /// Nothing here looks like a browser; receivers like to know who calls.
 const USER_AGENT: &str = concat!("bulkhead/", env!("CARGO_PKG_VERSION"));
 
-/// The clients of one connector.
-pub struct Clients {
+/// What keeps a client apart from others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// What it may reach.
+    pub reach: Reach,
+    /// The certificate that it shows.
+    pub identity: Option<Identity>,
+}
+
+/// What sends a request.
+pub type Sender = reqwest::Client;
+
+/// One policy's client of one connector.
+pub struct Client {
     egress: Egress,
-    public: Arc<Slot>,
-    private: Arc<Slot>,
+    policy: Policy,
+    slot: Arc<Slot>,
 }
 
 /// Where one client is kept while it is used.
 #[derive(Default)]
 pub(super) struct Slot {
-    used: Mutex<Option<(reqwest::Client, Instant)>>,
+    used: Mutex<Option<Used>>,
+}
+
+struct Used {
+    client: Sender,
+    last: Instant,
+    /// Which private key it was made with: a new one makes a new client.
+    key: Option<[u8; 32]>,
+}
+
+/// Why there is no client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// The certificate or its key is missing, malformed, or they do not belong together.
+    #[error("the client certificate or its key cannot be used")]
+    Identity,
+    /// The TLS library cannot be set up.
+    #[error("TLS cannot be set up")]
+    Tls,
 }
 
 /// Why a request got no answer; the parts of an error that anybody may read.
@@ -56,56 +93,93 @@ pub enum Failure {
     Interrupted(&'static str),
 }
 
-impl Clients {
-    /// A place for the clients of one more connector.
+impl Client {
+    /// A place for one more client.
     #[must_use]
-    pub fn new(egress: &Egress) -> Self {
-        let slot = || {
-            let slot = Arc::<Slot>::default();
-            egress.watch(&slot);
-            slot
-        };
-        Self { public: slot(), private: slot(), egress: egress.clone() }
+    pub fn new(egress: &Egress, policy: Policy) -> Self {
+        let slot = Arc::<Slot>::default();
+        egress.watch(&slot);
+        Self { egress: egress.clone(), policy, slot }
     }
 
-    /// The client for `reach`.
+    /// What keeps it apart from others.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The client; `key` is the present private key of its identity, if it has one.
     ///
     /// # Errors
-    /// The TLS library cannot be set up.
-    pub fn get(&self, reach: Reach) -> Result<reqwest::Client, reqwest::Error> {
-        let slot = match reach {
-            Reach::Public => &self.public,
-            Reach::Private => &self.private,
+    /// It cannot be made.
+    pub fn get(&self, key: Option<&Secret>) -> Result<Sender, Unusable> {
+        let digest = key.map(|key| Sha256::digest(key.expose()).into());
+        let mut used = self.slot.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let client = match used.take().filter(|used| used.key == digest) {
+            Some(used) => used.client,
+            None => self.build(key)?,
         };
-        let mut used = slot.used.lock().unwrap_or_else(PoisonError::into_inner);
-        let client = match used.take() {
-            Some((client, _)) => client,
-            None => build(&self.egress, reach)?,
-        };
-        *used = Some((client.clone(), Instant::now()));
+        *used = Some(Used { client: client.clone(), last: Instant::now(), key: digest });
         Ok(client)
     }
 
-    /// Judges an address that stands in a URL: it is never looked up.
-    ///
-    /// # Errors
-    /// It may not be reached.
-    pub fn judge(&self, reach: Reach, address: IpAddr) -> Result<(), Refused> {
-        let class = self.egress.listeners().classify(address);
-        if reach.allows_literal(class) { Ok(()) } else { Err(Refused { class }) }
+    #[expect(clippy::disallowed_methods, reason = "egress makes the clients, with its own resolver")]
+    fn build(&self, key: Option<&Secret>) -> Result<Sender, Unusable> {
+        let (egress, reach) = (&self.egress, self.policy.reach);
+        let builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(self.tls(key)?)
+            .redirect(reqwest::redirect::Policy::none())
+            // Before any proxy of ours: it also forgets those of the environment.
+            .no_proxy()
+            .referer(false)
+            .user_agent(USER_AGENT)
+            .connect_timeout(CONNECT_MAX)
+            .pool_idle_timeout(CONNECTION_IDLE_MAX)
+            .pool_max_idle_per_host(CONNECTIONS_IDLE_MAX)
+            .http1_max_headers(RESPONSE_HEADERS_MAX)
+            .http2_max_header_list_size(RESPONSE_HEADER_BYTES_MAX)
+            .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .http2_max_frame_size(FRAME_BYTES_MAX);
+        let builder = match egress.proxy(reach) {
+            Some(proxy) => {
+                let resolver = ProxyResolver { host: proxy.host().to_owned() };
+                let proxy = reqwest::Proxy::all(proxy.url().clone()).map_err(|_| Unusable::Tls)?;
+                builder.proxy(proxy).dns_resolver(resolver)
+            }
+            None => builder.dns_resolver(Resolver::new(egress.listeners(), reach)),
+        };
+        builder.build().map_err(|_| Unusable::Tls)
     }
 
-    /// Where the work of these clients is carried out.
-    #[must_use]
-    pub fn egress(&self) -> &Egress {
-        &self.egress
+    /// A configuration of its own for each client: resumed sessions must not cross from one connector to another.
+    fn tls(&self, key: Option<&Secret>) -> Result<ClientConfig, Unusable> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .map_err(|_| Unusable::Tls)?;
+        let builder = match self.egress.trust(&provider) {
+            Some(trust) => builder.dangerous().with_custom_certificate_verifier(trust),
+            None => builder.with_root_certificates(RootCertStore::empty()),
+        };
+        let mut config = match (&self.policy.identity, key) {
+            (Some(identity), Some(key)) => {
+                let chain = trust::certificates(&identity.cert).map_err(|_| Unusable::Identity)?;
+                let key = trust::private_key(key).ok_or(Unusable::Identity)?;
+                builder.with_client_auth_cert(chain, key).map_err(|_| Unusable::Identity)?
+            }
+            (Some(_), None) => return Err(Unusable::Identity),
+            (None, _) => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(config)
     }
 }
 
 impl Slot {
     pub(super) fn drop_if_idle(&self, now: Instant) {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        if used.as_ref().is_some_and(|(_, last)| now.saturating_duration_since(*last) >= CLIENT_IDLE_MAX) {
+        if used.as_ref().is_some_and(|used| now.saturating_duration_since(used.last) >= CLIENT_IDLE_MAX) {
             *used = None;
         }
     }
@@ -135,14 +209,30 @@ fn unreachable_because(error: &reqwest::Error) -> &'static str {
             LookupError::Failed => "its name was not resolved",
         };
     }
-    if find::<rustls::Error>(error).is_some() {
-        return "the TLS handshake failed";
+    if let Some(tls) = find::<rustls::Error>(error) {
+        return untrusted_because(tls);
     }
     match find::<io::Error>(error).map(io::Error::kind) {
         Some(io::ErrorKind::ConnectionRefused) => "the connection was refused",
         Some(io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof) => "the connection broke off",
         _ if error.is_timeout() => "there was no connection in time",
         _ => "there was no connection",
+    }
+}
+
+fn untrusted_because(error: &rustls::Error) -> &'static str {
+    let rustls::Error::InvalidCertificate(problem) = error else { return "the TLS handshake failed" };
+    match problem {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "its certificate has expired",
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "its certificate is not valid yet"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "its certificate is for another name"
+        }
+        CertificateError::UnknownIssuer => "nobody who is trusted issued its certificate (see `host.tls.ca_file`)",
+        CertificateError::Revoked => "its certificate was revoked",
+        _ => "its certificate is not valid",
     }
 }
 
@@ -169,37 +259,6 @@ fn cause_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'st
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "egress makes the clients, with its own resolver")]
-fn build(egress: &Egress, reach: Reach) -> Result<reqwest::Client, reqwest::Error> {
-    reqwest::Client::builder()
-        .tls_backend_preconfigured(tls(egress))
-        .dns_resolver(Resolver::new(egress.listeners(), reach))
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .referer(false)
-        .user_agent(USER_AGENT)
-        .connect_timeout(CONNECT_MAX)
-        .pool_idle_timeout(CONNECTION_IDLE_MAX)
-        .pool_max_idle_per_host(CONNECTIONS_IDLE_MAX)
-        .http1_max_headers(RESPONSE_HEADERS_MAX)
-        .http2_max_header_list_size(RESPONSE_HEADER_BYTES_MAX)
-        .build()
-}
-
-/// A configuration of its own for each client: resumed sessions must not cross from one connector to another.
-fn tls(egress: &Egress) -> ClientConfig {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .expect("the provider has cipher suites for the protocol versions of the library");
-    let mut config = match egress.trust(&provider) {
-        Some(trust) => builder.dangerous().with_custom_certificate_verifier(trust).with_no_client_auth(),
-        None => builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth(),
-    };
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    config
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -207,14 +266,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_is_kept_while_used_and_dropped_when_idle() {
-        let egress = Egress::start(tokio::runtime::Handle::current(), Vec::new());
-        let clients = Clients::new(&egress);
-        clients.get(Reach::Private).unwrap();
-        let is_kept = |clients: &Clients| clients.private.used.lock().unwrap().is_some();
+        let egress = Egress::start(tokio::runtime::Handle::current(), super::super::Settings::default());
+        let client = |reach| Client::new(&egress, Policy { reach, identity: None });
+        let (public, private) = (client(Reach::Public), client(Reach::Private));
+        private.get(None).unwrap();
+        let is_kept = |client: &Client| client.slot.used.lock().unwrap().is_some();
         egress.0.sweep(Instant::now() + CLIENT_IDLE_MAX / 2);
-        assert!(is_kept(&clients));
+        assert!(is_kept(&private));
         egress.0.sweep(Instant::now() + CLIENT_IDLE_MAX);
-        assert!(!is_kept(&clients));
-        assert!(clients.public.used.lock().unwrap().is_none());
+        assert!(!is_kept(&private));
+        assert!(!is_kept(&public));
     }
 }

@@ -6,10 +6,12 @@
 pub mod address;
 pub mod client;
 pub mod own_admin;
+pub mod proxy;
 pub mod resolver;
+pub mod trust;
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -18,8 +20,11 @@ use rustls::crypto::CryptoProvider;
 use tokio::runtime::Handle;
 use tokio::task::{AbortHandle, JoinHandle};
 
-use address::Listeners;
+use address::{Listeners, Reach};
 use client::Slot;
+use proxy::Proxy;
+use resolver::Refused;
+use trust::Roots;
 
 /// How often idle clients are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
@@ -28,9 +33,22 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct Egress(Arc<Shared>);
 
+/// What the configuration says about the way out.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The host's own addresses: to a plugin they are as private as the network behind them.
+    pub listeners: Vec<SocketAddr>,
+    /// Trusted beside the machine's roots.
+    pub roots: Roots,
+    /// Passed on the way to public places.
+    pub proxy: Option<Proxy>,
+}
+
 struct Shared {
     runtime: Handle,
     listeners: Arc<Listeners>,
+    roots: Roots,
+    proxy: Option<Proxy>,
     trust: OnceLock<Arc<dyn ServerCertVerifier>>,
     slots: Mutex<Vec<Weak<Slot>>>,
     sweeper: OnceLock<AbortHandle>,
@@ -45,13 +63,14 @@ impl Drop for Shared {
 }
 
 impl Egress {
-    /// Starts egress on `runtime`, where sockets and timers live, apart from guests. `listeners` are the host's own
-    /// addresses: to a plugin they are as private as the network behind them.
+    /// Starts egress on `runtime`, where sockets and timers live, apart from guests.
     #[must_use]
-    pub fn start(runtime: Handle, listeners: Vec<SocketAddr>) -> Self {
+    pub fn start(runtime: Handle, settings: Settings) -> Self {
         let shared = Arc::new(Shared {
             runtime: runtime.clone(),
-            listeners: Arc::new(Listeners::new(listeners)),
+            listeners: Arc::new(Listeners::new(settings.listeners)),
+            roots: settings.roots,
+            proxy: settings.proxy,
             trust: OnceLock::new(),
             slots: Mutex::default(),
             sweeper: OnceLock::new(),
@@ -78,6 +97,35 @@ impl Egress {
         }
     }
 
+    /// Judges an address that stands in a URL: it is never looked up.
+    ///
+    /// # Errors
+    /// It may not be reached.
+    pub fn judge(&self, reach: Reach, address: IpAddr) -> Result<(), Refused> {
+        let class = self.0.listeners.classify(address);
+        if reach.allows_literal(class) { Ok(()) } else { Err(Refused { class }) }
+    }
+
+    /// Judges a name that a proxy will look up, as far as it can be looked up here. Without a proxy in between there is
+    /// nothing to do: names are judged when they are dialled.
+    ///
+    /// # Errors
+    /// It leads to a place that may not be reached.
+    pub async fn judge_name(&self, reach: Reach, name: &str) -> Result<(), Refused> {
+        match self.proxy(reach) {
+            Some(_) => resolver::judge_name(&self.0.listeners, reach, name).await,
+            None => Ok(()),
+        }
+    }
+
+    /// What requests of this reach pass.
+    fn proxy(&self, reach: Reach) -> Option<&Proxy> {
+        match reach {
+            Reach::Public => self.0.proxy.as_ref(),
+            Reach::Private => None,
+        }
+    }
+
     fn listeners(&self) -> Arc<Listeners> {
         self.0.listeners.clone()
     }
@@ -87,7 +135,7 @@ impl Egress {
         if let Some(trust) = self.0.trust.get() {
             return Some(trust.clone());
         }
-        match rustls_platform_verifier::Verifier::new(provider.clone()) {
+        match self.0.roots.verifier(provider) {
             Ok(verifier) => Some(self.0.trust.get_or_init(|| Arc::new(verifier)).clone()),
             Err(error) => {
                 tracing::warn!(%error, "no root certificates: every https request will fail until some are installed");

@@ -6,8 +6,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use reqwest::{Client, Method};
+use anyhow::Context;
+use reqwest::{Client, Method, StatusCode};
 use serde::de::DeserializeOwned;
 
 use crate::mask::Secret;
@@ -92,7 +92,8 @@ impl OwnAdmin {
             request = request.header(reqwest::header::CONTENT_TYPE, kind).body(body);
         }
         let response = request.send().await.with_context(|| {
-            format!("the running host does not answer on its admin listener {}: see `host.admin`", self.address)
+            let address = self.address;
+            format!("a process works on the data directory, but no host answers on {address}: it may be starting or stopping, or have another `host.admin`")
         })?;
         let status = response.status();
         let bytes = response.bytes().await.context("the running host broke off its answer")?;
@@ -100,12 +101,21 @@ impl OwnAdmin {
             let document: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
             return serde_json::from_slice(document).context("the running host's answer is not of this version");
         }
-        let problem: Option<Problem> = serde_json::from_slice(&bytes).ok();
-        match problem {
-            Some(problem) => bail!("{}", problem.detail),
-            None => bail!("the running host answered {status}"),
+        if status == StatusCode::UNAUTHORIZED {
+            let detail = "the running host does not take the token in its data directory: start it again if `admin.token` was replaced";
+            return Err(Refused { detail: detail.to_owned() }.into());
         }
+        let problem: Option<Problem> = serde_json::from_slice(&bytes).ok();
+        let detail = problem.map_or_else(|| format!("the running host answered {status}"), |problem| problem.detail);
+        if status.is_client_error() { Err(Refused { detail }.into()) } else { Err(anyhow::Error::msg(detail)) }
     }
+}
+
+/// The running host refused what it was asked, and changed nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("{detail}")]
+pub struct Refused {
+    detail: String,
 }
 
 /// The part of a problem document that people read.

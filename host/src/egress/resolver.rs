@@ -39,9 +39,26 @@ pub(super) struct Resolver {
     reach: Reach,
 }
 
+/// The resolver of a client behind a proxy: it knows that one name, which an operator chose, and no other.
+pub(super) struct ProxyResolver {
+    pub(super) host: String,
+}
+
 impl Resolver {
     pub(super) fn new(listeners: Arc<Listeners>, reach: Reach) -> Self {
         Self { listeners, reach }
+    }
+}
+
+impl Resolve for ProxyResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let is_proxy = name.as_str() == self.host;
+        Box::pin(async move {
+            if !is_proxy {
+                return Err(LookupError::Failed.into());
+            }
+            Ok(dialled(look_up(name.as_str()).await?))
+        })
     }
 }
 
@@ -51,11 +68,22 @@ impl Resolve for Resolver {
         Box::pin(async move {
             let addresses = look_up(name.as_str()).await?;
             judge(&listeners, reach, &addresses)?;
-            // Port 0 stands for the port of the URL.
-            let addresses = addresses.into_iter().map(|address| SocketAddr::new(address, 0));
-            Ok(Box::new(addresses) as Addrs)
+            Ok(dialled(addresses))
         })
     }
+}
+
+/// Judges what a name leads to; one that cannot be looked up leads nowhere from here.
+pub(super) async fn judge_name(listeners: &Listeners, reach: Reach, name: &str) -> Result<(), Refused> {
+    match look_up(name).await {
+        Ok(addresses) => judge(listeners, reach, &addresses),
+        Err(LookupError::Slow | LookupError::Failed) => Ok(()),
+    }
+}
+
+/// Port 0 stands for the port of the URL.
+fn dialled(addresses: Vec<IpAddr>) -> Addrs {
+    Box::new(addresses.into_iter().map(|address| SocketAddr::new(address, 0)))
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the resolver that the rule points to")]

@@ -16,13 +16,14 @@ use crate::config::{self, Config};
 use crate::delivery::brake::Brake;
 use crate::delivery::connector::{Connector, Entry};
 use crate::delivery::hold::Hold;
-use crate::egress::Egress;
+use crate::egress::{self, Egress};
 use crate::id::Name;
 use crate::ledger::{self, ConnectorLayout, Directory, Layout, Ledger, Ordering};
 use crate::metrics::Metrics;
 use crate::runtime::permit::Permits;
 use crate::runtime::{Export, Plugin};
 use crate::secret_store::SecretStore;
+use crate::settlement::SubscriptionId;
 use crate::trigger::clockwork::Clockwork;
 use crate::trigger::queue::Consumption;
 
@@ -74,7 +75,7 @@ impl Host {
         let directory = Arc::new(ledger.configure(&layout(&config))?);
         warn_of_orphans(&directory, &metrics);
         let secrets = Arc::new(secrets);
-        let egress = Egress::start(Handle::current(), vec![config.host.admin]);
+        let egress = Egress::start(Handle::current(), way_out(&config));
         let http = http::Services::new(egress, secrets.clone(), metrics.clone());
         let services = Services { ledger: Some(ledger.clone()), metrics: metrics.clone(), secrets, http };
         let broker = Broker::local(ledger.clone())?;
@@ -97,7 +98,7 @@ impl Assembly {
         let name = &settings.name;
         let id = self.directory.connector(name.as_str()).context("it has no number in the ledger")?;
         let lineage = self.directory.lineage(name.as_str()).map_or_else(|| name.clone(), Name::stored);
-        let plugin = self.plugin(settings, Subject { name: name.clone(), lineage: lineage.clone(), id }).await?;
+        let plugin = self.plugin(settings, Subject { name: name.clone(), lineage: lineage.clone(), id })?;
         let hold = Hold::new(name.clone(), self.metrics.clone());
         for reason in self.ledger.holds(id)? {
             hold.set(reason);
@@ -124,24 +125,21 @@ impl Assembly {
         let mut clockworks = Vec::new();
         if !settings.schedules.is_empty() {
             let inbox = self.inbox(settings, &connector).await?;
-            clockworks = self.clockworks(settings, &connector, &lineage, &inbox.subscription)?;
+            clockworks = self.clockworks(settings, &connector, &lineage, inbox.subscription_id)?;
             consumptions.push(inbox);
         }
         Ok(Running { connector, dead_max_bytes: settings.dead_max_bytes, consumptions, clockworks })
     }
 
-    async fn plugin(&self, settings: &config::Connector, subject: Subject) -> anyhow::Result<Plugin> {
-        let compiled = self.plugins.compiled.get(settings.name.as_str()).context("its plugin is not loaded")?.clone();
+    fn plugin(&self, settings: &config::Connector, subject: Subject) -> anyhow::Result<Plugin> {
+        let linked = self.plugins.linked.get(settings.name.as_str()).context("its plugin is not loaded")?.clone();
         let allow = Allow {
             publish: settings.allow.publish.iter().filter_map(|queue| self.target(queue)).collect(),
             secrets: settings.allow.secrets.clone(),
             http: settings.allow.http.clone(),
         };
         let grants = Grants::new(&self.services, subject, settings.limits.clone(), &settings.config, allow);
-        let engine = self.plugins.engine.clone();
-        let guests = engine.guests().clone();
-        let loading = guests.spawn(async move { Plugin::load(&engine, &compiled, Arc::new(grants)).await });
-        Ok(loading.await??)
+        Ok(Plugin::new(linked, Arc::new(grants)))
     }
 
     fn target(&self, queue: &Name) -> Option<Target> {
@@ -193,7 +191,7 @@ impl Assembly {
         })
     }
 
-    fn subscription_id(&self, queue: &Name, connector: &Name) -> anyhow::Result<crate::settlement::SubscriptionId> {
+    fn subscription_id(&self, queue: &Name, connector: &Name) -> anyhow::Result<SubscriptionId> {
         self.directory.subscription(queue.as_str(), connector.as_str()).context("it has no subscription in the ledger")
     }
 
@@ -222,7 +220,7 @@ impl Assembly {
         settings: &config::Connector,
         connector: &Connector,
         lineage: &Name,
-        subscription: &Subscription,
+        subscription: SubscriptionId,
     ) -> anyhow::Result<Vec<Arc<Clockwork>>> {
         let (inbox, _) = self.directory.inbox(&connector.name).context("it has no inbox in the ledger")?;
         let clockwork = |schedule: &crate::trigger::schedule::Settings| {
@@ -231,7 +229,7 @@ impl Assembly {
                 lineage: lineage.to_string(),
                 connector_id: connector.id,
                 inbox,
-                subscription: subscription.clone(),
+                subscription,
                 settings: schedule.clone(),
                 ledger: self.ledger.clone(),
                 clock: self.ledger.clock().clone(),
@@ -242,6 +240,11 @@ impl Assembly {
     }
 }
 
+fn way_out(config: &Config) -> egress::Settings {
+    let config::Host { admin, roots, proxy, .. } = &config.host;
+    egress::Settings { listeners: vec![*admin], roots: roots.clone(), proxy: proxy.clone() }
+}
+
 fn warn_of_orphans(directory: &Directory, metrics: &Metrics) {
     let mut totals: BTreeMap<(&Name, &Name), u64> = BTreeMap::new();
     for orphan in directory.orphans() {
@@ -249,9 +252,12 @@ fn warn_of_orphans(directory: &Directory, metrics: &Metrics) {
     }
     for ((queue, connector), messages) in totals {
         metrics.orphaned(queue, connector, messages);
+        if messages == 0 {
+            continue;
+        }
         tracing::warn!(
             %queue, %connector, messages,
-            "messages wait for a connector that has left the configuration; they are kept for the queue's `retention`"
+            "messages wait for a connector that has left the configuration; they are kept for the queue's `retention`, or until `bulkhead queues forget {queue} {connector}`"
         );
     }
 }

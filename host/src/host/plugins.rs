@@ -1,4 +1,7 @@
 //! Loading the plugins of a configuration, before anything else is opened: a plugin that cannot run starts nothing.
+//!
+//! Each distinct plugin is read, compiled and linked once, however many connectors name it. Invariant: nothing is written
+//! before all of them are accepted.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,42 +9,78 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use crate::capability::{Grants, Services};
+use crate::capability::{Allow, Grants, Services, Subject};
 use crate::config::{Config, Connector, Loaded, Plugin as Source, Problem, Reuse};
 use crate::limit::Limits;
 use crate::plugin_store::{self, PluginStore};
-use crate::runtime::compile::{Compiled, compile};
+use crate::runtime::compile::{self, Compiled, compile};
 use crate::runtime::engine::Settings;
-use crate::runtime::{Engine, Export, Plugin};
+use crate::runtime::{Engine, Export, Linked, Plugin};
+use crate::settlement::ConnectorId;
 
-/// Compiled plugins by connector, and the engine that they are compiled for.
+/// What to do about a plugin that is none.
+const HELP: &str = "give the path of a component, or builtin:NAME";
+
+/// The plugins of all connectors, and the engine that they are compiled for.
 pub struct Plugins {
     pub(super) engine: Engine,
-    pub(super) compiled: BTreeMap<String, Compiled>,
+    /// By connector.
+    pub(super) linked: BTreeMap<String, Linked>,
+    /// Each distinct one once.
+    compiled: Vec<Compiled>,
+    /// What is most likely not meant, but works.
+    pub warnings: Vec<Problem>,
 }
 
-/// Reads, compiles and links the plugin of every connector, enabled or not.
+impl Plugins {
+    /// Keeps what had to be compiled for the next start, in a data directory that exists by now.
+    pub fn keep(&self, data_dir: &Path) {
+        let compiled = self.compiled.iter().filter(|compiled| !compiled.is_cached()).count();
+        tracing::info!(plugins = self.compiled.len(), compiled, "plugins are loaded");
+        if compiled == 0 {
+            return;
+        }
+        match PluginStore::open(data_dir) {
+            Ok(store) => self.compiled.iter().for_each(|compiled| compile::keep(&self.engine, &store, compiled)),
+            Err(error) => tracing::warn!("compiled plugins are not kept, the next start compiles again: {error:#}"),
+        }
+    }
+}
+
+/// Reads, compiles, links and starts the plugin of every connector, enabled or not. Writes nothing.
 ///
 /// # Errors
-/// One problem for each plugin that cannot be used, at its key.
+/// One problem for each plugin that cannot be used, at its key, and the warnings beside them.
 pub async fn prepare(loaded: &Loaded) -> Result<Plugins, Vec<Problem>> {
     let config = &loaded.config;
     let engine = Engine::start(settings(config))
         .map_err(|error| vec![loaded.problem("host", format!("{error:#}"), "see `host.runs` and `limits.memory`")])?;
-    let store = store(&config.host.data_dir);
-    let mut plugins = Plugins { engine, compiled: BTreeMap::new() };
-    let mut problems = Vec::new();
-    let mut sources: BTreeMap<String, Compiled> = BTreeMap::new();
+    let mut loader = Loader {
+        store: store(&config.host.data_dir),
+        services: Services::idle(Handle::current()),
+        sources: BTreeMap::new(),
+        engine: engine.clone(),
+    };
+    let mut linked = BTreeMap::new();
+    let (mut problems, mut warnings) = (Vec::new(), Vec::new());
     for connector in &config.connectors {
-        let key = format!("connectors.{}.plugin", connector.name);
-        match load(&plugins.engine, store.as_ref(), connector, &mut sources).await {
-            Ok(compiled) => {
-                plugins.compiled.insert(connector.name.to_string(), compiled);
+        match loader.load(connector).await {
+            Ok(plugin) => {
+                warnings.extend(warn_of_conflicts(loaded, connector, &plugin));
+                linked.insert(connector.name.to_string(), plugin);
             }
-            Err((message, help)) => problems.push(loaded.problem(&key, message, help)),
+            Err(refusal) => {
+                let key = format!("connectors.{}.plugin", connector.name);
+                problems.push(loaded.problem(&key, refusal.message, refusal.help));
+            }
         }
     }
-    if problems.is_empty() { Ok(plugins) } else { Err(problems) }
+    if !problems.is_empty() {
+        problems.append(&mut warnings);
+        return Err(problems);
+    }
+    let compiled = loader.sources.into_values().flatten().map(|loaded| loaded.compiled).collect();
+    Ok(Plugins { engine, linked, compiled, warnings })
 }
 
 fn settings(config: &Config) -> Settings {
@@ -52,71 +91,120 @@ fn settings(config: &Config) -> Settings {
     Settings { runs: config.host.runs, kept, memory_bytes_max }
 }
 
-/// The compile cache; none where the data directory does not exist yet, because a check writes nothing.
+/// What earlier starts have compiled.
 fn store(data_dir: &Path) -> Option<PluginStore> {
-    if !data_dir.is_dir() {
-        return None;
-    }
-    PluginStore::open(data_dir).inspect_err(|error| tracing::warn!(%error, "plugins are compiled without a cache")).ok()
+    let found = PluginStore::find(data_dir);
+    found.inspect_err(|error| tracing::warn!("plugins are compiled without a cache: {error:#}")).ok().flatten()
 }
 
-/// Connectors that name the same plugin share what is compiled of it.
-async fn load(
-    engine: &Engine,
-    store: Option<&PluginStore>,
-    connector: &Connector,
-    sources: &mut BTreeMap<String, Compiled>,
-) -> Result<Compiled, (String, String)> {
-    let help = "give the path of a component, or builtin:NAME";
-    let source = match &connector.plugin {
-        Source::Path(path) => path.display().to_string(),
-        Source::Builtin(name) => format!("builtin:{name}"),
-    };
-    if !sources.contains_key(&source) {
+/// Why a plugin cannot be used, and what to do.
+#[derive(Clone, Debug)]
+struct Refusal {
+    message: String,
+    help: String,
+}
+
+impl Refusal {
+    fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { message: message.into(), help: help.into() }
+    }
+}
+
+/// One distinct plugin.
+struct Distinct {
+    compiled: Compiled,
+    linked: Linked,
+    /// Limits under which it was started already.
+    started: Vec<Limits>,
+}
+
+/// Plugins by what names them; one that was refused is not tried again.
+struct Loader {
+    engine: Engine,
+    store: Option<PluginStore>,
+    /// Nothing stands behind a plugin while it is checked.
+    services: Services,
+    sources: BTreeMap<String, Result<Distinct, Refusal>>,
+}
+
+impl Loader {
+    /// Connectors that name the same plugin share what is made of it; it is started once for each set of limits.
+    async fn load(&mut self, connector: &Connector) -> Result<Linked, Refusal> {
+        let source = match &connector.plugin {
+            Source::Path(path) => path.display().to_string(),
+            Source::Builtin(name) => format!("builtin:{name}"),
+        };
+        if !self.sources.contains_key(&source) {
+            let distinct = self.distinct(&source, &connector.plugin);
+            self.sources.insert(source.clone(), distinct);
+        }
+        let Some(distinct) = self.sources.get_mut(&source) else { return Err(Refusal::new("it is not loaded", HELP)) };
+        let distinct = distinct.as_mut().map_err(|refusal| refusal.clone())?;
+        if !distinct.started.contains(&connector.limits) {
+            let checked = start(&self.engine, &self.services, &distinct.linked, connector).await;
+            checked.map_err(|error| Refusal::new(format!("{source}: {error}"), ""))?;
+            distinct.started.push(connector.limits.clone());
+        }
+        check_exports(&distinct.linked, connector)?;
+        Ok(distinct.linked.clone())
+    }
+
+    fn distinct(&self, source: &str, plugin: &Source) -> Result<Distinct, Refusal> {
         let read;
-        let bytes = match &connector.plugin {
+        let bytes = match plugin {
             Source::Path(path) => {
-                read = plugin_store::read(path).map_err(|error| (error.to_string(), help.to_owned()))?;
+                read = plugin_store::read(path).map_err(|error| Refusal::new(error.to_string(), HELP))?;
                 &read
             }
             Source::Builtin(name) => plugin_store::builtin(name)
-                .ok_or_else(|| (format!("there is no built-in plugin `{name}`"), help.to_owned()))?,
+                .ok_or_else(|| Refusal::new(format!("there is no built-in plugin `{name}`"), HELP))?,
         };
-        let compiled =
-            compile(engine, store, bytes).map_err(|error| (format!("{source}: {error}"), help.to_owned()))?;
-        sources.insert(source.clone(), compiled);
+        let compiled = compile(&self.engine, self.store.as_ref(), bytes)
+            .map_err(|error| Refusal::new(format!("{source}: {error}"), HELP))?;
+        let linked =
+            Linked::new(&self.engine, &compiled).map_err(|error| Refusal::new(format!("{source}: {error}"), ""))?;
+        Ok(Distinct { compiled, linked, started: Vec::new() })
     }
-    let compiled = sources[&source].clone();
-    let services = Services::idle(Handle::current());
-    let grants = Arc::new(Grants::none(&services, connector.name.clone()));
-    let plugin =
-        on_guests(engine, &compiled, grants).await.map_err(|error| (format!("{source}: {error}"), String::new()))?;
-    check_exports(&plugin, connector)?;
-    Ok(compiled)
 }
 
-async fn on_guests(engine: &Engine, compiled: &Compiled, grants: Arc<Grants>) -> Result<Plugin, String> {
-    let (engine, compiled) = (engine.clone(), compiled.clone());
-    let guests = engine.guests().clone();
-    let loading = guests.spawn(async move { Plugin::load(&engine, &compiled, grants).await });
-    loading.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+/// Starts a plugin once under a connector's limits.
+async fn start(engine: &Engine, services: &Services, linked: &Linked, connector: &Connector) -> Result<(), String> {
+    let name = connector.name.clone();
+    let subject = Subject { lineage: name.clone(), name, id: ConnectorId(0) };
+    let limits = connector.limits.clone();
+    let grants = Grants::new(services, subject, limits, &serde_json::Map::new(), Allow::default());
+    let plugin = Plugin::new(linked.clone(), Arc::new(grants));
+    let starting = engine.guests().spawn(async move { plugin.check().await });
+    starting.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }
 
 /// What triggers a connector must be something that its plugin exports.
-fn check_exports(plugin: &Plugin, connector: &Connector) -> Result<(), (String, String)> {
+fn check_exports(plugin: &Linked, connector: &Connector) -> Result<(), Refusal> {
     let consumes = plugin.exports(Export::Consumer) || plugin.exports(Export::BatchConsumer);
     if connector.consume.is_some() && !consumes {
         let message = "the plugin does not take messages: it exports neither `consumer` nor `batch-consumer`";
-        return Err((message.to_owned(), "take `consume` away, or name a plugin that consumes".to_owned()));
+        return Err(Refusal::new(message, "take `consume` away, or name a plugin that consumes"));
     }
     if !connector.schedules.is_empty() && !plugin.exports(Export::Scheduled) {
         let message = "the plugin does not run by the clock: it does not export `scheduled`";
-        return Err((message.to_owned(), "take `schedule` away, or name a plugin that can be scheduled".to_owned()));
+        return Err(Refusal::new(message, "take `schedule` away, or name a plugin that can be scheduled"));
     }
     let is_batch = connector.consume.is_some() && plugin.exports(Export::BatchConsumer);
     if is_batch && connector.allow.http.iter().any(|grant| grant.idempotency) {
         let message = "`idempotency = true` means nothing here: the plugin takes many messages in one call";
-        return Err((message.to_owned(), "take `idempotency` out of `allow.http`".to_owned()));
+        return Err(Refusal::new(message, "take `idempotency` out of `allow.http`"));
     }
     Ok(())
+}
+
+/// Runs beside each other that change the same state conflict, and one of them runs again.
+fn warn_of_conflicts(loaded: &Loaded, connector: &Connector, plugin: &Linked) -> Option<Problem> {
+    let concurrency = connector.consume.as_ref().map_or(1, |consume| consume.concurrency);
+    if concurrency == 1 || !plugin.may_keep_state() {
+        return None;
+    }
+    let key = format!("connectors.{}.consume.concurrency", connector.name);
+    let message = "the plugin may keep state: of runs at the same time that touch one key, all but one run again";
+    let help = "set it to 1, or leave it where runs seldom meet at a key; `bulkhead_conflicts_total` counts them";
+    Some(loaded.warning(&key, message, help))
 }

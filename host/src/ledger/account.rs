@@ -6,16 +6,17 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
-use super::Full;
+use super::{Disk, Full};
 use crate::settlement::QueueId;
 
 /// Every queue's account.
 #[derive(Debug, Default)]
 pub(super) struct Accounts {
     queues: RwLock<Vec<Arc<Account>>>,
-    /// Set while the disk has no room: nothing new is accepted, whatever the bounds say.
+    disk: watch::Sender<Disk>,
+    /// Set while that is not roomy: nothing new is accepted, whatever the bounds say. Apart, since every publish asks.
     disk_is_full: AtomicBool,
     freed: Arc<Notify>,
 }
@@ -36,6 +37,10 @@ pub struct Reservation(Vec<(Arc<Account>, u64)>);
 impl Reservation {
     /// Takes another reservation into this one.
     pub fn absorb(&mut self, mut other: Self) {
+        if self.0.is_empty() {
+            std::mem::swap(&mut self.0, &mut other.0);
+            return;
+        }
         for (account, bytes) in other.0.drain(..) {
             self.note(account, bytes);
         }
@@ -94,16 +99,27 @@ impl Accounts {
         }
     }
 
-    /// Closes or opens the intake of the whole ledger for want of disk.
-    pub(super) fn set_disk_full(&self, is_full: bool) -> bool {
+    /// Closes or opens the intake of the whole ledger; answers whether that is a change.
+    pub(super) fn set_disk(&self, disk: Disk) -> bool {
+        let is_full = disk != Disk::Roomy;
         let before = self.disk_is_full.swap(is_full, Ordering::AcqRel);
         if before && !is_full {
             self.freed.notify_waiters();
         }
-        before != is_full
+        self.disk.send_replace(disk) != disk
     }
 
-    /// Whether the disk has no room.
+    /// The room on the disk, as it changes.
+    pub(super) fn disk(&self) -> watch::Receiver<Disk> {
+        self.disk.subscribe()
+    }
+
+    /// Whether a commit found no room, and none has since.
+    pub(super) fn disk_is_spent(&self) -> bool {
+        *self.disk.borrow() == Disk::Full
+    }
+
+    /// Whether nothing new may be accepted.
     pub(super) fn disk_is_full(&self) -> bool {
         self.disk_is_full.load(Ordering::Acquire)
     }
@@ -204,7 +220,7 @@ mod tests {
     #[test]
     fn a_full_disk_refuses_everything() {
         let accounts = accounts(10);
-        accounts.set_disk_full(true);
+        accounts.set_disk(Disk::Low);
         assert_eq!(accounts.reserve(QUEUE, 1).expect_err("no disk"), Full::Disk);
         assert!(accounts.is_full(QUEUE));
     }

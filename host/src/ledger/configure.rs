@@ -85,6 +85,11 @@ impl Directory {
         self.connectors.get(name).map(|(id, _)| *id)
     }
 
+    /// The name of every connector, in no order.
+    pub fn connectors(&self) -> impl Iterator<Item = &Name> {
+        self.connectors.keys()
+    }
+
     /// The name that a connector's derived ids are made from: its first one.
     #[must_use]
     pub fn lineage(&self, name: &str) -> Option<&str> {

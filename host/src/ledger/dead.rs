@@ -82,6 +82,19 @@ impl Ledger {
         Ok(page)
     }
 
+    /// The number of a connector that has letters or could have some, also of one that left the configuration.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub fn dead_connector(&self, name: &str) -> anyhow::Result<Option<ConnectorId>> {
+        let id: Option<u32> = self.shared().readers.read(|db| {
+            db.prepare_cached("SELECT id FROM connector WHERE name = ?1")?
+                .query_row([name], |row| row.get(0))
+                .optional()
+        })?;
+        Ok(id.map(ConnectorId))
+    }
+
     /// One letter with its message; `None` where there is none.
     ///
     /// # Errors

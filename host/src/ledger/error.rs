@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 
 use crate::id::Name;
 
@@ -103,6 +103,10 @@ pub(super) enum Fault {
 
 /// Sorts an error.
 pub(super) fn fault(error: &rusqlite::Error) -> Fault {
+    // The index of the write-ahead log found no room to grow: nothing was written yet.
+    if error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_SHMSIZE) {
+        return Fault::Full;
+    }
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => Fault::Full,
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Fault::Busy,
@@ -118,4 +122,13 @@ pub(super) fn fault(error: &rusqlite::Error) -> Fault {
         ) => Fault::Fatal,
         _ => Fault::Statement,
     }
+}
+
+/// Whether the cause of an error is a disk without room.
+pub(super) fn is_for_want_of_room(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let of_sqlite = cause.downcast_ref().is_some_and(|error| fault(error) == Fault::Full);
+        let of_system = cause.downcast_ref().map(std::io::Error::kind);
+        of_sqlite || of_system == Some(std::io::ErrorKind::StorageFull)
+    })
 }

@@ -4,22 +4,24 @@ use rusqlite::params;
 
 use super::Ledger;
 use super::schema::sql;
-use super::write::Write;
 use crate::metrics::Held;
 use crate::settlement::ConnectorId;
 
 impl Ledger {
-    /// Stores a reason to hold a connector, in the next group; does not wait for the disk.
-    pub fn hold(&self, connector: ConnectorId, reason: Held) {
-        let change = move |write: &mut Write<'_>| {
+    /// Stores a reason to hold a connector; answers when it is on disk.
+    ///
+    /// # Errors
+    /// The ledger has stopped or could not be changed.
+    pub async fn hold(&self, connector: ConnectorId, reason: Held) -> anyhow::Result<()> {
+        self.change(move |write| {
             let now_ms = sql(write.now.due_ms);
             write
                 .db
                 .prepare_cached("INSERT OR IGNORE INTO hold (connector, reason, since_ms) VALUES (?1, ?2, ?3)")?
-                .execute(params![connector.0, reason.label(), now_ms])
-        };
-        // Whoever holds a connector acts at once in memory; a ledger that has stopped runs nothing anyway.
-        self.hand_in(change, drop);
+                .execute(params![connector.0, reason.label(), now_ms])?;
+            Ok(())
+        })
+        .await
     }
 
     /// Removes every stored reason to hold a connector; answers when it is on disk.

@@ -148,14 +148,16 @@ impl Intake {
         self.lock().jobs.pop_front()
     }
 
-    /// The first task, past settlements and appends that wait for room.
-    pub(super) fn next_task(&self) -> Option<Task> {
+    /// The first task or append, past settlements that wait for room.
+    pub(super) fn next_aside(&self) -> Option<Job> {
         let mut state = self.lock();
-        let place = state.jobs.iter().position(|job| matches!(job, Job::Task(_)))?;
-        match state.jobs.remove(place) {
-            Some(Job::Task(task)) => Some(task),
-            _ => None,
-        }
+        let place = state.jobs.iter().position(|job| !matches!(job, Job::Settle(_)))?;
+        state.jobs.remove(place)
+    }
+
+    /// Whether nothing new is taken any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().is_closed
     }
 
     /// Takes nothing new; what is there is still worked off.

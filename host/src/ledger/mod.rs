@@ -12,6 +12,7 @@ mod checkpoint;
 mod configure;
 mod dead;
 mod dedup;
+mod disk;
 mod error;
 mod hold;
 mod inflight;
@@ -49,6 +50,7 @@ pub use account::Reservation;
 pub use append::Appended;
 pub use configure::{ConnectorLayout, Consumption, Directory, Layout, Orphan};
 pub use dead::{DeadLetter, DeadSummary, FailedAttempt};
+pub use disk::Disk;
 pub use error::{AppendError, Full, OpenError};
 pub use inflight::{Inflight, Slot, Suspect};
 pub use open::Settings;
@@ -326,6 +328,12 @@ impl Ledger {
     #[must_use]
     pub fn disk_is_full(&self) -> bool {
         self.shared().accounts.disk_is_full()
+    }
+
+    /// The room on the disk, as it changes.
+    #[must_use]
+    pub fn disk(&self) -> watch::Receiver<Disk> {
+        self.shared().accounts.disk()
     }
 
     /// How far a queue goes; changes with every commit that adds to it.

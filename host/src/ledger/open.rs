@@ -14,8 +14,8 @@ use anyhow::Context;
 use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{FlockOperation, flock};
 
-use super::OpenError;
-use super::schema;
+use super::error::is_for_want_of_room;
+use super::{OpenError, schema};
 
 const FILE: &str = "ledger.db";
 const LOCK: &str = "lock";
@@ -70,6 +70,15 @@ pub(super) fn is_in_use(dir: &Path) -> bool {
 
 /// Locks the folder and opens the file for writing, making both where they are missing.
 pub(super) fn open(settings: &Settings) -> Result<Opened, OpenError> {
+    open_folder(settings).map_err(|error| match error {
+        OpenError::Other(error) if is_for_want_of_room(&error) => {
+            error.context(format!("the disk of {} has no room, free some", settings.dir.display())).into()
+        }
+        error => error,
+    })
+}
+
+fn open_folder(settings: &Settings) -> Result<Opened, OpenError> {
     let is_new_folder = !settings.dir.exists();
     DirBuilder::new()
         .recursive(true)

@@ -128,21 +128,9 @@ impl Ledger {
     /// # Errors
     /// The file could not be read.
     pub fn read_pending(&self, subscription: SubscriptionId, after: u64) -> anyhow::Result<Vec<Known>> {
-        let known = self.shared().readers.read(|db| {
-            db.prepare_cached(
-                "SELECT seq, due_ms, attempts, key FROM pending WHERE subscription = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
-            )?
-            .query_map(params![subscription.0, sql(after), PAGE_KNOWN as i64], |row| {
-                Ok(Known {
-                    origin: Origin::Log(unsql(row.get(0)?)),
-                    due_ms: unsql(row.get(1)?),
-                    attempts: row.get(2)?,
-                    key: row.get(3)?,
-                })
-            })?
-            .collect()
-        })?;
-        Ok(known)
+        let select = "SELECT seq, due_ms, attempts, key FROM pending
+                      WHERE subscription = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
+        self.page_known(select, subscription, sql(after), |seq| Origin::Log(unsql(seq)))
     }
 
     /// Redriven messages of a subscription after row `after`, in order.
@@ -150,19 +138,29 @@ impl Ledger {
     /// # Errors
     /// The file could not be read.
     pub fn read_parked(&self, subscription: SubscriptionId, after: i64) -> anyhow::Result<Vec<Known>> {
+        let select = "SELECT id, due_ms, attempts, key FROM parked
+                      WHERE subscription = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
+        self.page_known(select, subscription, after, Origin::Parked)
+    }
+
+    fn page_known(
+        &self,
+        select: &str,
+        subscription: SubscriptionId,
+        after: i64,
+        origin: fn(i64) -> Origin,
+    ) -> anyhow::Result<Vec<Known>> {
         let known = self.shared().readers.read(|db| {
-            db.prepare_cached(
-                "SELECT id, due_ms, attempts, key FROM parked WHERE subscription = ?1 AND id > ?2 ORDER BY id LIMIT ?3",
-            )?
-            .query_map(params![subscription.0, after, PAGE_KNOWN as i64], |row| {
-                Ok(Known {
-                    origin: Origin::Parked(row.get(0)?),
-                    due_ms: unsql(row.get(1)?),
-                    attempts: row.get(2)?,
-                    key: row.get(3)?,
-                })
-            })?
-            .collect()
+            db.prepare_cached(select)?
+                .query_map(params![subscription.0, after, PAGE_KNOWN as i64], |row| {
+                    Ok(Known {
+                        origin: origin(row.get(0)?),
+                        due_ms: unsql(row.get(1)?),
+                        attempts: row.get(2)?,
+                        key: row.get(3)?,
+                    })
+                })?
+                .collect()
         })?;
         Ok(known)
     }

@@ -3,9 +3,20 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::Ledger;
-use super::schema::{sql, unsql};
+use super::schema::{row_id, sql, unsql};
 use crate::message::Draft;
-use crate::settlement::{ConnectorId, QueueId};
+use crate::settlement::{ConnectorId, QueueId, SubscriptionId};
+
+/// More than this in an inbox is not looked at: a schedule has one tick in it, beside those fired by hand.
+const UNSETTLED_MAX: u32 = 1_000;
+
+const UNSETTLED: &str = "
+    SELECT body FROM message JOIN subscription ON subscription.id = ?1
+    WHERE message.id > ?2 + cursor AND message.id < ?3 AND NOT EXISTS (
+        SELECT 1 FROM settled WHERE settled.subscription = ?1 AND message.id BETWEEN ?2 + first AND ?2 + last)
+    UNION ALL SELECT body FROM pending JOIN message ON message.id = ?2 + seq WHERE pending.subscription = ?1
+    UNION ALL SELECT body FROM parked WHERE parked.subscription = ?1
+    LIMIT ?4";
 
 /// The last ticks of one schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +46,21 @@ impl Ledger {
             .optional()
         })?;
         Ok(row)
+    }
+
+    /// The bodies of what lies in an inbox and is not settled: not read yet, under way, or waiting for its next attempt.
+    /// As of the last commit, and no more than [`UNSETTLED_MAX`].
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub fn unsettled(&self, inbox: QueueId, subscription: SubscriptionId) -> anyhow::Result<Vec<Vec<u8>>> {
+        let (first, end) = (row_id(inbox.0, 0), row_id(inbox.0 + 1, 0));
+        let bodies = self.shared().readers.read(|db| {
+            db.prepare_cached(UNSETTLED)?
+                .query_map(params![subscription.0, first, end, UNSETTLED_MAX], |row| row.get(0))?
+                .collect()
+        })?;
+        Ok(bodies)
     }
 
     /// Stores a planned time and, in the same transaction, puts its tick into the connector's inbox. Without a tick the

@@ -11,12 +11,37 @@ use super::schema::{row_id, sql, unsql};
 use super::write::Write;
 use crate::settlement::{Origin, Outcome, Settlement, StateChanges};
 
+/// The copy of a message into the dead letters, from the table that holds it.
+macro_rules! bury_from {
+    ($table:literal) => {
+        concat!(
+            "INSERT INTO dead (connector, subscription, died_ms, attempts, reason, history, bytes, enqueued_ms,
+             expires_ms, hops, message_id, key, parent, headers, body)
+             SELECT ?1, ?2, ?3, ?4, ?5, ?6, bytes, enqueued_ms, expires_ms, hops, message_id, key, parent, headers,
+             body FROM ",
+            $table,
+            " WHERE id = ?7 RETURNING bytes"
+        )
+    };
+}
+
 /// A subscription whose settled ranges are more than this has runs that are much slower than others.
 const AHEAD_RANGES_MAX: usize = 64;
 /// Nor may it be settled further than this beyond its cursor: the log before cannot be removed.
 const AHEAD_MESSAGES_MAX: u64 = 20_000;
 /// Reasons are for people; longer ones are cut.
 const REASON_BYTES_MAX: usize = 4096;
+
+/// What is stored of the failures of a message in the log.
+const PENDING_LOGGED: &str =
+    "SELECT attempts, history, reason IS NOT NULL FROM pending WHERE subscription = ?1 AND seq = ?2";
+/// The same of one outside the log.
+const PENDING_PARKED: &str =
+    "SELECT attempts, history, reason IS NOT NULL FROM parked WHERE subscription = ?1 AND id = ?2";
+/// Makes a dead letter of a message in the log.
+const BURY_LOGGED: &str = bury_from!("message");
+/// Makes one of a message outside it.
+const BURY_PARKED: &str = bury_from!("parked");
 
 /// Whether a settlement was carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,13 +105,13 @@ impl Write<'_> {
         finished: &mut Vec<u64>,
     ) -> rusqlite::Result<()> {
         let is_known = seq <= counts.cursor || counts.ahead.contains(seq);
-        let pending = if is_known { self.pending(place, seq)? } else { Some(Pending::default()) };
+        let pending = if is_known { self.pending(place, Origin::Log(seq))? } else { Some(Pending::default()) };
         // Looked at and not pending: settled by someone else meanwhile.
         let Some(pending) = pending else { return Ok(()) };
         match outcome {
             Outcome::Done => {}
             Outcome::Expired => self.changes.expired.push((place.subscription, 1)),
-            Outcome::Dead { reason } => self.bury_logged(place, counts, seq, &pending, reason)?,
+            Outcome::Dead { reason } => self.bury(place, counts, Origin::Log(seq), &pending, reason)?,
             Outcome::Retry { due_ms, charged, reason } => {
                 let retry = Retry { due_ms: *due_ms, is_charged: *charged, reason };
                 return self.put_off(place, counts, seq, is_known.then_some(pending), &retry);
@@ -105,12 +130,15 @@ impl Write<'_> {
         Ok(())
     }
 
-    fn pending(&self, place: Place, seq: u64) -> rusqlite::Result<Option<Pending>> {
+    /// What is stored of a message's failures; `None` where it is settled.
+    fn pending(&self, place: Place, origin: Origin) -> rusqlite::Result<Option<Pending>> {
+        let (select, row) = match origin {
+            Origin::Log(seq) => (PENDING_LOGGED, sql(seq)),
+            Origin::Parked(row) => (PENDING_PARKED, row),
+        };
         self.db
-            .prepare_cached(
-                "SELECT attempts, history, reason IS NOT NULL FROM pending WHERE subscription = ?1 AND seq = ?2",
-            )?
-            .query_row(params![place.subscription, sql(seq)], |row| {
+            .prepare_cached(select)?
+            .query_row(params![place.subscription, row], |row| {
                 Ok(Pending { attempts: row.get(0)?, history: row.get(1)?, has_failed: row.get(2)? })
             })
             .optional()
@@ -173,37 +201,27 @@ impl Write<'_> {
             .query_row(params![history, sql(self.now.due_ms), shortened(reason)], |row| row.get(0))
     }
 
-    fn bury_logged(
-        &mut self,
+    /// Copies a message from where it lies into the dead letters.
+    fn bury(
+        &self,
         place: Place,
         counts: &mut SubscriptionCounts,
-        seq: u64,
+        origin: Origin,
         pending: &Pending,
         reason: &str,
     ) -> rusqlite::Result<()> {
         let history = self.history_with(pending.history.as_deref(), reason)?;
-        let bytes: Option<i64> = self
-            .db
-            .prepare_cached(
-                "INSERT INTO dead (connector, subscription, died_ms, attempts, reason, history, bytes, enqueued_ms,
-                 expires_ms, hops, message_id, key, parent, headers, body)
-                 SELECT ?1, ?2, ?3, ?4, ?5, ?6, bytes, enqueued_ms, expires_ms, hops, message_id, key, parent, headers,
-                 body FROM message WHERE id = ?7 RETURNING bytes",
-            )?
-            .query_row(
-                params![
-                    place.connector,
-                    place.subscription,
-                    sql(self.now.due_ms),
-                    pending.attempts + 1,
-                    shortened(reason),
-                    history,
-                    row_id(place.queue, seq)
-                ],
-                |row| row.get(0),
-            )
-            .optional()?;
-        count_dead(counts, bytes);
+        let (insert, row) = match origin {
+            Origin::Log(seq) => (BURY_LOGGED, row_id(place.queue, seq)),
+            Origin::Parked(row) => (BURY_PARKED, row),
+        };
+        let (now_ms, attempts) = (sql(self.now.due_ms), pending.attempts + 1);
+        let letter = params![place.connector, place.subscription, now_ms, attempts, shortened(reason), history, row];
+        let bytes: Option<i64> = self.db.prepare_cached(insert)?.query_row(letter, |row| row.get(0)).optional()?;
+        if let Some(bytes) = bytes {
+            counts.dead += 1;
+            counts.dead_bytes += unsql(bytes);
+        }
         Ok(())
     }
 
@@ -214,11 +232,11 @@ impl Write<'_> {
         row: i64,
         outcome: &Outcome,
     ) -> rusqlite::Result<()> {
-        let Some(pending) = self.parked(place, row)? else { return Ok(()) };
+        let Some(pending) = self.pending(place, Origin::Parked(row))? else { return Ok(()) };
         match outcome {
             Outcome::Done => {}
             Outcome::Expired => self.changes.expired.push((place.subscription, 1)),
-            Outcome::Dead { reason } => self.bury_parked(place, counts, row, &pending, reason)?,
+            Outcome::Dead { reason } => self.bury(place, counts, Origin::Parked(row), &pending, reason)?,
             Outcome::Retry { due_ms, charged, reason } => {
                 let retry = Retry { due_ms: *due_ms, is_charged: *charged, reason };
                 let (attempts, history) = self.charge(&pending, &retry)?;
@@ -241,51 +259,6 @@ impl Write<'_> {
             queue.parked -= 1;
             queue.parked_bytes -= unsql(bytes);
         }
-        Ok(())
-    }
-
-    fn parked(&self, place: Place, row: i64) -> rusqlite::Result<Option<Pending>> {
-        self.db
-            .prepare_cached(
-                "SELECT attempts, history, reason IS NOT NULL FROM parked WHERE id = ?1 AND subscription = ?2",
-            )?
-            .query_row(params![row, place.subscription], |row| {
-                Ok(Pending { attempts: row.get(0)?, history: row.get(1)?, has_failed: row.get(2)? })
-            })
-            .optional()
-    }
-
-    fn bury_parked(
-        &mut self,
-        place: Place,
-        counts: &mut SubscriptionCounts,
-        row: i64,
-        pending: &Pending,
-        reason: &str,
-    ) -> rusqlite::Result<()> {
-        let history = self.history_with(pending.history.as_deref(), reason)?;
-        let bytes: Option<i64> = self
-            .db
-            .prepare_cached(
-                "INSERT INTO dead (connector, subscription, died_ms, attempts, reason, history, bytes, enqueued_ms,
-                 expires_ms, hops, message_id, key, parent, headers, body)
-                 SELECT ?1, ?2, ?3, ?4, ?5, ?6, bytes, enqueued_ms, expires_ms, hops, message_id, key, parent, headers,
-                 body FROM parked WHERE id = ?7 RETURNING bytes",
-            )?
-            .query_row(
-                params![
-                    place.connector,
-                    place.subscription,
-                    sql(self.now.due_ms),
-                    pending.attempts + 1,
-                    shortened(reason),
-                    history,
-                    row
-                ],
-                |row| row.get(0),
-            )
-            .optional()?;
-        count_dead(counts, bytes);
         Ok(())
     }
 
@@ -388,13 +361,6 @@ struct Retry<'o> {
     due_ms: u64,
     is_charged: bool,
     reason: &'o str,
-}
-
-fn count_dead(counts: &mut SubscriptionCounts, bytes: Option<i64>) {
-    if let Some(bytes) = bytes {
-        counts.dead += 1;
-        counts.dead_bytes += unsql(bytes);
-    }
 }
 
 fn shortened(reason: &str) -> &str {

@@ -91,43 +91,17 @@ impl Write<'_> {
         let Some(counts) = self.book.edit_queue(queue.0) else { return Ok(()) };
         counts.tail += 1;
         counts.tail_bytes += row.bytes;
-        log.insert.execute(params![
-            row_id(queue.0, counts.tail),
-            sql(counts.tail_bytes),
-            sql(row.bytes),
-            sql(row.enqueued_ms),
-            row.expires_ms.map(sql),
-            row.hops,
-            row.message_id,
-            row.key,
-            row.parent,
-            row.headers,
-            row.body,
-        ])?;
-        Ok(())
+        row.insert(&mut log.insert, row_id(queue.0, counts.tail), counts.tail_bytes)
     }
 
     fn park(&mut self, queue: QueueId, draft: &Draft, delay_ms: u64, expires_ms: Option<u64>) -> rusqlite::Result<()> {
         let row = Row::of(draft, self.now.due_ms, expires_ms);
         let due_ms = self.now.due_ms + delay_ms.min(DELAY_MS_MAX);
-        self.db
-            .prepare_cached(
-                "INSERT INTO parked (queue, due_ms, attempts, bytes, enqueued_ms, expires_ms, hops, message_id, key,
-                 parent, headers, body) VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-            )?
-            .execute(params![
-                queue.0,
-                sql(due_ms),
-                sql(row.bytes),
-                sql(row.enqueued_ms),
-                row.expires_ms.map(sql),
-                row.hops,
-                row.message_id,
-                row.key,
-                row.parent,
-                row.headers,
-                row.body,
-            ])?;
+        let mut insert = self.db.prepare_cached(
+            "INSERT INTO parked (queue, due_ms, attempts, bytes, enqueued_ms, expires_ms, hops, message_id, key,
+             parent, headers, body) VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        )?;
+        row.insert(&mut insert, i64::from(queue.0), due_ms)?;
         self.changes.delayed_ms = Some(self.changes.delayed_ms.map_or(due_ms, |first_ms| first_ms.min(due_ms)));
         if let Some(counts) = self.book.edit_queue(queue.0) {
             counts.parked += 1;
@@ -180,9 +154,25 @@ impl<'m> Row<'m> {
             body: &draft.body,
         }
     }
-}
 
-impl<'m> Row<'m> {
+    /// Carries out an insert whose first two columns are the table's own, and the rest the message's.
+    fn insert(&self, insert: &mut CachedStatement<'_>, first: i64, second: u64) -> rusqlite::Result<()> {
+        insert.execute(params![
+            first,
+            sql(second),
+            sql(self.bytes),
+            sql(self.enqueued_ms),
+            self.expires_ms.map(sql),
+            self.hops,
+            self.message_id,
+            self.key,
+            self.parent,
+            self.headers,
+            self.body,
+        ])?;
+        Ok(())
+    }
+
     /// A message that was stored before, as it was accepted.
     pub(super) fn again(message: &'m Message, bytes: u64) -> Self {
         Self {

@@ -164,6 +164,7 @@ struct Families {
     orphaned_messages: Family<OfSubscription, Gauge>,
     panics: Counter,
     sandbox_seconds: Histogram,
+    breaker_open: Family<OfHost, Gauge>,
 }
 
 impl Default for Metrics {
@@ -202,6 +203,7 @@ impl Families {
             panics: Counter::default(),
             // From 1 µs: instantiation is measured in microseconds.
             sandbox_seconds: Histogram::new(exponential_buckets(0.000_001, 2.0, 18)),
+            breaker_open: Family::default(),
         }
     }
 
@@ -244,6 +246,7 @@ impl Families {
         add(registry, "orphaned_messages", "Messages of removed connectors", &self.orphaned_messages);
         add(registry, "panics", "Panics of host code caught at a run's border", &self.panics);
         add(registry, "sandbox_seconds", "Time to instantiate a sandbox", &self.sandbox_seconds);
+        add(registry, "breaker_open", "Open circuit breakers among the hosts of a grant", &self.breaker_open);
     }
 }
 
@@ -369,6 +372,12 @@ impl Metrics {
     /// Host code panicked in a run; the run was charged, the host lives.
     pub fn panicked(&self) {
         self.0.panics.inc();
+    }
+
+    /// A circuit breaker of a connector opened (1) or closed again (-1). `host` is the grant's pattern.
+    pub fn breaker_open(&self, connector: &Name, host: &str, change: i64) {
+        let labels = OfHost { connector: connector.to_string(), host: host.to_owned() };
+        self.0.breaker_open.get_or_create(&labels).inc_by(change);
     }
 
     /// A sandbox was made.

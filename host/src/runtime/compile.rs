@@ -2,7 +2,7 @@
 //!
 //! Compiling takes from a tenth of a second (Rust) to five (Python), so what was compiled is kept, under the plugin's hash
 //! and the engine's, and loaded again only with a valid MAC: precompiled code is run as it is. Owns no files: they are the
-//! plugin store's.
+//! plugin store's. Invariant: compiling writes nothing; what is to be kept is kept by [`keep`], once it is accepted.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::mpsc;
@@ -74,6 +74,7 @@ pub struct Compiled {
     component: Component,
     sha256: String,
     size: u64,
+    is_cached: bool,
 }
 
 impl std::fmt::Debug for Compiled {
@@ -95,6 +96,12 @@ impl Compiled {
         self.size
     }
 
+    /// Whether it came from the store, so that nothing had to be compiled.
+    #[must_use]
+    pub fn is_cached(&self) -> bool {
+        self.is_cached
+    }
+
     pub(super) fn component(&self) -> &Component {
         &self.component
     }
@@ -107,16 +114,30 @@ impl Compiled {
 pub fn compile(engine: &Engine, store: Option<&PluginStore>, bytes: &[u8]) -> Result<Compiled, LoadError> {
     check_kind(bytes)?;
     let sha256 = HEXLOWER.encode(&Sha256::digest(bytes));
-    let key = CacheKey { sha256: sha256.clone(), engine: engine_hash(engine) };
     let size = bytes.len() as u64;
-    if let Some(component) = store.and_then(|store| cached(engine, store, &key)) {
-        return Ok(Compiled { component, sha256, size });
+    if let Some(component) = store.and_then(|store| cached(engine, store, &key(engine, &sha256))) {
+        return Ok(Compiled { component, sha256, size, is_cached: true });
     }
     let component = compile_in_time(engine, bytes.to_vec())?;
-    if let Some(store) = store {
-        keep(store, &key, &component);
+    Ok(Compiled { component, sha256, size, is_cached: false })
+}
+
+/// Keeps what was compiled for the next start. A cache that cannot be written costs time then, nothing else.
+pub fn keep(engine: &Engine, store: &PluginStore, compiled: &Compiled) {
+    if compiled.is_cached {
+        return;
     }
-    Ok(Compiled { component, sha256, size })
+    let kept = compiled.component.serialize().map_err(|error| format!("{error:#}"));
+    let kept =
+        kept.and_then(|code| store.keep(&key(engine, &compiled.sha256), &code).map_err(|error| format!("{error:#}")));
+    if let Err(error) = kept {
+        let plugin = &compiled.sha256;
+        tracing::warn!(plugin, "a compiled plugin is not kept, the next start compiles it again: {error}");
+    }
+}
+
+fn key(engine: &Engine, sha256: &str) -> CacheKey {
+    CacheKey { sha256: sha256.to_owned(), engine: engine_hash(engine) }
 }
 
 fn check_kind(bytes: &[u8]) -> Result<(), LoadError> {
@@ -164,14 +185,5 @@ fn compile_in_time(engine: &Engine, bytes: Vec<u8>) -> Result<Component, LoadErr
         Ok(compiled) => compiled.map_err(|error| LoadError::Broken(format!("{error:#}"))),
         Err(mpsc::RecvTimeoutError::Timeout) => Err(LoadError::TooSlow),
         Err(mpsc::RecvTimeoutError::Disconnected) => Err(LoadError::Broken("the compiler failed on it".to_owned())),
-    }
-}
-
-/// A cache that cannot be written costs time at the next start, nothing else.
-fn keep(store: &PluginStore, key: &CacheKey, component: &Component) {
-    let kept = component.serialize().map_err(|error| format!("{error:#}"));
-    let kept = kept.and_then(|code| store.keep(key, &code).map_err(|error| format!("{error:#}")));
-    if let Err(error) = kept {
-        tracing::warn!(plugin = key.sha256, "a compiled plugin is not kept, the next start compiles it again: {error}");
     }
 }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::compile::{Compiled, LoadError};
+use super::compile::Compiled;
 use super::engine::Engine;
 use super::offer::{self, Offered};
-use super::plugin::Plugin;
+use super::plugin::{Linked, Plugin};
 use super::sandbox::Description;
 use crate::capability::{Grants, Services};
 use crate::id::Name;
@@ -86,8 +86,8 @@ pub async fn inspect(engine: &Engine, compiled: &Compiled) -> Inspection {
 async fn describe(engine: &Engine, compiled: &Compiled) -> Result<Option<Description>, String> {
     let name = Name::parse(INSPECTED)?;
     let services = Services::idle(engine.guests().clone());
-    let plugin = Plugin::link(engine, compiled.component(), Arc::new(Grants::none(&services, name)));
-    let plugin = plugin.map_err(|error: LoadError| error.to_string())?;
+    let linked = Linked::new(engine, compiled).map_err(|error| error.to_string())?;
+    let plugin = Plugin::new(linked, Arc::new(Grants::none(&services, name)));
     let mut sandbox = plugin.open().await.map_err(|failure| failure.reason().to_owned())?;
     sandbox.describe().await.map_err(|failure| failure.reason().to_owned())
 }

@@ -17,5 +17,5 @@ pub mod plugin;
 pub mod sandbox;
 
 pub use engine::Engine;
-pub use plugin::{Export, Plugin};
+pub use plugin::{Export, Linked, Plugin};
 pub use sandbox::{BatchResult, Sandbox, Scope, Staged};

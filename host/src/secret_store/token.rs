@@ -27,12 +27,18 @@ pub fn load_or_make(data_dir: &Path) -> anyhow::Result<Secret> {
         let mut bytes = [0; TOKEN_BYTES];
         getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
         let token = data_encoding::BASE64URL_NOPAD.encode(&bytes);
-        let mut options = std::fs::OpenOptions::new();
-        let mut file = options.write(true).create_new(true).mode(0o600).open(&path);
-        let file = file.as_mut().map_err(|error| anyhow::anyhow!("cannot write {}: {error}", path.display()))?;
-        file.write_all(token.as_bytes()).and_then(|()| file.sync_all()).context("cannot write the admin token")?;
+        write(&path, &token).with_context(|| format!("cannot write {}", path.display()))?;
     }
     load(data_dir)
+}
+
+/// Written aside first: whoever dies or finds no room half way leaves no half a token.
+fn write(path: &Path, token: &str) -> std::io::Result<()> {
+    let draft = path.with_extension("tmp");
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    file.write_all(token.as_bytes()).and_then(|()| file.sync_all())?;
+    std::fs::rename(&draft, path)
 }
 
 /// Reads the token of a host that has run before.

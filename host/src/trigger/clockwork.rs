@@ -8,13 +8,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::schedule::{Next, Plan, Settings};
-use crate::broker::Subscription;
 use crate::clock::Clock;
 use crate::id::{self, Kind, Name};
 use crate::ledger::Ledger;
 use crate::message::{Draft, Tick};
 use crate::metrics::Metrics;
-use crate::settlement::{ConnectorId, QueueId};
+use crate::settlement::{ConnectorId, QueueId, SubscriptionId};
 
 /// The longest sleep: a wall clock that was set is noticed within this time.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
@@ -31,8 +30,8 @@ pub struct Clockwork {
     pub connector_id: ConnectorId,
     /// Its inbox.
     pub inbox: QueueId,
-    /// The inbox's subscription: a tick in it that is not settled makes the next one skip.
-    pub subscription: Subscription,
+    /// The inbox's subscription: a tick of the schedule in it that is not settled makes the next one skip.
+    pub subscription: SubscriptionId,
     /// When it fires.
     pub settings: Settings,
     /// Where ticks go.
@@ -92,7 +91,7 @@ impl Clockwork {
 
     async fn tick(&self, planned_ms: u64) -> Option<()> {
         let schedule = &self.settings.name;
-        let draft = if self.is_running() { None } else { Some((self.inbox, self.draft(planned_ms))) };
+        let draft = if self.is_running()? { None } else { Some((self.inbox, self.draft(planned_ms))) };
         let stored = self.ledger.enqueue_tick(self.connector_id, schedule, planned_ms, draft).await;
         match stored {
             Ok(()) => {
@@ -107,10 +106,14 @@ impl Clockwork {
         }
     }
 
-    /// Whether a tick of the connector is not settled yet; one that waits for its next attempt is not.
-    fn is_running(&self) -> bool {
-        // However far away: also what was not read yet, because the connector is held back.
-        !self.subscription.is_idle(u64::MAX).unwrap_or(false)
+    /// Whether a tick of this schedule is not settled yet; one that waits for its next attempt is not. `None` where that
+    /// cannot be known just now.
+    fn is_running(&self) -> Option<bool> {
+        let unsettled = self.ledger.unsettled(self.inbox, self.subscription);
+        let unsettled = unsettled
+            .inspect_err(|error| tracing::warn!(connector = %self.connector, %error, "cannot read the ledger"));
+        let is_own = |body: &Vec<u8>| Tick::from_json(body).is_some_and(|tick| tick.schedule == self.settings.name);
+        Some(unsettled.ok()?.iter().any(is_own))
     }
 
     fn draft(&self, planned_ms: u64) -> Draft {

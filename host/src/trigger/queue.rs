@@ -1,7 +1,7 @@
 //! The queue trigger: leases batches of one subscription and gives them to a lane.
 //!
 //! One loop per worker, on the guests' threads. Nothing is leased while the connector is held, while a queue that it may
-//! publish to is full, or after the stop has begun: that is the whole back-pressure.
+//! publish to or the disk is full, or after the stop has begun: that is the whole back-pressure.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,8 +97,9 @@ impl Loop {
             let connector = self.lane.connector().clone();
             released(&connector, &self.publishes_to, &self.ledger).await;
             let batch = self.lane.lease(self.batch, self.batch_wait).await?;
-            // A hold may have come while there was nothing to do.
-            if connector.hold.is_held() {
+            // A hold may have come while there was nothing to do, a breaker have opened, or the disk be full.
+            let disk_stops = self.ledger.disk().borrow().stops(&self.publishes_to);
+            if connector.hold.is_held() || connector.pause().is_some() || disk_stops {
                 self.lane.release(batch);
                 continue;
             }
@@ -107,15 +108,21 @@ impl Loop {
     }
 }
 
-/// Waits until nothing holds the connector back.
+/// Waits until nothing holds the connector back. Who shows that the disk does is the host, for all connectors.
 async fn released(connector: &Connector, publishes_to: &[QueueId], ledger: &Ledger) {
+    // The sender lives as long as the ledger: waiting cannot fail.
+    let _ = ledger.disk().wait_for(|disk| !disk.stops(publishes_to)).await;
     for queue in publishes_to {
         if ledger.is_full(*queue) {
-            let reason = if ledger.disk_is_full() { Held::Disk } else { Held::Full };
-            connector.hold.set(reason);
+            connector.hold.set(Held::Full);
             ledger.room(*queue).await;
-            connector.hold.clear(reason);
+            connector.hold.clear(Held::Full);
         }
     }
+    while let Some(left) = connector.pause() {
+        connector.hold.set(Held::Breaker);
+        tokio::time::sleep(left).await;
+    }
+    connector.hold.clear(Held::Breaker);
     connector.hold.released().await;
 }

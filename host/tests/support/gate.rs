@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bulkhead_host::bindings::bulkhead::connector::http::{HttpError, Request, Response};
 use bulkhead_host::capability::http::pattern::{AnyHost, UrlPattern};
 use bulkhead_host::capability::http::{CallScope, CallUse, Grant, GrantSettings, Holder, Services, Session};
-use bulkhead_host::egress::Egress;
+use bulkhead_host::egress::{self, Egress};
 use bulkhead_host::id::Name;
 use bulkhead_host::limit::Limits;
 use bulkhead_host::metrics::Metrics;
@@ -18,6 +18,8 @@ use tokio::runtime::Handle;
 
 pub struct Fixture {
     pub session: Session,
+    grant: Arc<Grant>,
+    services: Services,
     metrics: Metrics,
     folder: tempfile::TempDir,
 }
@@ -27,7 +29,11 @@ impl Fixture {
         Self::limited(entries, Limits::default())
     }
 
-    pub fn limited(mut entries: Vec<GrantSettings>, limits: Limits) -> Self {
+    pub fn limited(entries: Vec<GrantSettings>, limits: Limits) -> Self {
+        Self::leaving_by(egress::Settings::default(), entries, limits)
+    }
+
+    pub fn leaving_by(way_out: egress::Settings, mut entries: Vec<GrantSettings>, limits: Limits) -> Self {
         for (index, entry) in entries.iter_mut().enumerate() {
             entry.key = format!("connectors.orders.allow.http[{index}]");
         }
@@ -38,12 +44,33 @@ impl Fixture {
         let sources = BTreeMap::from([("token".to_owned(), Source::File(path))]);
         let secrets = Arc::new(SecretStore::open(&sources, &Environment::empty(folder.path())).unwrap());
         let metrics = Metrics::default();
-        let services = Services::new(Egress::start(Handle::current(), Vec::new()), secrets, metrics.clone());
+        let services = Services::new(Egress::start(Handle::current(), way_out), secrets, metrics.clone());
         let holder = Holder { connector: Name::parse("orders").unwrap(), lineage: Name::parse("first-name").unwrap() };
-        let session = Session::new(Grant::new(&services, holder, entries, limits));
-        let mut fixture = Self { session, metrics, folder };
+        let grant = Grant::new(&services, holder, entries, limits);
+        let mut fixture = Self { session: Session::new(grant.clone()), grant, services, metrics, folder };
         fixture.begin_call();
         fixture
+    }
+
+    /// The gate of another connector in the same host.
+    pub fn neighbour(&self, entries: Vec<GrantSettings>) -> Session {
+        let name = Name::parse("neighbour").unwrap();
+        let holder = Holder { connector: name.clone(), lineage: name };
+        let mut session = Session::new(Grant::new(&self.services, holder, entries, Limits::default()));
+        session.begin_call(scope(Duration::from_secs(30), Barrier::default()));
+        session
+    }
+
+    /// Another run of the same connector.
+    pub fn another_run(&self) -> Session {
+        let mut session = Session::new(self.grant.clone());
+        session.begin_call(scope(Duration::from_secs(30), Barrier::default()));
+        session
+    }
+
+    /// How long deliveries would be held.
+    pub fn pause(&self) -> Option<Duration> {
+        self.grant.pause(Instant::now())
     }
 
     pub fn begin_call(&mut self) {
@@ -59,8 +86,7 @@ impl Fixture {
     }
 
     fn begin(&mut self, wall: Duration, barrier: Barrier) {
-        let message_id = Some("m1".to_owned());
-        self.session.begin_call(CallScope { message_id, deadline: Instant::now() + wall, barrier });
+        self.session.begin_call(scope(wall, barrier));
     }
 
     pub fn end_call(&mut self) -> CallUse {
@@ -84,6 +110,10 @@ impl Fixture {
     }
 }
 
+fn scope(wall: Duration, barrier: Barrier) -> CallScope {
+    CallScope { message_id: Some("m1".to_owned()), deadline: Instant::now() + wall, barrier }
+}
+
 /// A grant of `url`; private, because every server of a test is on loopback.
 pub fn entry(url: &str, methods: &[&str]) -> GrantSettings {
     GrantSettings {
@@ -95,7 +125,10 @@ pub fn entry(url: &str, methods: &[&str]) -> GrantSettings {
         max_request: None,
         max_response: None,
         idempotency: false,
+        rate: None,
+        breaker: None,
         auth: None,
+        identity: None,
         placeholders: Vec::new(),
         max_signed_body: None,
     }

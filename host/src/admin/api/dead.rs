@@ -7,7 +7,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::Problem;
+use super::{Problem, unknown_connector};
 use crate::admin::Admin;
 use crate::ledger::{DeadLetter, DeadSummary, Directory, FailedAttempt, Ledger};
 use crate::message::Header;
@@ -146,18 +146,15 @@ impl Letter {
     }
 }
 
-/// A page of letters after letter `after`, oldest first.
+/// A page of letters after letter `after`, oldest first; also of a connector that has left the configuration.
 ///
 /// # Errors
 /// No such connector, or the ledger cannot be read.
-pub fn page(
-    ledger: &Ledger,
-    directory: &Directory,
-    connector: Option<&str>,
-    after: &str,
-) -> anyhow::Result<Vec<Entry>> {
+pub fn page(ledger: &Ledger, connector: Option<&str>, after: &str) -> Result<Vec<Entry>, Problem> {
     let connector = match connector {
-        Some(name) => Some(directory.connector(name).ok_or_else(|| anyhow::anyhow!("there is no connector `{name}`"))?),
+        Some(name) => {
+            Some(ledger.dead_connector(name)?.ok_or_else(|| not_found(format!("there is no connector `{name}`")))?)
+        }
         None => None,
     };
     let after = after.parse().unwrap_or(0);
@@ -168,18 +165,29 @@ pub fn page(
 ///
 /// # Errors
 /// There is none of this id, or the ledger cannot be read.
-pub fn letter(ledger: &Ledger, id: &str) -> anyhow::Result<Letter> {
+pub fn letter(ledger: &Ledger, id: &str) -> Result<Letter, Problem> {
     let letter = id.parse().ok().map(|id| ledger.dead_show(id)).transpose()?.flatten();
-    letter.map(Letter::of).ok_or_else(|| anyhow::anyhow!("there is no dead letter `{id}`"))
+    letter.map(Letter::of).ok_or_else(|| no_letter(id))
 }
 
-/// Delivers letters again.
+/// Delivers letters again, where they died or in `to`.
 ///
 /// # Errors
-/// `to` consumes nothing, or the ledger cannot be changed.
-pub async fn retry(ledger: &Ledger, directory: &Directory, selection: &Selection) -> anyhow::Result<Count> {
-    let ids = select(ledger, directory, &selection.filter)?;
+/// A letter does not exist, `to` consumes nothing, no connector of the configuration reads the queue where a letter died
+/// (nothing is delivered then), or the ledger cannot be changed.
+pub async fn retry(ledger: &Ledger, directory: &Directory, selection: &Selection) -> Result<Count, Problem> {
     let to = selection.to.as_deref().map(|name| target(ledger, directory, name)).transpose()?;
+    let letters = select(ledger, &selection.filter)?;
+    let homeless = letters
+        .iter()
+        .find(|letter| to.is_none() && directory.subscription(&letter.queue, &letter.connector).is_none());
+    if let Some(Entry { id, connector, queue, .. }) = homeless {
+        let detail = format!(
+            "dead letter `{id}` died in `{connector}`, which does not read `{queue}` in the configuration any more: name another connector with `--to`, or leave it out"
+        );
+        return Err(Problem::new(StatusCode::CONFLICT, detail));
+    }
+    let ids = ids(&letters);
     let count = if selection.dry_run { ids.len() } else { ledger.dead_retry(&ids, to).await? };
     Ok(Count { count })
 }
@@ -187,39 +195,50 @@ pub async fn retry(ledger: &Ledger, directory: &Directory, selection: &Selection
 /// Removes letters for ever.
 ///
 /// # Errors
-/// The ledger cannot be changed.
-pub async fn remove(ledger: &Ledger, directory: &Directory, selection: &Selection) -> anyhow::Result<Count> {
-    let ids = select(ledger, directory, &selection.filter)?;
+/// A letter does not exist, or the ledger cannot be changed.
+pub async fn remove(ledger: &Ledger, selection: &Selection) -> Result<Count, Problem> {
+    let ids = ids(&select(ledger, &selection.filter)?);
     let count = if selection.dry_run { ids.len() } else { ledger.dead_drop(&ids).await? };
     Ok(Count { count })
 }
 
-fn select(ledger: &Ledger, directory: &Directory, filter: &Filter) -> anyhow::Result<Vec<i64>> {
+fn select(ledger: &Ledger, filter: &Filter) -> Result<Vec<Entry>, Problem> {
     if let Some(ids) = &filter.ids {
-        let parse = |id: &String| id.parse().map_err(|_| anyhow::anyhow!("`{id}` is not the id of a dead letter"));
-        return ids.iter().map(parse).collect();
+        return ids.iter().map(|id| named(ledger, id)).collect();
     }
-    let mut all = Vec::new();
+    let mut all: Vec<Entry> = Vec::new();
     loop {
-        let after = all.last().map_or_else(|| "0".to_owned(), i64::to_string);
-        let page = page(ledger, directory, filter.connector.as_deref(), &after)?;
-        let ids: Vec<i64> = page.iter().filter_map(|entry| entry.id.parse().ok()).collect();
-        let is_last = ids.len() < PAGE;
-        all.extend(ids);
+        let after = all.last().map_or_else(|| "0".to_owned(), |entry| entry.id.clone());
+        let page = page(ledger, filter.connector.as_deref(), &after)?;
+        let is_last = page.len() < PAGE;
+        all.extend(page);
         if is_last {
             return Ok(all);
         }
     }
 }
 
+fn named(ledger: &Ledger, id: &str) -> Result<Entry, Problem> {
+    let number: i64 = id.parse().map_err(|_| no_letter(id))?;
+    let found = ledger.dead_list(None, number.saturating_sub(1), 1)?;
+    found.iter().find(|letter| letter.id == number).map(Entry::of).ok_or_else(|| no_letter(id))
+}
+
+fn ids(letters: &[Entry]) -> Vec<i64> {
+    letters.iter().filter_map(|letter| letter.id.parse().ok()).collect()
+}
+
 /// The one subscription of a connector.
-fn target(ledger: &Ledger, directory: &Directory, connector: &str) -> anyhow::Result<SubscriptionId> {
+fn target(ledger: &Ledger, directory: &Directory, connector: &str) -> Result<SubscriptionId, Problem> {
+    if directory.connector(connector).is_none() {
+        return Err(unknown_connector(directory, connector));
+    }
     let queues = ledger.queues()?;
     let consumed = queues.iter().filter(|report| !report.queue.starts_with('@'));
     consumed
         .filter_map(|report| directory.subscription(&report.queue, connector))
         .next()
-        .ok_or_else(|| anyhow::anyhow!("connector `{connector}` consumes no queue"))
+        .ok_or_else(|| Problem::new(StatusCode::CONFLICT, format!("connector `{connector}` consumes no queue")))
 }
 
 fn rfc3339(ms: u64) -> String {
@@ -229,11 +248,11 @@ fn rfc3339(ms: u64) -> String {
 
 pub(super) async fn list(State(admin): State<Admin>, Query(query): Query<Page>) -> Result<Json<Vec<Entry>>, Problem> {
     let after = query.after.unwrap_or_default();
-    Ok(Json(page(&admin.ledger, &admin.directory, query.connector.as_deref(), &after).map_err(not_found)?))
+    Ok(Json(page(&admin.ledger, query.connector.as_deref(), &after)?))
 }
 
 pub(super) async fn show(State(admin): State<Admin>, Path(id): Path<String>) -> Result<Json<Letter>, Problem> {
-    Ok(Json(letter(&admin.ledger, &id).map_err(not_found)?))
+    Ok(Json(letter(&admin.ledger, &id)?))
 }
 
 pub(super) async fn drop_one(State(admin): State<Admin>, Path(id): Path<String>) -> Result<Json<Count>, Problem> {
@@ -248,20 +267,24 @@ pub(super) async fn drop_many(
     State(admin): State<Admin>,
     Json(selection): Json<Selection>,
 ) -> Result<Json<Count>, Problem> {
-    Ok(Json(remove(&admin.ledger, &admin.directory, &selection).await.map_err(not_found)?))
+    Ok(Json(remove(&admin.ledger, &selection).await?))
 }
 
 pub(super) async fn retry_many(
     State(admin): State<Admin>,
     Json(selection): Json<Selection>,
 ) -> Result<Json<Count>, Problem> {
-    Ok(Json(retry(&admin.ledger, &admin.directory, &selection).await.map_err(not_found)?))
+    Ok(Json(retry(&admin.ledger, &admin.directory, &selection).await?))
 }
 
 fn of_one(id: String) -> Selection {
     Selection { filter: Filter { ids: Some(vec![id]), ..Filter::default() }, ..Selection::default() }
 }
 
-fn not_found(error: anyhow::Error) -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, format!("{error:#}"))
+fn no_letter(id: &str) -> Problem {
+    not_found(format!("there is no dead letter `{id}`: `bulkhead dead list` prints those there are"))
+}
+
+fn not_found(detail: String) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, detail)
 }

@@ -127,6 +127,9 @@ async fn charge(ledger: &Ledger, settings: &SubscriptionSettings, suspects: &[Su
         };
         outcomes.insert(suspect.origin, outcome);
     }
+    if outcomes.is_empty() {
+        return Ok(());
+    }
     let settlement = settings.settlement(outcomes.into_iter().collect());
     ledger.settle(settlement).await.context("cannot charge the messages that were running when the process died")
 }

@@ -19,15 +19,24 @@ use super::target::{Host, Target};
 use super::token::Token;
 use super::{Grant, GrantSettings};
 use crate::bindings::bulkhead::connector::http::Response;
+use crate::capability::backoff;
+use crate::capability::breaker::{Passage, Place};
 use crate::capability::credential::placeholder::Words;
 use crate::capability::credential::scrub::{Scrubber, Stream};
-use crate::egress::client::{self, RESPONSE_HEADER_BYTES_MAX};
+use crate::capability::rate::TooLong;
+use crate::clock;
+use crate::egress::client::{self, RESPONSE_HEADER_BYTES_MAX, Unusable};
 use crate::settlement::Barrier;
 
 /// How soon to come back when the connector's own requests were in the way.
 const BUSY_DELAY: Duration = Duration::from_secs(1);
 /// How soon to come back when a secret cannot be read: somebody is replacing it, or has to.
 pub(super) const SECRET_DELAY: Duration = Duration::from_secs(10);
+/// How long a request waits for a receiver that asked for patience; for more it is held, and its sandbox set free.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// When the head of an answer must be there, where the grant names no `timeout`: a receiver that has said nothing by
+/// then is not going to.
+const HEAD_MAX: Duration = Duration::from_secs(60);
 const SLOW: &str = "the answer did not come in time";
 
 /// A request that may be sent.
@@ -60,6 +69,8 @@ pub(super) struct Answer {
     deadline: tokio::time::Instant,
     scrubbing: Option<Scrubbing>,
     meter: Meter,
+    /// Taken when it is known how the request ended.
+    passage: Option<Passage>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -99,7 +110,7 @@ impl Drop for Meter {
             Outcome::Failed => "error",
             Outcome::Answered(status) => status.as_str(),
         };
-        let (grant, pattern) = (&self.grant, &self.grant.entries[self.entry].pattern);
+        let (grant, pattern) = (&self.grant, &self.grant.entries[self.entry].settings.pattern);
         let seconds = self.started.elapsed().as_secs_f64();
         grant.services.metrics.http_request(&grant.connector, pattern.as_str(), status, seconds);
     }
@@ -114,7 +125,7 @@ impl Meter {
 impl Admitted {
     /// Sends it with a whole body and takes the whole answer, of which `budget` more bytes may come.
     pub(super) async fn whole(self, body: Vec<u8>, budget: Arc<AtomicU64>) -> Result<Response, Failure> {
-        let egress = self.grant.clients.egress().clone();
+        let egress = self.grant.services.egress.clone();
         let stopped = self.interrupted("the host is stopping");
         let work = async move { self.open(Payload::whole(body)).await?.collect(&budget).await };
         egress.run(work).await.unwrap_or(Err(stopped))
@@ -122,20 +133,21 @@ impl Admitted {
 
     /// Sends it and waits for the head of the answer. To be run by `egress`.
     pub(super) async fn open(self, payload: Payload) -> Result<Answer, Failure> {
-        let permit = self.wait().await?;
-        self.judge_address()?;
+        self.judge_address().await?;
+        let (mut passage, permit) = self.wait().await?;
         let again = payload.again();
-        let first = self.attempt(payload).await?;
+        let first = self.attempt(payload, &mut passage).await?;
         let answered = match (again, self.replacement(&first).await) {
             (Some(payload), Some(_)) => {
                 first.close();
-                let second = self.attempt(payload).await?;
+                self.wait_for_rate().await?;
+                let second = self.attempt(payload, &mut passage).await?;
                 second.prove_token();
                 second
             }
             _ => first,
         };
-        self.answer(answered, permit)
+        self.answer(answered, passage, permit)
     }
 
     /// Another token, where the receiver has refused the one that was sent: it may have been revoked.
@@ -147,54 +159,127 @@ impl Admitted {
         timeout_at(self.deadline, credential.replacement(token)).await.ok().flatten()
     }
 
-    /// Sends it once.
-    async fn attempt(&self, payload: Payload) -> Result<Answered, Failure> {
+    /// Sends it once; a failure of the receiver uses the passage up.
+    async fn attempt(&self, payload: Payload, passage: &mut Option<Passage>) -> Result<Answered, Failure> {
+        let client = self.client()?;
         let dressing = timeout_at(self.deadline, self.dress(payload)).await;
         let (request, dress) = dressing.map_err(|_| Failure::Held(SECRET_DELAY, HeldBy::Secret))??;
-        let client = self.grant.clients.get(self.entry().reach()).map_err(|_| self.unreachable("TLS is not usable"))?;
         let mut meter = Meter::start(&self.grant, self.entry);
-        let head_by = self.head_by.map_or(self.deadline, |by| by.min(self.deadline));
-        match timeout_at(head_by, client.execute(request)).await {
+        match timeout_at(self.head_by(), client.execute(request)).await {
             Ok(Ok(response)) => Ok(Answered { response, meter, dress }),
             Ok(Err(error)) => {
                 let failure = self.failure(client::Failure::of(&error));
-                if matches!(failure, Failure::Refused(_)) {
-                    meter.outcome = Outcome::Nothing;
+                match (&failure, passage.take()) {
+                    (Failure::Refused(_), _) => meter.outcome = Outcome::Nothing,
+                    (_, Some(passage)) => passage.fail(Instant::now()),
+                    (_, None) => {}
                 }
                 Err(failure)
             }
-            Err(_) => Err(self.interrupted(SLOW)),
+            Err(_) => {
+                passage.take().into_iter().for_each(|passage| passage.fail(Instant::now()));
+                Err(self.interrupted(SLOW))
+            }
         }
     }
 
     pub(super) fn entry(&self) -> &GrantSettings {
-        &self.grant.entries[self.entry]
+        &self.grant.entries[self.entry].settings
     }
 
-    /// First for what must be committed before, then for a place among the connector's requests.
-    async fn wait(&self) -> Result<OwnedSemaphorePermit, Failure> {
+    fn head_by(&self) -> tokio::time::Instant {
+        let usual = self.entry().timeout.is_none().then(|| tokio::time::Instant::now() + HEAD_MAX);
+        self.head_by.into_iter().chain(usual).fold(self.deadline, tokio::time::Instant::min)
+    }
+
+    /// For what must be committed before, past the breaker, for the receiver, for the rate, then for a place among the
+    /// connector's requests.
+    async fn wait(&self) -> Result<(Option<Passage>, OwnedSemaphorePermit), Failure> {
         if let Some(barrier) = &self.barrier {
             let passed = timeout_at(self.deadline, barrier.passed()).await;
             passed.map_err(|_| Failure::Held(BUSY_DELAY, HeldBy::Commit))?;
         }
+        let passage = self.pass()?;
+        self.wait_for_receiver().await?;
+        self.wait_for_rate().await?;
         let busy = || Failure::Held(BUSY_DELAY, HeldBy::AtOnce);
         let permit = timeout_at(self.deadline, self.grant.at_once.clone().acquire_owned()).await;
-        permit.map_err(|_| busy())?.map_err(|_| busy())
+        Ok((passage, permit.map_err(|_| busy())?.map_err(|_| busy())?))
     }
 
-    /// Names are judged when they are looked up.
-    fn judge_address(&self) -> Result<(), Failure> {
-        match self.target.host() {
-            Host::Name(_) => Ok(()),
-            Host::Address(address) => {
-                let judged = self.grant.clients.judge(self.entry().reach(), *address);
-                judged.map_err(|refused| self.failure(client::Failure::Refused(refused)))
+    fn pass(&self) -> Result<Option<Passage>, Failure> {
+        let entry = self.entry();
+        let Some(settings) = entry.breaker else { return Ok(None) };
+        let place = Place { authority: self.target.authority(), pattern: entry.pattern.as_str().to_owned() };
+        let passage = self.grant.breakers.pass(settings, place, Instant::now());
+        passage.map(Some).map_err(|open| Failure::Held(open.left, HeldBy::Breaker(entry.key.clone())))
+    }
+
+    async fn wait_for_receiver(&self) -> Result<(), Failure> {
+        let Some(left) = self.grant.services.backoff.left(&self.target.authority(), Instant::now()) else {
+            return Ok(());
+        };
+        let until = tokio::time::Instant::now() + left;
+        if left > PATIENCE || until > self.deadline {
+            return Err(Failure::Held(left, HeldBy::Receiver(self.host())));
+        }
+        tokio::time::sleep_until(until).await;
+        Ok(())
+    }
+
+    async fn wait_for_rate(&self) -> Result<(), Failure> {
+        let Some(bucket) = &self.grant.entries[self.entry].bucket else { return Ok(()) };
+        let now = Instant::now();
+        // What is left after the wait must be enough for the request itself.
+        let patience = self.deadline.into_std().saturating_duration_since(now) / 2;
+        match bucket.take(now, now + patience) {
+            Ok(wait) if wait.is_zero() => Ok(()),
+            Ok(wait) => {
+                tokio::time::sleep_until((now + wait).into()).await;
+                Ok(())
             }
+            Err(TooLong { wait }) => Err(Failure::Held(wait, HeldBy::Rate(self.entry().key.clone()))),
         }
     }
 
-    fn answer(&self, answered: Answered, permit: OwnedSemaphorePermit) -> Result<Answer, Failure> {
+    /// Names are judged when they are looked up; a proxy looks them up elsewhere.
+    async fn judge_address(&self) -> Result<(), Failure> {
+        let (egress, reach) = (&self.grant.services.egress, self.entry().reach());
+        let judged = match self.target.host() {
+            Host::Name(name) => egress.judge_name(reach, name).await,
+            Host::Address(address) => egress.judge(reach, *address),
+        };
+        judged.map_err(|refused| self.failure(client::Failure::Refused(refused)))
+    }
+
+    /// The client, with the present private key where a certificate is shown.
+    fn client(&self) -> Result<client::Sender, Failure> {
+        let identity = self.entry().identity.as_ref();
+        let key = identity.and_then(|identity| self.grant.services.secrets.get(&identity.key));
+        let client = &self.grant.entries[self.entry].client;
+        client.get(key.as_ref()).map_err(|problem| match problem {
+            Unusable::Identity => {
+                let key = format!("{}.auth.mtls", self.entry().key);
+                tracing::error!(connector = %self.grant.connector, key, "{problem}: requests wait");
+                Failure::Held(SECRET_DELAY, HeldBy::Secret)
+            }
+            Unusable::Tls => self.unreachable("TLS is not usable"),
+        })
+    }
+
+    fn answer(
+        &self,
+        answered: Answered,
+        mut passage: Option<Passage>,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Answer, Failure> {
         let Answered { mut response, meter, dress } = answered;
+        self.note(&response);
+        if response.status().is_server_error() {
+            passage.take().into_iter().for_each(|passage| passage.fail(Instant::now()));
+        } else if let Some(passage) = &mut passage {
+            passage.answered();
+        }
         let (max, key) = self.grant.response_bytes(self.entry());
         let header_bytes: usize =
             response.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
@@ -209,7 +294,17 @@ impl Admitted {
         if scrubbing.as_mut().is_some_and(|scrubbing| scrubbing.head(response.headers_mut())) {
             self.grant.scrubbed(&host);
         }
-        Ok(Answer { response, host, left: max, max, key, deadline, scrubbing, meter, _permit: permit })
+        Ok(Answer { response, host, left: max, max, key, deadline, scrubbing, meter, passage, _permit: permit })
+    }
+
+    /// What the receiver asks of everybody in this host.
+    fn note(&self, response: &reqwest::Response) {
+        let answer = backoff::Answer { status: response.status(), headers: response.headers() };
+        let noted = self.grant.services.backoff.note(&self.target.authority(), answer, Instant::now(), clock::wall());
+        if let Some(wait) = noted {
+            let (connector, host, seconds) = (&self.grant.connector, self.entry().pattern.as_str(), wait.as_secs());
+            tracing::info!(%connector, host, seconds, "the receiver asks to wait: nobody in this host asks it before");
+        }
     }
 
     fn failure(&self, failure: client::Failure) -> Failure {
@@ -326,14 +421,20 @@ impl Answer {
             Ok(Ok(Some(chunk))) => Some(self.take(chunk)),
             Ok(Ok(None)) => {
                 self.meter.outcome = Outcome::Answered(self.status());
+                self.passage.take().into_iter().for_each(Passage::succeed);
                 None
             }
             Ok(Err(error)) => Some(Err(match client::Failure::of(&error) {
-                client::Failure::Interrupted(because) => self.interrupted(because),
-                _ => self.interrupted("the answer broke off"),
+                client::Failure::Interrupted(because) => self.break_off(because),
+                _ => self.break_off("the answer broke off"),
             })),
-            Err(_) => Some(Err(self.interrupted(SLOW))),
+            Err(_) => Some(Err(self.break_off(SLOW))),
         }
+    }
+
+    fn break_off(&mut self, because: &'static str) -> Failure {
+        self.passage.take().into_iter().for_each(|passage| passage.fail(Instant::now()));
+        self.interrupted(because)
     }
 
     fn take(&mut self, chunk: Bytes) -> Result<Bytes, Failure> {

@@ -15,18 +15,22 @@ pub mod target;
 mod token;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime_wasi_http::{WasiHttp, WasiHttpCtxView};
 
+use super::backoff::Backoff;
+use super::breaker::{self, Breakers};
 use super::credential::{Auth, placeholder};
+use super::rate::{Bucket, Rate};
 use crate::bindings::bulkhead::connector::http as interface;
 use crate::clock::Clock;
 use crate::egress::Egress;
 use crate::egress::address::Reach;
-use crate::egress::client::Clients;
+use crate::egress::client::{Client, Policy};
+use crate::egress::trust::Identity;
 use crate::id::Name;
 use crate::limit::Limits;
 use crate::metrics::Metrics;
@@ -53,8 +57,14 @@ pub struct GrantSettings {
     pub max_response: Option<u64>,
     /// Unsafe requests carry a derived `Idempotency-Key`.
     pub idempotency: bool,
+    /// Requests in a time.
+    pub rate: Option<Rate>,
+    /// When failures stop requests for a while.
+    pub breaker: Option<breaker::Settings>,
     /// The credential that the gate attaches.
     pub auth: Option<Auth>,
+    /// The client certificate that the host shows.
+    pub identity: Option<Identity>,
     /// Secrets that a plugin may place.
     pub placeholders: Vec<placeholder::Settings>,
     /// Bytes of a body that must be known before it is sent.
@@ -82,13 +92,14 @@ pub struct Services {
     metrics: Metrics,
     clock: Clock,
     tokens: Arc<token::Tokens>,
+    backoff: Arc<Backoff>,
 }
 
 impl Services {
     /// Collects them.
     #[must_use]
     pub fn new(egress: Egress, secrets: Arc<SecretStore>, metrics: Metrics) -> Self {
-        Self { egress, secrets, metrics, clock: Clock::default(), tokens: Arc::default() }
+        Self { egress, secrets, metrics, clock: Clock::default(), tokens: Arc::default(), backoff: Arc::default() }
     }
 }
 
@@ -97,11 +108,18 @@ pub struct Grant {
     services: Services,
     connector: Name,
     lineage: Name,
-    entries: Vec<GrantSettings>,
+    entries: Vec<Entry>,
     limits: Limits,
     at_once: Arc<Semaphore>,
-    clients: Clients,
+    breakers: Arc<Breakers>,
     scrubbers: dressing::Scrubbers,
+}
+
+/// One entry of `allow.http` at work.
+struct Entry {
+    settings: GrantSettings,
+    bucket: Option<Bucket>,
+    client: Arc<Client>,
 }
 
 /// Which connector a [`Grant`] is for.
@@ -118,8 +136,14 @@ impl Grant {
     #[must_use]
     pub fn new(services: &Services, holder: Holder, entries: Vec<GrantSettings>, limits: Limits) -> Arc<Self> {
         let at_once = Arc::new(Semaphore::new(limits.requests_at_once as usize));
-        let clients = Clients::new(&services.egress);
+        let mut clients: Vec<Arc<Client>> = Vec::new();
+        let entry = |settings: GrantSettings| {
+            let client = shared_client(&mut clients, &services.egress, &settings);
+            Entry { bucket: settings.rate.map(Bucket::new), client, settings }
+        };
+        let entries = entries.into_iter().map(entry).collect();
         let Holder { connector, lineage } = holder;
+        let breakers = Breakers::new(connector.clone(), services.metrics.clone());
         Arc::new(Self {
             services: services.clone(),
             connector,
@@ -127,15 +151,37 @@ impl Grant {
             entries,
             limits,
             at_once,
-            clients,
+            breakers,
             scrubbers: dressing::Scrubbers::default(),
         })
+    }
+
+    /// How long no delivery shall begin, because a breaker is open.
+    #[must_use]
+    pub fn pause(&self, now: Instant) -> Option<Duration> {
+        self.breakers.pause(now)
+    }
+
+    /// Whether some request may need a key that is derived from the message.
+    pub(super) fn gives_keys(&self) -> bool {
+        self.entries.iter().any(|entry| entry.settings.idempotency)
     }
 
     /// `connectors.NAME.KEY`, as an operator would look for it.
     fn key(&self, key: &str) -> String {
         format!("connectors.{}.{key}", self.connector)
     }
+}
+
+/// Entries that differ in neither reach nor certificate share their connections.
+fn shared_client(clients: &mut Vec<Arc<Client>>, egress: &Egress, settings: &GrantSettings) -> Arc<Client> {
+    let policy = Policy { reach: settings.reach(), identity: settings.identity.clone() };
+    if let Some(client) = clients.iter().find(|client| *client.policy() == policy) {
+        return client.clone();
+    }
+    let client = Arc::new(Client::new(egress, policy));
+    clients.push(client.clone());
+    client
 }
 
 /// Links `bulkhead:connector/http`.

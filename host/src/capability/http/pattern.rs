@@ -71,9 +71,9 @@ impl UrlPattern {
     /// Checks a pattern that an operator wrote.
     ///
     /// # Errors
-    /// The text says what is wrong and what is allowed.
+    /// The text says what is wrong and what is allowed; it repeats nothing of the pattern, which may hold a password.
     pub fn parse(text: &str, any: AnyHost) -> Result<Self, String> {
-        let wrong = |what: &str| format!("`{}` is not a URL pattern: {what}", text.escape_debug());
+        let wrong = |what: &str| format!("not a URL pattern: {what}");
         let (scheme, rest) = text.split_once("://").ok_or_else(|| wrong("begin with `https://` or `http://`"))?;
         if rest.contains(['?', '#']) {
             return Err(wrong("leave out the query, it is not matched, and the fragment, it is never sent"));
@@ -92,6 +92,12 @@ impl UrlPattern {
         };
         let path = if path.is_empty() { PathPattern::Every } else { PathPattern::parse(&target).map_err(wrong)? };
         Ok(Self { text: text.to_owned(), scheme: target.scheme(), host, port, path })
+    }
+
+    /// http or https.
+    #[must_use]
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
     }
 
     /// Whether host and port are written out, as `private = true` requires.

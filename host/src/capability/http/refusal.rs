@@ -41,7 +41,7 @@ pub(super) enum Failure {
 }
 
 /// What a request waited for in vain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum HeldBy {
     /// The commit of earlier deliveries.
     Commit,
@@ -49,6 +49,12 @@ pub(super) enum HeldBy {
     AtOnce,
     /// A secret that cannot be read at the moment.
     Secret,
+    /// The rate of the entry with this key.
+    Rate(String),
+    /// The breaker of the entry with this key.
+    Breaker(String),
+    /// The receiver, which answered anybody in this host with `Retry-After`.
+    Receiver(String),
 }
 
 /// What the gate said no to. `key` is what an operator would change.
@@ -195,9 +201,34 @@ impl Reports {
                 limit.label()
             }
         };
-        if self.lines.fetch_add(1, Ordering::Relaxed) < LINES_MAX {
-            let text = failure.text(grant);
+        let text = failure.text(grant);
+        if matches!(failure, Failure::Held(_, HeldBy::Rate(_) | HeldBy::Breaker(_) | HeldBy::Receiver(_))) {
+            // Nothing is wrong with it: an operator asked for it, or was told when the breaker opened or the receiver spoke.
+            tracing::debug!(%connector, effect = Effect::Http.label(), reason, key, "{text}");
+        } else if self.lines.fetch_add(1, Ordering::Relaxed) < LINES_MAX {
             tracing::warn!(%connector, effect = Effect::Http.label(), reason, key, "{text}");
+        }
+    }
+}
+
+impl HeldBy {
+    fn text(&self, grant: &Grant, delay: Duration) -> String {
+        let (connector, ms) = (&grant.connector, delay.as_millis());
+        match self {
+            Self::AtOnce | Self::Commit | Self::Secret => format!(
+                "connector `{connector}` had {} requests under way for too long: raise `{}`",
+                grant.limits.requests_at_once,
+                grant.key("limits.requests_at_once")
+            ),
+            Self::Rate(key) => {
+                format!("connector `{connector}` is over its rate for another {ms} ms: it waits, or raise `{key}.rate`")
+            }
+            Self::Breaker(key) => {
+                format!("connector `{connector}` waits {ms} ms, because its receiver failed: see `{key}.breaker`")
+            }
+            Self::Receiver(host) => {
+                format!("connector `{connector}` waits {ms} ms, because `{host}` asked for it with Retry-After")
+            }
         }
     }
 }
@@ -216,7 +247,11 @@ impl Failure {
             Self::Held(_, HeldBy::AtOnce) => {
                 Some((Counted::Limit(Limit::Requests), grant.key("limits.requests_at_once")))
             }
-            Self::Held(..) | Self::Unreachable { .. } | Self::Interrupted { .. } => None,
+            Self::Held(_, HeldBy::Rate(key)) => Some((Counted::Denied("rate"), format!("{key}.rate"))),
+            Self::Held(_, HeldBy::Breaker(key)) => Some((Counted::Denied("breaker"), format!("{key}.breaker"))),
+            Self::Held(_, HeldBy::Receiver(_)) => Some((Counted::Denied("retry_after"), grant.key("allow.http"))),
+            Self::Held(_, HeldBy::Commit | HeldBy::Secret) => None,
+            Self::Unreachable { .. } | Self::Interrupted { .. } => None,
         }
     }
 
@@ -252,12 +287,7 @@ impl Failure {
     fn text(&self, grant: &Grant) -> String {
         match self {
             Self::Refused(refusal) => refusal.text(grant),
-            Self::Held(..) => format!(
-                "connector `{}` had {} requests under way for too long: raise `{}`",
-                grant.connector,
-                grant.limits.requests_at_once,
-                grant.key("limits.requests_at_once")
-            ),
+            Self::Held(delay, by) => by.text(grant, *delay),
             Self::Unreachable { host, because } => format!("`{host}` cannot be reached: {because}"),
             Self::Interrupted { host, because } => format!("`{host}` may have got the request: {because}"),
             Self::TooLarge { max, key } => format!("the answer is over {max} bytes: raise `{key}`"),

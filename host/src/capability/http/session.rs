@@ -25,6 +25,9 @@ use crate::settlement::Barrier;
 
 /// A guest's timeout is at least this: zero would be no request at all, and a timer's panic elsewhere.
 pub(super) const TIMEOUT_MIN: Duration = Duration::from_millis(1);
+/// What a request leaves of its call's time, a tenth at most: the plugin is told that the answer did not come, and says
+/// itself what becomes of the delivery, before `limits.wall` ends it.
+const HEARD_WITHIN_MAX: Duration = Duration::from_millis(250);
 /// In-memory size of one `fields` resource of wasi:http, headers of responses included.
 const FIELD_BYTES_MAX: usize = 64 * 1024;
 /// Set by the gate for unsafe methods when the grant says `idempotency = true`.
@@ -183,7 +186,7 @@ impl Gate {
         let target = Target::parse(asked.url).map_err(Refusal::Malformed)?;
         let method = parse_method(asked.method)?;
         let entry = grant.entry(&method, &target)?;
-        let settings = &grant.entries[entry];
+        let settings = &grant.entries[entry].settings;
         check_body(&grant, settings, asked.body_bytes)?;
         settings.check_signed_body(target.url(), asked.body_bytes)?;
         let mut headers = header::admit(asked.headers)?;
@@ -238,7 +241,8 @@ impl Grant {
     /// The first entry that covers method and URL.
     fn entry(&self, method: &Method, target: &Target) -> Result<usize, Refusal> {
         let is_granted = |entry: &GrantSettings| entry.methods.iter().any(|granted| granted == method.as_str());
-        let mut covering = self.entries.iter().enumerate().filter(|(_, entry)| entry.pattern.covers(target)).peekable();
+        let entries = self.entries.iter().map(|entry| &entry.settings).enumerate();
+        let mut covering = entries.filter(|(_, entry)| entry.pattern.covers(target)).peekable();
         let nearest = covering.peek().map(|(_, entry)| entry.key.clone());
         if let Some((index, _)) = covering.find(|(_, entry)| is_granted(entry)) {
             return Ok(index);
@@ -297,6 +301,8 @@ fn parse_method(text: &str) -> Result<Method, Refusal> {
 
 fn deadline(call: Instant, granted: Option<Duration>, asked: Option<Duration>) -> Instant {
     let now = Instant::now();
+    let left = call.saturating_duration_since(now);
+    let call = call - HEARD_WITHIN_MAX.min(left / 10);
     let timeouts = granted.into_iter().chain(asked.map(|asked| asked.max(TIMEOUT_MIN)));
     // A timeout too long for the clock is no timeout.
     timeouts.filter_map(|timeout| now.checked_add(timeout)).fold(call, Instant::min)

@@ -105,7 +105,7 @@ async fn send(
     if let Some(bytes) = body_bytes {
         admitted.headers.insert(CONTENT_LENGTH, bytes.into());
     }
-    let (egress, stopped) = (admitted.grant.clients.egress().clone(), admitted.interrupted("the host is stopping"));
+    let (egress, stopped) = (admitted.grant.services.egress.clone(), admitted.interrupted("the host is stopping"));
     let problem = outgoing.problem.clone();
     let needs_body = admitted.entry().needs_body(admitted.target.url());
     let work = async move {

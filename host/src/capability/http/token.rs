@@ -22,8 +22,9 @@ use super::target::Host;
 use crate::capability::credential::Values;
 use crate::capability::credential::oauth2::{Flow, Granted, Settings, error_word};
 use crate::clock::Clock;
+use crate::egress::Egress;
 use crate::egress::address::Reach;
-use crate::egress::client::Clients;
+use crate::egress::client::{Client, Policy};
 use crate::mask::Secret;
 use crate::secret_store::SecretStore;
 
@@ -50,7 +51,8 @@ pub(super) struct Credential {
     reach: Reach,
     secrets: Arc<SecretStore>,
     clock: Clock,
-    clients: Clients,
+    egress: Egress,
+    client: Client,
     state: Arc<tokio::sync::Mutex<State>>,
     fetching: Mutex<JoinSet<()>>,
 }
@@ -97,7 +99,8 @@ impl Tokens {
             reach,
             secrets: services.secrets.clone(),
             clock: services.clock.clone(),
-            clients: Clients::new(&services.egress),
+            egress: services.egress.clone(),
+            client: Client::new(&services.egress, Policy { reach, identity: None }),
             state: Arc::default(),
             fetching: Mutex::default(),
         });
@@ -215,16 +218,18 @@ impl Credential {
         let values = Values { get: &get, token: None, now };
         let present = self.present_refresh_token()?;
         let asking = self.settings.ask(&values, present.as_ref()).map_err(|error| error.to_string())?;
-        if let Host::Address(address) = self.settings.token_url.host() {
-            self.clients.judge(self.reach, *address).map_err(|refused| refused.to_string())?;
-        }
+        let judged = match self.settings.token_url.host() {
+            Host::Name(name) => self.egress.judge_name(self.reach, name).await,
+            Host::Address(address) => self.egress.judge(self.reach, *address),
+        };
+        judged.map_err(|refused| refused.to_string())?;
         let mut request = Request::new(Method::POST, self.settings.token_url.url().clone());
         *request.headers_mut() = asking.headers;
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         *request.body_mut() = Some(Body::from(asking.form.as_bytes().to_vec()));
-        let client = self.clients.get(self.reach).map_err(|_| "TLS is not usable".to_owned())?;
+        let client = self.client.get(None).map_err(|_| "TLS is not usable".to_owned())?;
         let response = client.execute(request).await.map_err(|_| "it cannot be reached".to_owned())?;
         read(response).await
     }

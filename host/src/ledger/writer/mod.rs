@@ -23,8 +23,8 @@ use crate::ledger::intake::{Job, Next};
 use crate::ledger::settle::Verdict;
 use crate::ledger::upkeep::Found;
 use crate::ledger::write::{Changes, Write};
-use crate::ledger::{AppendError, Appended, Shared};
-use crate::settlement::QueueId;
+use crate::ledger::{AppendError, Appended, Disk, Shared};
+use crate::settlement::{QueueId, SettleError};
 use announce::{deliver, ticket};
 
 /// A group holds at most so many jobs.
@@ -48,7 +48,7 @@ pub(in crate::ledger) fn start(shared: Arc<Shared>, db: Connection) -> anyhow::R
             shared.set_tail(id.0, |tail| tail.seq = queue.counts.tail);
         }
     }
-    let writer = Writer {
+    let mut writer = Writer {
         shared,
         db,
         book,
@@ -60,7 +60,7 @@ pub(in crate::ledger) fn start(shared: Arc<Shared>, db: Connection) -> anyhow::R
         found: Found::default(),
         is_laid_out: false,
     };
-    writer.look_at_disk();
+    writer.look_at_disk()?;
     Ok(std::thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run())?)
 }
 
@@ -193,10 +193,17 @@ impl Writer {
         Ok(())
     }
 
-    /// Waits, doing what an operator asks for meanwhile: dropping dead letters may be what makes room.
+    /// Waits, doing what an operator asks for meanwhile (dropping dead letters may be what makes room) and refusing what
+    /// is new.
     fn wait_for_room(&mut self) -> rusqlite::Result<()> {
-        while let Some(task) = self.shared.intake.next_task() {
-            let mut source = Some(Job::Task(task));
+        while let Some(aside) = self.shared.intake.next_aside() {
+            let mut source = match aside {
+                Job::Append(append) => {
+                    let _ = append.reply.send(Err(AppendError::Disk));
+                    continue;
+                }
+                aside => Some(aside),
+            };
             if let Outcome::RolledBack { jobs, error } = self.transaction(&mut |_| source.take())? {
                 self.judge(&error)?;
                 for job in jobs {
@@ -205,6 +212,9 @@ impl Writer {
                     }
                 }
             }
+        }
+        if self.shared.intake.is_closed() {
+            return Ok(());
         }
         #[expect(clippy::disallowed_methods, reason = "the writer's own thread has nothing else to do")]
         std::thread::sleep(PAUSE);
@@ -216,6 +226,15 @@ impl Writer {
         match (job, found) {
             (Job::Append(append), Fault::Full) => {
                 let _ = append.reply.send(Err(AppendError::Disk));
+                Ok(None)
+            }
+            // Who stops does not wait for room: what is not on disk is delivered again after the next start.
+            (Job::Settle(settle), Fault::Full | Fault::Busy) if self.shared.intake.is_closed() => {
+                let _ = settle.reply.send(Err(SettleError::Closed));
+                Ok(None)
+            }
+            (Job::Task(task), Fault::Full | Fault::Busy) if self.shared.intake.is_closed() => {
+                (task.answer)(Err(copy(error)));
                 Ok(None)
             }
             (job, Fault::Full | Fault::Busy) => Ok(Some(job)),
@@ -245,8 +264,8 @@ impl Writer {
         let found = fault(error);
         match found {
             Fault::Full => {
-                if self.shared.accounts.set_disk_full(true) {
-                    tracing::error!("the disk is full: nothing new is accepted until there is room");
+                if self.shared.accounts.set_disk(Disk::Full) {
+                    tracing::error!("the disk is full: nothing new is accepted, and nothing runs until there is room");
                 }
             }
             Fault::Busy => tracing::warn!("another process holds the ledger's file: trying again"),
@@ -267,6 +286,7 @@ impl Writer {
             Ok(()) => {
                 let counted = group.done.iter().filter(|(job, _)| !matches!(job, Job::Task(_))).count();
                 if counted > 0 {
+                    self.found_room();
                     self.shared.metrics.ledger_commit(counted, started.elapsed().as_secs_f64());
                 }
                 self.announce(&changes);

@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Writer;
+use crate::ledger::disk::{self, Disk};
 use crate::ledger::intake::{Job, Task};
+use crate::ledger::schema;
 use crate::ledger::upkeep::{Found, Round};
 use crate::ledger::write::Write;
 
@@ -12,13 +14,11 @@ use crate::ledger::write::Write;
 const SHORT_EVERY: Duration = Duration::from_millis(200);
 /// How often it looks after what goes by age.
 const FULL_EVERY: Duration = Duration::from_secs(1);
-/// Free disk below which nothing new is accepted, or a twentieth of the disk where that is less.
-const FREE_BYTES_MIN: u64 = 512 << 20;
 
 impl Writer {
     /// How long to wait for a job before something else is due.
     pub(super) fn patience(&self) -> Duration {
-        if self.found.has_more {
+        if self.found.has_more && !self.shared.accounts.disk_is_spent() {
             return Duration::ZERO;
         }
         let now_ms = self.shared.clock.now_ms();
@@ -31,12 +31,13 @@ impl Writer {
         let result = self.checkpoints.busy(&self.db, &self.shared.metrics);
         self.tolerate(result)?;
         let is_due = self.found.delayed_ms.is_some_and(|due_ms| due_ms <= self.shared.clock.now_ms());
-        if !is_due && !self.found.has_more && self.short_round.elapsed() < SHORT_EVERY {
+        let is_pressing = (is_due || self.found.has_more) && !self.shared.accounts.disk_is_spent();
+        if !is_pressing && self.short_round.elapsed() < SHORT_EVERY {
             return Ok(());
         }
         self.short_round = Instant::now();
-        self.look_at_disk();
-        if !self.is_laid_out {
+        self.look_at_disk()?;
+        if !self.is_laid_out || self.shared.accounts.disk_is_spent() {
             return Ok(());
         }
         // What a full round left over is not left to wait for the next one.
@@ -60,23 +61,41 @@ impl Writer {
         Ok(())
     }
 
-    /// Closes the intake below the watermark, and opens it above.
-    pub(super) fn look_at_disk(&self) {
+    /// Closes the intake below the watermark, and opens it above. While the disk is full, looks whether it still is.
+    pub(super) fn look_at_disk(&mut self) -> rusqlite::Result<()> {
+        if self.shared.accounts.disk_is_spent() {
+            return self.seek_room();
+        }
+        self.show_disk();
+        Ok(())
+    }
+
+    /// Something was committed: the disk is not full.
+    pub(super) fn found_room(&self) {
+        if self.shared.accounts.disk_is_spent() {
+            self.show_disk();
+        }
+    }
+
+    /// Commits a page that changes nothing: free bytes alone do not say that a commit finds room.
+    fn seek_room(&mut self) -> rusqlite::Result<()> {
+        match self.db.pragma_update(None, "user_version", schema::VERSION) {
+            Ok(()) => self.show_disk(),
+            Err(error) => drop(self.judge(&error)?),
+        }
+        Ok(())
+    }
+
+    fn show_disk(&self) {
         let settings = &self.shared.settings;
-        let Ok(disk) = rustix::fs::statvfs(&settings.dir) else { return };
-        let (free, total) = (disk.f_bavail.saturating_mul(disk.f_frsize), disk.f_blocks.saturating_mul(disk.f_frsize));
-        let watermark = settings.min_free.unwrap_or(FREE_BYTES_MIN.min(total / 20));
-        let is_full = free < watermark;
-        if self.shared.accounts.set_disk_full(is_full) {
-            if is_full {
-                tracing::error!(
-                    free,
-                    watermark,
-                    "the disk is nearly full: nothing new is accepted until there is room"
-                );
-            } else {
-                tracing::info!(free, "the disk has room again");
-            }
+        let Some((free, disk)) = disk::look(&settings.dir, settings.min_free) else { return };
+        if !self.shared.accounts.set_disk(disk) {
+            return;
+        }
+        if disk == Disk::Roomy {
+            tracing::info!(free, "the disk has room again");
+        } else {
+            tracing::error!(free, "the disk is nearly full: nothing new is accepted until there is room");
         }
     }
 }

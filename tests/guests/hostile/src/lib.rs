@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use bulkhead_sdk::__private::bindings::imports::wasi::keyvalue::store;
 use bulkhead_sdk::prelude::*;
 
 struct Hostile;
@@ -59,7 +60,12 @@ fn act(verb: &str, rest: &str) -> Result<(), Failure> {
         "large" => queue::publish(rest, Draft::new(vec![0_u8; 2 << 20])).map(drop).map_err(Failure::from),
         "get" => http::get(rest).send()?.check().map(drop).map_err(Failure::from),
         "requests" => (0..100_000).try_for_each(|_| http::get(rest).send().map(drop)).map_err(Failure::from),
+        "insist" => loop {
+            let _ = http::get(rest).send();
+        },
         "count" => count(rest),
+        "post" => http::post(rest).body(vec![b'x'; 1 << 16]).send().map(drop).map_err(Failure::from),
+        "handles" => handles(),
         "fill-state" => (0..20_000).try_for_each(|number: u32| state::set(&format!("key-{number}"), &number)),
         "file" => refused(std::fs::read_to_string("/etc/passwd").is_err()),
         "environment" => refused(std::env::vars().next().is_none() && std::env::args().len() <= 1),
@@ -106,6 +112,14 @@ fn print(lines: u64) -> Result<(), Failure> {
 fn flood(queue: &str) -> Result<(), Failure> {
     loop {
         queue::publish(queue, Draft::new(vec![0_u8; 1024]))?;
+    }
+}
+
+/// Opens its bucket again and again, and closes none.
+fn handles() -> Result<(), Failure> {
+    loop {
+        let bucket = store::open("").map_err(|error| Failure::reject(format!("{error:?}")))?;
+        std::mem::forget(bucket);
     }
 }
 

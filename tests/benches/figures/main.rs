@@ -1,0 +1,145 @@
+//! The figures of `docs/performance.md`: `cargo xtask bench [--json] [NAME…]`.
+//!
+//! Each part measures what a user runs and checks what came out; a wrong result is an error, not a figure. What is
+//! compared alternates within one run, because machines are noisy: ratios travel, seconds do not.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark talks to the person who started it")]
+
+mod backlog;
+mod gate;
+mod native;
+mod order;
+mod pipeline;
+mod reference;
+mod report;
+mod sandbox;
+mod send;
+mod sink;
+mod start;
+
+use clap::Parser;
+
+use report::{Figure, percentile};
+use send::Through;
+
+/// Measures Bulkhead
+#[derive(Parser)]
+struct Arguments {
+    /// Print the figures as JSON on standard output
+    #[arg(long)]
+    json: bool,
+    /// Messages of one pass through a pipeline
+    #[arg(long, default_value_t = 300_000)]
+    messages: u64,
+    /// Rounds of everything that alternates; the median counts
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// The long backlog
+    #[arg(long, default_value_t = 1_000_000)]
+    backlog: u64,
+    /// Given by `cargo bench`
+    #[arg(long, hide = true)]
+    bench: bool,
+    /// Parts to measure: sandbox, start, gate, send, pipeline, backlog; all when none is named
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    Sandbox,
+    Pipeline,
+    Send,
+    Backlog,
+    Start,
+    Gate,
+}
+
+const ALL: [Part; 6] = [Part::Sandbox, Part::Start, Part::Gate, Part::Send, Part::Pipeline, Part::Backlog];
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let mut figures = Vec::new();
+    for part in ALL.into_iter().filter(|part| arguments.parts.is_empty() || arguments.parts.contains(part)) {
+        for figure in measure(part, &arguments)? {
+            figure.show();
+            figures.push(figure);
+        }
+    }
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&figures)?);
+    }
+    Ok(())
+}
+
+fn measure(part: Part, arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
+    match part {
+        Part::Sandbox => sandbox::measure(),
+        Part::Gate => gate::measure(),
+        Part::Pipeline => pipeline(arguments),
+        Part::Send => send(arguments),
+        Part::Backlog => backlog(arguments),
+        Part::Start => Ok(vec![Figure::of_rounds(
+            "start_100_connectors_ms",
+            "ms",
+            &start::rounds(),
+            "from the start of the process until it runs, 100 connectors of 4 plugins, warm compile cache",
+        )]),
+    }
+}
+
+fn pipeline(arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
+    let messages = arguments.messages;
+    let (mut reference, mut wasm, mut native) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..arguments.rounds {
+        reference.push(reference::pass(messages)?);
+        wasm.push(pipeline::pass(messages)?);
+        native.push(native::pass(messages)?);
+    }
+    let how = "SQLite and wasmtime alone, the same plugin, payload, batch and workers";
+    let reference = Figure::of_rounds("pipeline_reference_per_second", "messages/s", &reference, how);
+    let how = "the product's ledger and broker, the map in native code";
+    let native = Figure::of_rounds("pipeline_native_per_second", "messages/s", &native, how).against(&reference);
+    let how = "queue, JSON map of 1 KB in Wasm, queue; batch 64, 2 workers, a second subscriber; count, ids and payloads checked";
+    let wasm = Figure::of_rounds("pipeline_wasm_per_second", "messages/s", &wasm, how).against(&reference);
+    let ratio = Figure {
+        name: "pipeline_wasm_to_native_ratio",
+        value: wasm.value / native.value,
+        unit: "ratio",
+        against: None,
+        ratio: None,
+        note: None,
+    };
+    Ok(vec![reference, native, wasm, ratio])
+}
+
+fn send(arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
+    let (mut file, mut host) = (Vec::new(), Vec::new());
+    for _ in 0..arguments.rounds {
+        file.push(send::pass(arguments.messages, Through::File)?);
+        host.push(send::pass(arguments.messages, Through::Host)?);
+    }
+    let how = "`send --lines`, 1 KB, one producer, no host running; the whole process";
+    let file = Figure::of_rounds("send_per_second", "messages/s", &file, how);
+    let how = "the same through a running host";
+    Ok(vec![Figure::of_rounds("send_to_host_per_second", "messages/s", &host, how).against(&file), file])
+}
+
+fn backlog(arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
+    const SHORT: u64 = 1_000;
+    let (mut short, mut long) = (Vec::new(), Vec::new());
+    for _ in 0..arguments.rounds {
+        short.push(backlog::pass(SHORT, arguments.messages)?);
+        long.push(backlog::pass(arguments.backlog, arguments.messages)?);
+    }
+    let (short, long) = (percentile(&short, 50), percentile(&long, 50));
+    Ok(vec![Figure {
+        name: "backlog_cost_ratio",
+        value: long / short,
+        unit: "ratio",
+        against: None,
+        ratio: None,
+        note: Some(format!(
+            "{long:.2} us a message while {} wait, {short:.2} us while {SHORT} do; appended as fast as settled",
+            arguments.backlog
+        )),
+    }])
+}

@@ -1,0 +1,144 @@
+//! Every limit of a connector, broken by one guest: the message dies with the reason, and the limit's own label is
+//! counted, so that no other limit can pass for it.
+
+use std::time::Duration;
+
+use bulkhead_tests::{Answer, Bulkhead, Fixture, guest};
+
+/// Long enough for a busy machine; every wait ends with the event itself.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn hostile(keys: &str) -> String {
+    let plugin = guest("hostile");
+    format!(
+        "[connectors.hostile]\nplugin = '{}'\nconsume = 'in'\nretry = {{ attempts = 1 }}\n{keys}\n",
+        plugin.display()
+    )
+}
+
+/// The message becomes a dead letter that names `limits.LIMIT`, which is the one that has bitten.
+fn check(message: &str, limit: &str, keys: &str) {
+    let host = Bulkhead::new(&hostile(keys));
+    let running = host.start();
+    host.send("in", &[message]);
+    running.wait_for_log("became a dead letter", PATIENCE);
+    assert_eq!(running.metrics().limits("hostile"), [limit], "{message}");
+    let _ = running.terminate().ok();
+    let dead = host.ledger().dead();
+    assert_eq!(dead.len(), 1, "{message}");
+    let is_named = dead[0].reason.contains(&format!("limits.{limit}"));
+    // These two are not the connector's to set, or the receiving queue's.
+    assert!(is_named || limit == "state" || limit == "hostcall" || limit == "message", "{}", dead[0].reason);
+}
+
+/// The same for a connector that may ask a server of our own.
+fn check_http(verb: &str, limit: &str, limits: &str) {
+    let server = Fixture::answering([Answer::status(200).body(vec![b'x'; 100_000])]);
+    let url = server.url();
+    let keys = format!(
+        "limits = {{ {limits} }}\nallow.http = [{{ url = '{url}/*', methods = ['GET', 'POST'], private = true }}]"
+    );
+    check(&format!("{verb} {url}/"), limit, &keys);
+}
+
+#[test]
+fn a_loop_is_ended_by_its_cpu_budget() {
+    check("spin", "cpu", "limits = { cpu = '50ms' }");
+}
+
+#[test]
+fn a_sleep_is_ended_by_the_wall_deadline() {
+    check("sleep 3600", "wall", "limits = { wall = '100ms' }");
+}
+
+#[test]
+fn growth_is_ended_by_the_sum_of_memory() {
+    check("grow", "memory", "limits = { memory = '8MiB' }");
+}
+
+#[test]
+fn a_flood_of_publishes_is_refused() {
+    check("flood out", "publishes", "limits = { publishes = 100 }\nallow.publish = ['out']");
+}
+
+#[test]
+fn a_flood_of_bytes_is_refused() {
+    check("flood out", "publish_bytes", "limits = { publish_bytes = '100KiB' }\nallow.publish = ['out']");
+}
+
+#[test]
+fn a_large_publish_is_refused() {
+    check("large out", "message", "allow.publish = ['out']");
+}
+
+#[test]
+fn a_message_that_the_connector_does_not_take_any_more_dies_unread() {
+    let host = Bulkhead::new(&hostile(""));
+    host.send("in", &[format!("ok {}", "x".repeat(5_000))]);
+    host.configure(&hostile("limits = { message = '1KiB' }"));
+    let running = host.start();
+    running.wait_until("dead letter", PATIENCE, |metrics| metrics.value("bulkhead_dead_letters", &[]) > 0.0);
+    let _ = running.terminate().ok();
+    let dead = host.ledger().dead();
+    assert!(dead[0].reason.contains("limits.message"), "{}", dead[0].reason);
+}
+
+#[test]
+fn handles_that_are_never_closed_end_the_call() {
+    check("handles", "handles", "limits = { handles = 100 }");
+}
+
+#[test]
+fn a_call_of_the_host_that_hands_over_too_much_ends_the_call() {
+    check("large out", "hostcall", "limits = { message = '1KiB' }\nallow.publish = ['out']");
+}
+
+#[test]
+fn state_has_a_bound() {
+    check("fill-state", "state", "limits = { cpu = '60s', wall = '120s' }");
+}
+
+#[test]
+fn requests_of_a_call_are_counted() {
+    check_http("requests", "requests", "requests = 3");
+}
+
+#[test]
+fn a_large_request_is_not_sent() {
+    check_http("post", "request_bytes", "request_bytes = '10KiB'");
+}
+
+#[test]
+fn a_large_response_is_cut() {
+    check_http("get", "response_bytes", "response_bytes = '10KiB'");
+}
+
+#[test]
+fn log_over_its_limit_is_dropped_and_costs_nothing_else() {
+    let host = Bulkhead::new(&hostile("limits = { log = '4KiB' }"));
+    let running = host.start();
+    host.send("in", &["print 1000"]);
+    running.wait_for_log("log dropped: over `limits.log`", PATIENCE);
+    let is_done = |metrics: &bulkhead_tests::Metrics| {
+        metrics.value("bulkhead_deliveries_total", &[("connector", "hostile"), ("outcome", "done")]) > 0.0
+    };
+    running.wait_until("success", PATIENCE, is_done);
+    assert_eq!(running.metrics().limits("hostile"), ["log"]);
+    let printed = running.log().iter().filter(|line| line.contains("xxxxxxxx")).count();
+    assert_eq!(printed, 4, "one line for each KiB");
+}
+
+/// Before the host runs there are no metrics: the refusal is all there is to see.
+#[test]
+fn a_plugin_too_large_to_compile_is_refused_at_the_start() {
+    let host = Bulkhead::new("[connectors.large]\nplugin = 'large.wasm'\nconsume = 'in'\n");
+    let plugin = std::fs::File::create(host.path("large.wasm")).expect("the folder takes a file");
+    plugin.set_len((32 << 20) + 1).expect("a file of holes");
+    let refused = host.run(&["run"]).ended_with(2);
+    assert!(
+        refused.errors().contains("is larger than 32 MiB, the most that a plugin may have"),
+        "{}",
+        refused.errors()
+    );
+    assert!(!host.data().exists());
+}

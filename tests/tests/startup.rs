@@ -1,0 +1,140 @@
+//! Starting and stopping: what a start needs, what it leaves behind, and how it ends.
+#![allow(clippy::unwrap_used)]
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use bulkhead_tests::{Answer, Bulkhead, Finished, Fixture, Signal, guest};
+use serde_json::Value;
+
+/// Long enough for a busy machine; every wait ends with the event itself.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn connector(name: &str, plugin: &str, extra: &str) -> String {
+    format!("[connectors.{name}]\nplugin = '{plugin}'\nconsume = 'in'\n{extra}\n")
+}
+
+fn hostile(extra: &str) -> String {
+    connector("hostile", &guest("hostile").display().to_string(), extra)
+}
+
+/// How many plugins a start had, and how many it compiled.
+fn loaded(run: &Finished) -> (Option<u64>, Option<u64>) {
+    let lines = run.log.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let line = lines.into_iter().find(|line| line["message"] == "plugins are loaded").unwrap();
+    (line["plugins"].as_u64(), line["compiled"].as_u64())
+}
+
+fn files(bulkhead: &Bulkhead, folder: &str) -> usize {
+    std::fs::read_dir(bulkhead.path(folder)).map_or(0, Iterator::count)
+}
+
+#[test]
+fn the_first_start_keeps_what_it_compiles_once_for_each_plugin() {
+    let echo = guest("echo").display().to_string();
+    let toml = connector("a", &echo, "") + &connector("b", &echo, "") + &connector("c", "builtin:log", "");
+    let bulkhead = Bulkhead::new(&toml);
+    assert_eq!(loaded(&bulkhead.run_until_idle()), (Some(2), Some(2)));
+    assert_eq!(files(&bulkhead, "data/compiled"), 2);
+    assert_eq!(loaded(&bulkhead.run_until_idle()), (Some(2), Some(0)));
+    assert_eq!(files(&bulkhead, "data/compiled"), 2);
+}
+
+#[test]
+fn a_refused_plugin_writes_nothing() {
+    let bulkhead = Bulkhead::new(&(hostile("") + &connector("b", "broken.wasm", "")));
+    std::fs::write(bulkhead.path("broken.wasm"), b"\0asm").unwrap();
+    let refused = bulkhead.run(&["run", "--until-idle"]).ended_with(2);
+    assert!(refused.errors().contains("connectors.b.plugin"), "{}", refused.errors());
+    assert!(!bulkhead.path("data").exists());
+    std::fs::create_dir(bulkhead.path("data")).unwrap();
+    let _ = bulkhead.run(&["run", "--until-idle"]).ended_with(2);
+    let _ = bulkhead.run(&["check"]).ended_with(2);
+    assert_eq!(files(&bulkhead, "data"), 0);
+}
+
+#[test]
+fn a_plugin_is_started_under_the_limits_of_each_connector() {
+    let small = "limits = { memory = '64KiB' }";
+    let bulkhead = Bulkhead::new(&(hostile("") + &connector("small", &guest("hostile").display().to_string(), small)));
+    let refused = bulkhead.run(&["run", "--until-idle"]).ended_with(2);
+    assert!(refused.errors().contains("connectors.small.plugin"), "{}", refused.errors());
+    assert!(!bulkhead.path("data").exists());
+}
+
+#[test]
+fn a_second_process_on_the_data_directory_is_refused() {
+    let bulkhead = Bulkhead::new(&hostile(""));
+    let running = bulkhead.start();
+    let refused = bulkhead.run(&["run"]).ended_with(2);
+    assert!(refused.errors().contains("is in use by another process"), "{}", refused.errors());
+    assert!(refused.errors().contains("`host.data_dir`"), "{}", refused.errors());
+    bulkhead.send("in", &["ok"]);
+    let _ = running.terminate().ok();
+}
+
+#[test]
+fn an_admin_address_that_is_taken_is_refused_before_anything_runs() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let bulkhead = Bulkhead::new(&format!("[host]\nadmin = '{address}'\n{}", hostile("")));
+    bulkhead.send("in", &["ok"]);
+    let refused = bulkhead.run(&["run"]).ended_with(2);
+    assert!(refused.errors().contains("see `host.admin`"), "{}", refused.errors());
+    assert_eq!(bulkhead.ledger().messages("in").len(), 1);
+}
+
+#[test]
+fn sigterm_lets_work_settle_and_ends_with_0() {
+    let fixture = Fixture::answering([Answer::status(200)]);
+    let url = fixture.url();
+    let bulkhead =
+        Bulkhead::new(&hostile(&format!("allow.http = [{{ url = '{url}/', methods = ['GET'], private = true }}]")));
+    let running = bulkhead.start();
+    bulkhead.send("in", &[format!("get {url}/")]);
+    fixture.wait_for(1, PATIENCE);
+    let ended = running.terminate().ok();
+    assert!(ended.errors().contains("stopping"), "{}", ended.errors());
+    assert_eq!(bulkhead.ledger().messages("in").len(), 0);
+}
+
+#[test]
+fn a_second_signal_cuts_off_what_is_left_and_ends_with_1() {
+    let fixture = Fixture::answering([Answer::Hang]);
+    let url = fixture.url();
+    let grant = format!("allow.http = [{{ url = '{url}/', methods = ['GET'], private = true }}]");
+    let bulkhead = Bulkhead::new(&hostile(&format!("limits = {{ wall = '1h' }}\n{grant}")));
+    let running = bulkhead.start();
+    bulkhead.send("in", &[format!("get {url}/")]);
+    fixture.wait_for(1, PATIENCE);
+    running.signal(Signal::TERM);
+    running.wait_for_log("stopping", PATIENCE);
+    let ended = running.terminate().ended_with(1);
+    assert!(ended.errors().contains("delivered again after the next start"), "{}", ended.errors());
+    assert_eq!(bulkhead.ledger().messages("in").len(), 1);
+}
+
+#[test]
+fn durability_is_not_configurable() {
+    for toml in ["[host]\nsynchronous = 'off'\n", "[queues.in]\nsynchronous = 'normal'\n"] {
+        let refused = Bulkhead::new(&(toml.to_owned() + &hostile(""))).run(&["run"]).ended_with(2);
+        assert!(refused.errors().contains("synchronous: unknown key"), "{}", refused.errors());
+    }
+}
+
+#[test]
+fn state_in_several_runs_at_once_is_a_warning() {
+    let toml = hostile("").replace("consume = 'in'", "consume = { queue = 'in', concurrency = 2 }");
+    let bulkhead = Bulkhead::new(&toml);
+    let checked = bulkhead.run(&["check", "--json"]).ok().json();
+    assert_eq!((checked["ok"].as_bool(), checked["problems"].as_array().map(Vec::len)), (Some(true), Some(1)));
+    let warning = &checked["problems"][0];
+    assert_eq!(warning["severity"], "warning");
+    assert_eq!(warning["key"], "connectors.hostile.consume.concurrency");
+    let run = bulkhead.run_until_idle();
+    assert!(run.errors().contains("warning: the plugin may keep state"), "{}", run.errors());
+    let problem = toml + &connector("b", "missing.wasm", "");
+    bulkhead.configure(&problem);
+    let checked = bulkhead.run(&["check"]).ended_with(2);
+    assert!(checked.output.ends_with("1 problem, 1 warning\n"), "{}", checked.output);
+}

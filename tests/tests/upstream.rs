@@ -1,0 +1,176 @@
+//! Servers that misbehave: each costs an attempt, is tried again by the policy, and no memory of the host.
+
+use std::time::Duration;
+
+use async_compression::tokio::write::GzipEncoder;
+use bulkhead_tests::{Answer, Bulkhead, Fixture, Misdeed, Running, Upstream, guest};
+use tokio::io::AsyncWriteExt as _;
+
+/// Long enough for a busy machine; every wait ends with the event itself.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// What a bad answer may cost: the buffers of a few connections and a response of the largest size, many times over.
+const GROWTH_BYTES_MAX: u64 = 48 << 20;
+/// Attempts before a dead letter.
+const ATTEMPTS: usize = 3;
+const RETRY: &str = "retry = { attempts = 3, first = '1ms', max = '5ms' }";
+
+fn deliver(url: &str, limits: &str) -> Bulkhead {
+    Bulkhead::new(&format!(
+        "[connectors.deliver]\nplugin = 'builtin:http-request'\nconsume = 'in'\nconfig = {{ url = '{url}/' }}\n{RETRY}\n
+        limits = {{ {limits} }}\nallow.http = [{{ url = '{url}/*', methods = ['POST'], private = true }}]\n"
+    ))
+}
+
+fn poll(url: &str, limits: &str) -> Bulkhead {
+    Bulkhead::new(&format!(
+        "[connectors.deliver]\nplugin = 'builtin:http-poll'\nschedule = {{ every = '1h' }}\n{RETRY}\n
+        config = {{ url = '{url}/', publish = 'out' }}\nallow.publish = ['out']\n
+        limits = {{ {limits} }}\nallow.http = [{{ url = '{url}/*', methods = ['GET'], private = true }}]\n"
+    ))
+}
+
+/// What there is to see of a failure.
+struct Seen<'a> {
+    attempts: usize,
+    reason: &'a str,
+    limits: &'a [&'a str],
+}
+
+/// The delivery ends as a dead letter after so many attempts, for this reason, with these limits bitten; the host lives,
+/// and has not grown.
+fn check(host: &Bulkhead, running: Running, memory_before: u64, seen: &Seen<'_>) {
+    running.wait_for_log("became a dead letter", PATIENCE);
+    let metrics = running.metrics();
+    assert_eq!(metrics.limits("deliver"), seen.limits);
+    let failed = metrics.value("bulkhead_http_requests_total", &[("connector", "deliver"), ("status", "error")]);
+    assert_eq!(failed, seen.attempts as f64, "requests that failed");
+    let grown = running.memory_peak_bytes().saturating_sub(memory_before);
+    assert!(grown < GROWTH_BYTES_MAX, "the host has grown by {grown} bytes");
+    let _ = running.terminate().ok();
+    let ledger = host.ledger();
+    let dead = ledger.dead();
+    assert_eq!((dead.len(), dead[0].attempts), (1, u32::try_from(seen.attempts).unwrap_or(0)));
+    assert!(dead[0].reason.contains(seen.reason), "{}", dead[0].reason);
+    assert_eq!((ledger.messages("out").len(), ledger.pending()), (0, 0));
+}
+
+/// One message to a server.
+fn check_sent(url: &str, limits: &str, seen: &Seen<'_>) {
+    let host = deliver(url, limits);
+    let running = host.start();
+    let memory = running.memory_peak_bytes();
+    host.send("in", &["{}"]);
+    check(&host, running, memory, seen);
+}
+
+fn interrupted(reason: &str) -> Seen<'_> {
+    Seen { attempts: ATTEMPTS, reason, limits: &[] }
+}
+
+/// Rejected at once: the next answer would be as large.
+fn too_large() -> Seen<'static> {
+    Seen { attempts: 1, reason: "raise `connectors.deliver.limits.response_bytes`", limits: &["response_bytes"] }
+}
+
+#[test]
+fn one_that_never_answers_is_tried_again() {
+    let fixture = Fixture::answering([Answer::Hang]);
+    check_sent(&fixture.url(), "wall = '1s'", &interrupted("the answer did not come in time"));
+    assert_eq!(fixture.requests().len(), ATTEMPTS);
+}
+
+/// A plugin that does not heed what it is told has the wall deadline behind it.
+#[test]
+fn a_plugin_that_keeps_asking_one_that_hangs_is_ended_by_its_wall_deadline() {
+    let (fixture, plugin) = (Fixture::answering([Answer::Hang]), guest("hostile"));
+    let url = fixture.url();
+    let host = Bulkhead::new(&format!(
+        "[connectors.deliver]\nplugin = '{}'\nconsume = 'in'\nretry = {{ attempts = 1 }}\nlimits = {{ wall = '300ms' }}\n
+        allow.http = [{{ url = '{url}/*', methods = ['GET'], private = true }}]\n",
+        plugin.display()
+    ));
+    let running = host.start();
+    host.send("in", &[format!("insist {url}/")]);
+    running.wait_for_log("became a dead letter", PATIENCE);
+    assert_eq!(running.metrics().limits("deliver"), ["wall"]);
+}
+
+#[test]
+fn one_that_stops_in_the_middle_of_its_answer_is_tried_again() {
+    let upstream = Upstream::start(Misdeed::Stall);
+    check_sent(&upstream.url(), "wall = '1s'", &interrupted("the answer did not come in time"));
+    assert_eq!(upstream.connections(), ATTEMPTS);
+}
+
+#[test]
+fn one_that_resets_its_connections_is_tried_again() {
+    let upstream = Upstream::start(Misdeed::Reset);
+    check_sent(&upstream.url(), "", &interrupted("broke off"));
+}
+
+#[test]
+fn ten_gigabytes_are_refused_by_their_announcement() {
+    let upstream = Upstream::start(Misdeed::Endless(10 << 30));
+    check_sent(&upstream.url(), "response_bytes = '1MiB'", &too_large());
+}
+
+#[test]
+fn a_body_without_an_end_is_cut() {
+    let upstream = Upstream::start(Misdeed::Chunks);
+    check_sent(&upstream.url(), "response_bytes = '1MiB'", &too_large());
+}
+
+#[test]
+fn a_bomb_is_cut_at_its_decompressed_size() {
+    let bomb = bomb(512);
+    assert!(bomb.len() < 1 << 20, "it is small as long as it is compressed");
+    let fixture = Fixture::answering([Answer::status(200).with("content-encoding", "gzip").body(bomb)]);
+    check_sent(&fixture.url(), "response_bytes = '1MiB'", &too_large());
+}
+
+#[test]
+fn a_poll_of_a_body_without_an_end_publishes_nothing() {
+    let upstream = Upstream::start(Misdeed::Chunks);
+    let host = poll(&upstream.url(), "response_bytes = '1MiB'");
+    let running = host.start();
+    let memory = running.memory_peak_bytes();
+    check(&host, running, memory, &too_large());
+}
+
+#[test]
+fn a_poll_of_one_that_resets_is_tried_again() {
+    let upstream = Upstream::start(Misdeed::Reset);
+    let host = poll(&upstream.url(), "");
+    let running = host.start();
+    let memory = running.memory_peak_bytes();
+    check(&host, running, memory, &interrupted("broke off"));
+}
+
+/// A guest of no good will gets no more than the built-in ones.
+#[test]
+fn a_hostile_plugin_is_cut_like_the_others() {
+    let (upstream, plugin) = (Upstream::start(Misdeed::Chunks), guest("hostile"));
+    let url = upstream.url();
+    let host = Bulkhead::new(&format!(
+        "[connectors.deliver]\nplugin = '{}'\nconsume = 'in'\n{RETRY}\nlimits = {{ response_bytes = '1MiB' }}\n
+        allow.http = [{{ url = '{url}/*', methods = ['GET'], private = true }}]\n",
+        plugin.display()
+    ));
+    let running = host.start();
+    let memory = running.memory_peak_bytes();
+    host.send("in", &[format!("get {url}/")]);
+    check(&host, running, memory, &too_large());
+}
+
+/// So many MiB of zeros, compressed.
+fn bomb(mib: usize) -> Vec<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime starts");
+    runtime.block_on(async {
+        let (mut encoder, zeros) = (GzipEncoder::new(Vec::new()), vec![0; 1 << 20]);
+        for _ in 0..mib {
+            encoder.write_all(&zeros).await.expect("memory takes it");
+        }
+        encoder.shutdown().await.expect("memory takes it");
+        encoder.into_inner()
+    })
+}

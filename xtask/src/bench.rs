@@ -1,0 +1,40 @@
+//! `cargo xtask bench`: builds the host and the benchmarks in release mode and runs them.
+
+use crate::{cargo, toolchain};
+
+/// `cargo xtask bench`.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Print the figures as JSON on standard output
+    #[arg(long)]
+    json: bool,
+    /// Messages of one pass through a pipeline
+    #[arg(long)]
+    messages: Option<u64>,
+    /// Rounds of everything that alternates; the median counts
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// The long backlog
+    #[arg(long)]
+    backlog: Option<u64>,
+    /// Parts to measure: sandbox, start, gate, send, pipeline, backlog; all when none is named
+    parts: Vec<String>,
+}
+
+/// Runs them; whether every result was right.
+pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
+    toolchain::require_plugin_target()?;
+    let mut command = cargo::command(&["bench", "--locked", "-p", "bulkhead-tests", "--bench", "figures", "--"]);
+    if options.json {
+        command.arg("--json");
+    }
+    let numbers = [
+        ("--messages", options.messages.map(|it| it.to_string())),
+        ("--rounds", options.rounds.map(|it| it.to_string())),
+        ("--backlog", options.backlog.map(|it| it.to_string())),
+    ];
+    for (name, value) in numbers {
+        command.args(value.into_iter().flat_map(|value| [name.to_owned(), value]));
+    }
+    cargo::succeeds(command.args(&options.parts))
+}
