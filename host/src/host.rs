@@ -104,6 +104,7 @@ impl Host {
             _ = signals.wait_for(|count| *count > 0) => Ok(()),
             lane = next_end(&mut lanes) => Err(lane),
             broken = next_failure(&mut listener) => Err(broken),
+            broken = next_panic(&mut clocks) => Err(broken),
             () = self.idle(until) => Ok(()),
         };
         stop.send_replace(true);
@@ -155,6 +156,17 @@ async fn next_end(lanes: &mut JoinSet<Result<(), SettleError>>) -> anyhow::Error
             Some(Ok(Ok(()))) => {}
             Some(Ok(Err(error))) => return anyhow::Error::new(error).context("a worker ended"),
             Some(Err(error)) => return anyhow::Error::new(error).context("a worker broke"),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Waits for a schedule that broke: it would never fire again, and nothing would say so.
+async fn next_panic(clocks: &mut JoinSet<()>) -> anyhow::Error {
+    loop {
+        match clocks.join_next().await {
+            Some(Ok(())) => {}
+            Some(Err(error)) => return anyhow::Error::new(error).context("a schedule broke"),
             None => std::future::pending().await,
         }
     }

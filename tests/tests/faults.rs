@@ -115,6 +115,35 @@ fn counters_in_state_survive_conflicts_between_workers() {
     assert_eq!(host.ledger().state("hostile"), [("total".to_owned(), b"200".to_vec())]);
 }
 
+/// A conflict costs no attempt, and what runs again is called as it was.
+#[test]
+fn counters_in_state_survive_conflicts_of_calls_with_many_messages() {
+    let host = Bulkhead::new(&format!(
+        "[connectors.batch]\nplugin = '{}'\nconsume = {{ queue = 'in', batch = 4, concurrency = 4 }}\nretry = {{ attempts = 1 }}\n",
+        guest("batch").display()
+    ));
+    host.send("in", &["count"; 200]);
+    let _ = host.run_until_idle();
+    assert_eq!(host.dead(), Vec::<serde_json::Value>::new());
+    assert_eq!(host.ledger().state("batch"), [("total".to_owned(), b"200".to_vec())]);
+}
+
+/// After a call that broke as a whole, sixty calls of a second each would take twice the grace time.
+#[test]
+fn a_stop_does_not_wait_for_all_messages_of_a_call_that_broke() {
+    let host = Bulkhead::new(&format!(
+        "[connectors.batch]\nplugin = '{}'\nconsume = {{ queue = 'in', batch = 60 }}\n",
+        guest("batch").display()
+    ));
+    host.send("in", &["alone"; 60]);
+    let running = host.start();
+    let attempts = |metrics: &Metrics| metrics.value("bulkhead_attempt_seconds_count", &[]);
+    running.wait_until("call of one", PATIENCE, |metrics| attempts(metrics) >= 2.0);
+    let _ = running.terminate().ok();
+    assert!(!host.ledger().messages("in").is_empty(), "the rest is delivered after the next start");
+    assert_eq!(host.dead(), Vec::<serde_json::Value>::new());
+}
+
 #[test]
 fn a_kept_sandbox_goes_on_after_a_trap() {
     let host = Bulkhead::new(&hostile("reuse = 'always'"));

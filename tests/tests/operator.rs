@@ -69,6 +69,26 @@ fn a_dead_letter_is_listed_shown_retried_and_dropped_without_a_host() {
     assert_eq!(bulkhead.dead(), Vec::<Value>::new());
 }
 
+/// All that a filter says must be true of a letter, and a page begins behind a letter or at the first.
+#[test]
+fn a_filter_of_dead_letters_means_all_that_it_says() {
+    let bulkhead = Bulkhead::new(&[hostile("hostile", ""), hostile("other", "")].concat());
+    let _ = with_letter(&bulkhead);
+    let letters = bulkhead.dead();
+    let mine = letters.iter().find(|letter| letter["connector"] == "hostile").unwrap()["id"].as_str().unwrap();
+    let running = bulkhead.start();
+    let filter = json!({ "filter": { "connector": "other", "ids": [mine] } }).to_string();
+    for path in ["dead/drop", "dead/retry"] {
+        assert_eq!(running.api("POST", path, &filter).status, 404, "{path}");
+    }
+    assert_eq!(running.api("GET", "dead?after=first", "").status, 400);
+    let filter = json!({ "filter": { "connector": "hostile", "ids": [mine] } }).to_string();
+    assert_eq!(running.api("POST", "dead/drop", &filter).json(), json!({ "count": 1 }));
+    assert_eq!(running.api("POST", "dead/drop", "{}").json(), json!({ "count": letters.len() - 1 }));
+    let _ = running.terminate().ok();
+    assert_eq!(bulkhead.ledger().dead(), []);
+}
+
 #[test]
 fn what_a_message_says_does_not_steer_the_terminal() {
     let bulkhead = Bulkhead::new(&hostile("hostile", ""));

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::slice::from_ref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,9 +16,9 @@ use super::{Staged, outcome};
 use crate::broker::{Batch, Worker};
 use crate::ledger::Receipt;
 use crate::metrics::Held;
-use crate::runtime::Scope;
 use crate::runtime::failure::Failure;
 use crate::runtime::permit::Permit;
+use crate::runtime::{BatchResult, Sandbox, Scope};
 use crate::settlement::{Barrier, Delivery, Keeper, Outcome, SettleError, SubscriptionId};
 
 /// Settlements of a worker that may be on their way to the disk at once: enough to keep the writer busy while the next
@@ -295,13 +296,15 @@ impl Handing {
         let queue = self.entry.queue();
         let scope = Scope { queue, segment: self.segments, barrier: Barrier::default(), previous_ms };
         let result = match connector.plugin.sandbox(permit).await {
-            Ok(mut sandbox) => sandbox.deliver(&scope, delivery).await,
+            Ok(sandbox) => call_again(&self.entry, sandbox, &scope, delivery).await,
             Err(failure) => Err(failure),
         };
         let staged = match result {
             Ok(staged) => staged,
             Err(failure) => {
                 Box::pin(self.fail(delivery, failure, permit)).await?;
+                // The next one runs behind no barrier: what was decided before it must be on disk.
+                self.drain().await?;
                 return Ok(true);
             }
         };
@@ -330,6 +333,23 @@ impl Connector {
             %connector, reason,
             "the brake is on: too many deliveries died in a row; mend the cause, then `bulkhead resume {connector}`"
         );
+    }
+}
+
+/// One delivery by itself, called as it was the first time.
+async fn call_again(
+    entry: &Entry,
+    mut sandbox: Sandbox,
+    scope: &Scope<'_>,
+    delivery: &Delivery,
+) -> Result<Staged, Failure> {
+    match entry {
+        Entry::Message { .. } | Entry::Tick { .. } => sandbox.deliver(scope, delivery).await,
+        Entry::Batch { .. } => {
+            let BatchResult { results, staged, .. } = sandbox.handle_batch(scope, from_ref(delivery)).await?;
+            results.into_iter().collect::<Result<(), Failure>>()?;
+            Ok(staged)
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Why a connector takes no work just now.
 //!
-//! A set of reasons per connector: workers wait until it is empty before they lease. Which reasons are stored (pause,
-//! brake) is the ledger's matter; this is the live view, and the one that the metric shows.
+//! A set of reasons per connector, as the metric shows it. Which reasons are stored (pause, brake) is the ledger's matter.
+//! Invariant: only a reason that stops all work keeps workers from leasing; one that its own workers find out, and that
+//! only work makes go away, never does.
 
 use std::collections::BTreeSet;
 
@@ -27,16 +28,25 @@ impl Hold {
 
     /// Adds a reason.
     pub fn set(&self, reason: Held) {
-        if self.reasons.send_if_modified(|reasons| reasons.insert(reason)) {
-            self.metrics.held(&self.connector, reason, true);
-        }
+        // The metric changes under the same lock, so that it cannot be left saying what was true before.
+        self.reasons.send_if_modified(|reasons| {
+            let is_new = reasons.insert(reason);
+            if is_new {
+                self.metrics.held(&self.connector, reason, true);
+            }
+            is_new
+        });
     }
 
     /// Takes a reason away.
     pub fn clear(&self, reason: Held) {
-        if self.reasons.send_if_modified(|reasons| reasons.remove(&reason)) {
-            self.metrics.held(&self.connector, reason, false);
-        }
+        self.reasons.send_if_modified(|reasons| {
+            let was_there = reasons.remove(&reason);
+            if was_there {
+                self.metrics.held(&self.connector, reason, false);
+            }
+            was_there
+        });
     }
 
     /// Adds a reason or takes it away.
@@ -44,10 +54,10 @@ impl Hold {
         if is_held { self.set(reason) } else { self.clear(reason) }
     }
 
-    /// Whether anything holds it.
+    /// Whether no delivery of it may begin.
     #[must_use]
-    pub fn is_held(&self) -> bool {
-        !self.reasons.borrow().is_empty()
+    pub fn is_stopped(&self) -> bool {
+        is_stop(&self.reasons.borrow())
     }
 
     /// Whether it is paused, by an operator or by its brake: such a connector counts as not running.
@@ -63,9 +73,19 @@ impl Hold {
         self.reasons.borrow().iter().copied().collect()
     }
 
-    /// Waits until nothing holds it. Cancel-safe.
+    /// Waits until its deliveries may begin. Cancel-safe.
     pub async fn released(&self) {
         // The sender lives in `self`: waiting cannot fail.
-        let _ = self.reasons.subscribe().wait_for(BTreeSet::is_empty).await;
+        let _ = self.reasons.subscribe().wait_for(|reasons| !is_stop(reasons)).await;
     }
+}
+
+fn is_stop(reasons: &BTreeSet<Held>) -> bool {
+    reasons.iter().any(|reason| match reason {
+        Held::Paused | Held::Brake | Held::DeadLetters | Held::Conflict => true,
+        // Each worker looks at these for itself: one that waits for room must not stop the one that makes it.
+        Held::Full | Held::Disk | Held::Breaker => false,
+        // Nothing more is read; what was read has to be worked off.
+        Held::Pending => false,
+    })
 }

@@ -141,10 +141,6 @@ impl Lane {
     async fn run_together(&mut self, deliveries: Vec<Delivery>, permit: &Permit) -> Result<(), SettleError> {
         let mut waiting = deliveries;
         while !waiting.is_empty() {
-            if self.is_stopped() {
-                self.handing.release(waiting);
-                return Ok(());
-            }
             let (together, behind) = self.split_by_key(waiting);
             let failed_keys = self.call_together(together, permit).await?;
             let (stands_behind, next) = behind.into_iter().partition(|delivery: &Delivery| {
@@ -166,8 +162,9 @@ impl Lane {
             .partition(|delivery| delivery.message.key.as_ref().is_none_or(|key| keys.insert(key.clone())))
     }
 
-    /// Calls until every delivery has succeeded or failed: those that must run again without the failed ones do, and
-    /// after a call that broke as a whole each one runs alone, so that it is known which one breaks it.
+    /// Calls until every delivery has succeeded, failed, or been given back for a stop: those that must run again without
+    /// the failed ones do, and after a call that broke as a whole each one runs alone, so that it is known which one
+    /// breaks it.
     async fn call_together(
         &mut self,
         deliveries: Vec<Delivery>,
@@ -176,6 +173,11 @@ impl Lane {
         let mut failed_keys = HashSet::new();
         let mut calls = vec![deliveries];
         while let Some(deliveries) = calls.pop().filter(|deliveries| !deliveries.is_empty()) {
+            if self.is_stopped() {
+                calls.push(deliveries);
+                self.handing.release(calls.into_iter().rev().flatten().collect());
+                break;
+            }
             match self.call_batch(&deliveries, permit).await? {
                 Ok(outcome) => {
                     let mut again = Vec::new();
@@ -190,7 +192,9 @@ impl Lane {
                             }
                         }
                     }
-                    self.handing.succeed_together(succeeded, outcome.staged, permit).await?;
+                    if !succeeded.is_empty() {
+                        self.handing.succeed_together(succeeded, outcome.staged, permit).await?;
+                    }
                     calls.extend((!again.is_empty()).then_some(again));
                 }
                 Err(failure) if deliveries.len() == 1 => {

@@ -153,10 +153,8 @@ impl Write<'_> {
     fn lay_out(&mut self, layout: &Layout) -> rusqlite::Result<Result<Directory, Joined>> {
         let mut directory = Directory::default();
         let mut policies = Policies::default();
-        for connector in &layout.connectors {
-            if let Some(joined) = self.rename(connector)? {
-                return Ok(Err(joined));
-            }
+        if let Some(joined) = self.rename_all(&layout.connectors)? {
+            return Ok(Err(joined));
         }
         for (name, policy) in &layout.queues {
             let id = self.queue_row(name)?;
@@ -180,6 +178,19 @@ impl Write<'_> {
         directory.orphans = self.orphans()?;
         self.changes.laid_out = Some(policies);
         Ok(Ok(directory))
+    }
+
+    /// Renames every connector that has a new name, or none: a start that is refused changes nothing.
+    fn rename_all(&self, connectors: &[ConnectorLayout]) -> rusqlite::Result<Option<Joined>> {
+        self.db.execute_batch("SAVEPOINT rename")?;
+        for connector in connectors {
+            if let Some(joined) = self.rename(connector)? {
+                self.db.execute_batch("ROLLBACK TO rename; RELEASE rename")?;
+                return Ok(Some(joined));
+            }
+        }
+        self.db.execute_batch("RELEASE rename")?;
+        Ok(None)
     }
 
     /// Moves everything of a connector to its new name. All rows point to its number, so the name is all that changes.

@@ -26,7 +26,7 @@ pub struct QueueReport {
 pub struct SubscriptionReport {
     /// The connector's name.
     pub connector: String,
-    /// Messages not settled yet.
+    /// Messages not settled yet, delayed ones included.
     pub backlog: u64,
     /// Those of them that a run holds; 0 where no host runs.
     pub in_flight: u64,
@@ -48,17 +48,20 @@ impl Ledger {
         let reports = self.shared().readers.read(|db| {
             let mut statement = db.prepare_cached(
                 "SELECT id, name, tail - removed + stragglers + parked,
-                 max(tail_bytes - removed_bytes, 0) + straggler_bytes + parked_bytes, tail FROM queue ORDER BY name",
+                 max(tail_bytes - removed_bytes, 0) + straggler_bytes + parked_bytes, tail,
+                 parked - (SELECT coalesce(sum(parked), 0) FROM subscription WHERE queue = queue.id)
+                 FROM queue ORDER BY name",
             )?;
             let mut rows = statement.query([])?;
             let mut reports = Vec::new();
             while let Some(row) = rows.next()? {
+                let (tail, delayed) = (unsql(row.get(4)?), unsql(row.get(5)?));
                 reports.push(QueueReport {
                     queue: row.get(1)?,
                     broker: "local".to_owned(),
                     messages: unsql(row.get(2)?),
                     bytes: unsql(row.get(3)?),
-                    subscriptions: subscriptions(db, row.get(0)?, unsql(row.get(4)?), now_ms)?,
+                    subscriptions: subscriptions(db, row.get(0)?, Waiting { tail, delayed }, now_ms)?,
                 });
             }
             Ok(reports)
@@ -67,7 +70,21 @@ impl Ledger {
     }
 }
 
-fn subscriptions(db: &Connection, queue: u32, tail: u64, now_ms: u64) -> rusqlite::Result<Vec<SubscriptionReport>> {
+/// What waits in a queue for all of its subscriptions.
+#[derive(Clone, Copy)]
+struct Waiting {
+    /// The newest message of the log.
+    tail: u64,
+    /// Messages that are not in the log yet.
+    delayed: u64,
+}
+
+fn subscriptions(
+    db: &Connection,
+    queue: u32,
+    waiting: Waiting,
+    now_ms: u64,
+) -> rusqlite::Result<Vec<SubscriptionReport>> {
     let mut statement = db.prepare_cached(
         "SELECT connector.name, cursor, pending, retrying, parked, dead,
          coalesce((SELECT sum(last - first + 1) FROM settled WHERE subscription = subscription.id), 0), subscription.id
@@ -79,7 +96,7 @@ fn subscriptions(db: &Connection, queue: u32, tail: u64, now_ms: u64) -> rusqlit
     while let Some(row) = rows.next()? {
         let (cursor, ahead) = (unsql(row.get(1)?), unsql(row.get(6)?));
         let unfinished = unsql(row.get(2)?) + unsql(row.get(4)?);
-        let backlog = tail.saturating_sub(cursor).saturating_sub(ahead) + unfinished;
+        let backlog = waiting.tail.saturating_sub(cursor).saturating_sub(ahead) + unfinished + waiting.delayed;
         let oldest_ms = if backlog > 0 { oldest_ms(db, queue, row.get(7)?, cursor)? } else { None };
         reports.push(SubscriptionReport {
             connector: row.get(0)?,
@@ -100,7 +117,7 @@ fn oldest_ms(db: &Connection, queue: u32, subscription: u32, cursor: u64) -> rus
         .query_row([subscription], |row| row.get(0))?;
     let mut first =
         db.prepare_cached("SELECT enqueued_ms FROM message WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT 1")?;
-    let seq = unfinished.map_or(cursor + 1, unsql);
+    let seq = unfinished.map_or(cursor + 1, |first| unsql(first).min(cursor + 1));
     let logged: Option<i64> =
         first.query_row(params![row_id(queue, seq), row_id(queue + 1, 0)], |row| row.get(0)).optional()?;
     let parked: Option<i64> = db

@@ -49,7 +49,7 @@ impl Ledger {
     }
 
     /// The bodies of what lies in an inbox and is not settled: not read yet, under way, or waiting for its next attempt.
-    /// As of the last commit, and no more than [`UNSETTLED_MAX`].
+    /// As of the last commit, and no more than a thousand.
     ///
     /// # Errors
     /// The file could not be read.

@@ -4,20 +4,26 @@
 //! handed in. Invariant: nothing is deleted by age before the configuration's policies are known, and never by the clock
 //! that a jump has just moved.
 
+use std::ops::Range;
+use std::time::Duration;
+
 use rusqlite::{OptionalExtension, params};
 
 use super::book::Queue;
 use super::ranges::Ranges;
 use super::read::{MESSAGE, message};
-use super::schema::{SEQ_MAX, row_id, sql, unsql};
-use super::write::{DELAY_MS_MAX, Log, Row, Write};
+use super::schema::{row_id, seq_of, sql, unsql};
+use super::write::{Log, Row, Write};
 use super::{Ledger, millis};
+use crate::message::DELAY_MS_MAX;
 use crate::settlement::QueueId;
 
 /// Rows that one step takes from one table.
 const STEP: i64 = 512;
+/// Messages of one queue whose age is looked at in one round, and that are removed by it.
+const AGED_MAX: u64 = 16_384;
 /// A message that expired is left to its consumers for so long: they know whether it is running.
-const EXPIRED_LEFT_MS: u64 = 60_000;
+const EXPIRED_LEFT: Duration = Duration::from_secs(60);
 
 /// How much a round of upkeep looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +41,15 @@ pub(super) struct Found {
     pub(super) has_more: bool,
     /// When the next delayed message is due.
     pub(super) delayed_ms: Option<u64>,
+}
+
+/// How far a queue's messages have come of age.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Aged {
+    /// Every message up to here has.
+    last: u64,
+    /// Whether those behind it were not looked at.
+    has_more: bool,
 }
 
 impl Write<'_> {
@@ -99,52 +114,55 @@ impl Write<'_> {
     /// Removes what was only kept for its age: by `keep`, or by `retention` where nobody subscribes.
     fn remove_by_age(&mut self, id: u32) -> rusqlite::Result<bool> {
         let Some(queue) = self.book.queue(id) else { return Ok(false) };
-        let cursors = queue.subscriptions.iter().filter_map(|id| self.book.subscription(*id));
-        let floor = cursors.map(|subscription| subscription.counts.cursor).min();
-        let (floor, age) = match (floor, queue.policy.keep) {
+        let (floor, age) = match (self.floor(queue), queue.policy.keep) {
             (Some(floor), Some(keep)) => (floor, keep),
             (None, keep) => (queue.counts.tail, queue.policy.retention.max(keep.unwrap_or_default())),
             (Some(_), None) => return Ok(false),
         };
-        let limit_ms = self.now.settled_ms.saturating_sub(millis(age));
-        let last = self.last_before(id, floor, limit_ms)?;
-        self.remove_through(id, last)
+        let aged = self.aged(id, queue.counts.removed..floor, age)?;
+        Ok(self.remove_through(id, aged.last)? || aged.has_more)
     }
 
-    /// The last message up to `floor` that was accepted no later than `limit_ms`, as far as ages are in order.
-    fn last_before(&self, id: u32, floor: u64, limit_ms: u64) -> rusqlite::Result<u64> {
-        let Some(queue) = self.book.queue(id) else { return Ok(0) };
-        let mut select = self.db.prepare_cached("SELECT enqueued_ms FROM message WHERE id = ?1")?;
-        let (mut old, mut young) = (queue.counts.removed, floor + 1);
-        while old + 1 < young {
-            let middle = old + (young - old) / 2;
-            // The first look is at the oldest: in most rounds nothing has come of age.
-            let middle = if old == queue.counts.removed && young == floor + 1 { old + 1 } else { middle };
-            let accepted: Option<i64> = select.query_row([row_id(id, middle)], |row| row.get(0)).optional()?;
-            if accepted.is_none_or(|accepted| unsql(accepted) <= limit_ms) {
-                old = middle;
-            } else {
-                young = middle;
-            }
+    /// Up to where every subscription has looked at a queue; `None` where there is none.
+    fn floor(&self, queue: &Queue) -> Option<u64> {
+        let cursors = queue.subscriptions.iter().filter_map(|id| self.book.subscription(*id));
+        cursors.map(|subscription| subscription.counts.cursor).min()
+    }
+
+    /// How far the messages that follow `range.start` have all come of age. One that was delayed stands behind younger
+    /// ones: it waits for them, and takes none of them with it.
+    fn aged(&self, id: u32, range: Range<u64>, age: Duration) -> rusqlite::Result<Aged> {
+        let last = range.end.min(range.start.saturating_add(AGED_MAX));
+        let limit_ms = self.now.settled_ms.saturating_sub(millis(age));
+        let young: Option<i64> = self
+            .db
+            .prepare_cached(
+                "SELECT id FROM message WHERE id BETWEEN ?1 AND ?2 AND enqueued_ms > ?3 ORDER BY id LIMIT 1",
+            )?
+            .query_row(params![row_id(id, range.start + 1), row_id(id, last), sql(limit_ms)], |row| row.get(0))
+            .optional()?;
+        match young {
+            Some(young) => Ok(Aged { last: seq_of(young) - 1, has_more: false }),
+            None => Ok(Aged { last, has_more: last < range.end }),
         }
-        Ok(old)
     }
 
     /// Settles what a queue's `expires` has ended while nobody consumed it.
     fn expire(&mut self, id: u32) -> rusqlite::Result<bool> {
         let Some(queue) = self.book.queue(id) else { return Ok(false) };
-        let Some(expires) = queue.policy.expires else { return Ok(false) };
-        let limit_ms = self.now.settled_ms.saturating_sub(millis(expires).saturating_add(EXPIRED_LEFT_MS));
-        let last = self.last_before(id, queue.counts.tail, limit_ms)?;
-        let mut has_more = false;
+        let (Some(expires), Some(floor)) = (queue.policy.expires, self.floor(queue)) else { return Ok(false) };
+        let age = expires.saturating_add(EXPIRED_LEFT);
+        let aged = self.aged(id, floor..queue.counts.tail, age)?;
+        let mut has_more = aged.has_more;
         for subscription in queue.subscriptions.clone() {
-            has_more |= self.expire_through(subscription, id, last)?;
+            has_more |= self.expire_of(subscription, id, aged.last, age)?;
         }
         Ok(has_more)
     }
 
-    fn expire_through(&mut self, subscription: u32, queue: u32, last: u64) -> rusqlite::Result<bool> {
-        let unfinished = self.drop_pending(subscription, queue, last)?;
+    fn expire_of(&mut self, subscription: u32, queue: u32, last: u64, age: Duration) -> rusqlite::Result<bool> {
+        let limit_ms = self.now.settled_ms.saturating_sub(millis(age));
+        let unfinished = self.drop_pending(subscription, queue, limit_ms)?;
         let mut expired = unfinished;
         if self.book.subscription(subscription).is_some_and(|subscription| subscription.counts.cursor < last)
             && let Some(counts) = self.book.edit_subscription(subscription)
@@ -161,16 +179,20 @@ impl Write<'_> {
         Ok(unfinished >= STEP.unsigned_abs())
     }
 
-    /// Settles unfinished messages up to `last`, a step of them; answers how many.
-    fn drop_pending(&mut self, subscription: u32, queue: u32, last: u64) -> rusqlite::Result<u64> {
+    /// Settles unfinished messages that were accepted no later than `limit_ms`, a step of them and only up to the first
+    /// that is younger; answers how many.
+    fn drop_pending(&mut self, subscription: u32, queue: u32, limit_ms: u64) -> rusqlite::Result<u64> {
         let mut select = self.db.prepare_cached(
-            "SELECT seq, reason IS NOT NULL FROM pending WHERE subscription = ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3",
+            "SELECT seq, reason IS NOT NULL, coalesce(enqueued_ms, 0) FROM pending
+             LEFT JOIN message ON message.id = ?2 + seq WHERE subscription = ?1 ORDER BY seq LIMIT ?3",
         )?;
-        let gone: Vec<(u64, bool)> = select
-            .query_map(params![subscription, sql(last), STEP], |row| Ok((unsql(row.get(0)?), row.get(1)?)))?
-            .collect::<Result<_, _>>()?;
+        let oldest = select.query_map(params![subscription, row_id(queue, 0), STEP], |row| {
+            Ok((unsql(row.get(0)?), row.get::<_, bool>(1)?, unsql(row.get(2)?)))
+        })?;
+        let is_old = |row: &rusqlite::Result<(u64, bool, u64)>| row.as_ref().map_or(true, |row| row.2 <= limit_ms);
+        let gone: Vec<_> = oldest.take_while(is_old).collect::<Result<_, _>>()?;
         let mut delete = self.db.prepare_cached("DELETE FROM pending WHERE subscription = ?1 AND seq = ?2")?;
-        for (seq, has_failed) in &gone {
+        for (seq, has_failed, _) in &gone {
             delete.execute(params![subscription, sql(*seq)])?;
             if let Some(counts) = self.book.edit_subscription(subscription) {
                 counts.pending -= 1;
@@ -210,7 +232,7 @@ impl Write<'_> {
     pub(super) fn forget(&mut self, id: u32) -> rusqlite::Result<u64> {
         let Some(queue) = self.book.subscription(id).map(|subscription| subscription.queue) else { return Ok(0) };
         let backlog = self.book.backlog(id);
-        while self.drop_pending(id, queue, SEQ_MAX)? > 0 {}
+        while self.drop_pending(id, queue, u64::MAX)? > 0 {}
         let (rows, bytes): (i64, i64) = self
             .db
             .prepare_cached("SELECT count(*), coalesce(sum(bytes), 0) FROM parked WHERE subscription = ?1")?

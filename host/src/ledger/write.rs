@@ -11,11 +11,8 @@ use super::configure::Policies;
 use super::dedup::{Dedup, Seen};
 use super::schema::{row_id, sql};
 use crate::clock::Now;
-use crate::message::{Draft, Header, Message};
+use crate::message::{DELAY_MS_MAX, Draft, Header, Message};
 use crate::settlement::QueueId;
-
-/// A message may not be delayed longer than this: a due time must not lie further ahead than anyone can have meant.
-pub(super) const DELAY_MS_MAX: u64 = 366 * 86_400_000;
 
 /// A transaction under way.
 pub(super) struct Write<'a> {

@@ -97,14 +97,18 @@ impl Loop {
             let connector = self.lane.connector().clone();
             released(&connector, &self.publishes_to, &self.ledger).await;
             let batch = self.lane.lease(self.batch, self.batch_wait).await?;
-            // A hold may have come while there was nothing to do, a breaker have opened, or the disk be full.
-            let disk_stops = self.ledger.disk().borrow().stops(&self.publishes_to);
-            if connector.hold.is_held() || connector.pause().is_some() || disk_stops {
+            // A hold may have come while there was nothing to do, a breaker have opened, or the disk or a queue be full.
+            if connector.hold.is_stopped() || connector.pause().is_some() || self.is_out_of_room() {
                 self.lane.release(batch);
                 continue;
             }
             return Ok(batch);
         }
+    }
+
+    fn is_out_of_room(&self) -> bool {
+        self.ledger.disk().borrow().stops(&self.publishes_to)
+            || self.publishes_to.iter().any(|queue| self.ledger.is_full(*queue))
     }
 }
 

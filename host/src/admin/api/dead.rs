@@ -7,11 +7,11 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::{Problem, unknown_connector};
+use super::{Problem, malformed, unknown_connector};
 use crate::admin::Admin;
 use crate::ledger::{DeadLetter, DeadSummary, Directory, FailedAttempt, Ledger};
 use crate::message::Header;
-use crate::settlement::SubscriptionId;
+use crate::settlement::{ConnectorId, SubscriptionId};
 
 /// Dead letters of one page.
 const PAGE: usize = 1_000;
@@ -149,15 +149,13 @@ impl Letter {
 /// A page of letters after letter `after`, oldest first; also of a connector that has left the configuration.
 ///
 /// # Errors
-/// No such connector, or the ledger cannot be read.
+/// No such connector, `after` is no id, or the ledger cannot be read.
 pub fn page(ledger: &Ledger, connector: Option<&str>, after: &str) -> Result<Vec<Entry>, Problem> {
-    let connector = match connector {
-        Some(name) => {
-            Some(ledger.dead_connector(name)?.ok_or_else(|| not_found(format!("there is no connector `{name}`")))?)
-        }
-        None => None,
+    let connector = connector.map(|name| number(ledger, name)).transpose()?;
+    let after = match after {
+        "" => 0,
+        id => id.parse().map_err(|_| malformed(format!("`after` is the id of a dead letter, not `{id}`")))?,
     };
-    let after = after.parse().unwrap_or(0);
     Ok(ledger.dead_list(connector, after, PAGE)?.iter().map(Entry::of).collect())
 }
 
@@ -177,17 +175,10 @@ pub fn letter(ledger: &Ledger, id: &str) -> Result<Letter, Problem> {
 /// (nothing is delivered then), or the ledger cannot be changed.
 pub async fn retry(ledger: &Ledger, directory: &Directory, selection: &Selection) -> Result<Count, Problem> {
     let to = selection.to.as_deref().map(|name| target(ledger, directory, name)).transpose()?;
-    let letters = select(ledger, &selection.filter)?;
-    let homeless = letters
-        .iter()
-        .find(|letter| to.is_none() && directory.subscription(&letter.queue, &letter.connector).is_none());
-    if let Some(Entry { id, connector, queue, .. }) = homeless {
-        let detail = format!(
-            "dead letter `{id}` died in `{connector}`, which does not read `{queue}` in the configuration any more: name another connector with `--to`, or leave it out"
-        );
-        return Err(Problem::new(StatusCode::CONFLICT, detail));
-    }
-    let ids = ids(&letters);
+    let ids = select(ledger, &selection.filter, |letter| match to {
+        Some(_) => Ok(()),
+        None => check_home(directory, letter),
+    })?;
     let count = if selection.dry_run { ids.len() } else { ledger.dead_retry(&ids, to).await? };
     Ok(Count { count })
 }
@@ -197,35 +188,62 @@ pub async fn retry(ledger: &Ledger, directory: &Directory, selection: &Selection
 /// # Errors
 /// A letter does not exist, or the ledger cannot be changed.
 pub async fn remove(ledger: &Ledger, selection: &Selection) -> Result<Count, Problem> {
-    let ids = ids(&select(ledger, &selection.filter)?);
+    let ids = select(ledger, &selection.filter, |_| Ok(()))?;
     let count = if selection.dry_run { ids.len() } else { ledger.dead_drop(&ids).await? };
     Ok(Count { count })
 }
 
-fn select(ledger: &Ledger, filter: &Filter) -> Result<Vec<Entry>, Problem> {
-    if let Some(ids) = &filter.ids {
-        return ids.iter().map(|id| named(ledger, id)).collect();
+/// A letter is delivered again where it died, so somebody must read there.
+fn check_home(directory: &Directory, letter: &DeadSummary) -> Result<(), Problem> {
+    let DeadSummary { id, connector, queue, .. } = letter;
+    if directory.subscription(queue, connector).is_some() {
+        return Ok(());
     }
-    let mut all: Vec<Entry> = Vec::new();
+    let detail = format!(
+        "dead letter `{id}` died in `{connector}`, which does not read `{queue}` in the configuration any more: name another connector with `--to`, or leave it out"
+    );
+    Err(Problem::new(StatusCode::CONFLICT, detail))
+}
+
+/// The letters that have all in common what the filter says; one that `check` refuses refuses them all. Only their numbers
+/// are kept: there may be a million.
+fn select(
+    ledger: &Ledger,
+    filter: &Filter,
+    check: impl Fn(&DeadSummary) -> Result<(), Problem>,
+) -> Result<Vec<i64>, Problem> {
+    let connector = filter.connector.as_deref();
+    let mut all = Vec::new();
+    if let Some(ids) = &filter.ids {
+        for id in ids {
+            let letter = named(ledger, id, connector)?;
+            check(&letter)?;
+            all.push(letter.id);
+        }
+        return Ok(all);
+    }
+    let connector = connector.map(|name| number(ledger, name)).transpose()?;
     loop {
-        let after = all.last().map_or_else(|| "0".to_owned(), |entry| entry.id.clone());
-        let page = page(ledger, filter.connector.as_deref(), &after)?;
-        let is_last = page.len() < PAGE;
-        all.extend(page);
-        if is_last {
+        let page = ledger.dead_list(connector, all.last().copied().unwrap_or(0), PAGE)?;
+        page.iter().try_for_each(&check)?;
+        all.extend(page.iter().map(|letter| letter.id));
+        if page.len() < PAGE {
             return Ok(all);
         }
     }
 }
 
-fn named(ledger: &Ledger, id: &str) -> Result<Entry, Problem> {
+/// A letter by its id; it must have died in `connector`, where one is named.
+fn named(ledger: &Ledger, id: &str, connector: Option<&str>) -> Result<DeadSummary, Problem> {
     let number: i64 = id.parse().map_err(|_| no_letter(id))?;
-    let found = ledger.dead_list(None, number.saturating_sub(1), 1)?;
-    found.iter().find(|letter| letter.id == number).map(Entry::of).ok_or_else(|| no_letter(id))
+    let mut found = ledger.dead_list(None, number.saturating_sub(1), 1)?;
+    let is_meant = |letter: &DeadSummary| letter.id == number && connector.is_none_or(|name| letter.connector == name);
+    found.pop().filter(is_meant).ok_or_else(|| no_letter(id))
 }
 
-fn ids(letters: &[Entry]) -> Vec<i64> {
-    letters.iter().filter_map(|letter| letter.id.parse().ok()).collect()
+/// A connector's number, also of one that has left the configuration.
+fn number(ledger: &Ledger, connector: &str) -> Result<ConnectorId, Problem> {
+    ledger.dead_connector(connector)?.ok_or_else(|| not_found(format!("there is no connector `{connector}`")))
 }
 
 /// The one subscription of a connector.

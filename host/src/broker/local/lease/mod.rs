@@ -230,7 +230,11 @@ impl Leases {
         let Some(lane) = self.lanes.get_mut(&key) else { return };
         if lane.is_free() {
             for item in lane.parked.drain(..) {
-                self.line.push_front(item);
+                if self.suspects.contains(&item.origin) {
+                    self.lone.push_back(Lone::Item(item));
+                } else {
+                    self.line.push_front(item);
+                }
             }
         }
         match lane.blocked(now_ms) {
@@ -303,7 +307,7 @@ impl Leases {
             && let Some(lone) = self.lone.pop_front()
         {
             let item = match lone {
-                Lone::Item(item) => Some(item),
+                Lone::Item(item) => self.enter_lane(item),
                 Lone::Lane(key) if self.dequeue(key) => self.pop_lane(key),
                 Lone::Lane(_) => None,
             };
@@ -336,17 +340,21 @@ impl Leases {
     }
 
     fn take_line(&mut self, worker: u64, now_ms: u64, taken: &mut Taken) {
-        let Some(item) = self.line.pop_front() else { return };
-        if let Some(key) = item.key {
-            let lane = self.lanes.entry(key).or_default();
-            if !lane.is_free() {
-                lane.parked.push(item);
-                return;
-            }
-            lane.leased += 1;
-        }
+        let Some(item) = self.line.pop_front().and_then(|item| self.enter_lane(item)) else { return };
         self.window.take(item.message.as_ref().map(Message::size_bytes));
         self.hand_out(item, worker, now_ms, taken);
+    }
+
+    /// Takes the key of a message outside the lanes; where a run holds it, the message waits until it is free.
+    fn enter_lane(&mut self, item: Item) -> Option<Item> {
+        let Some(key) = item.key else { return Some(item) };
+        let lane = self.lanes.entry(key).or_default();
+        if !lane.is_free() {
+            lane.parked.push(item);
+            return None;
+        }
+        lane.leased += 1;
+        Some(item)
     }
 
     fn take_lane(&mut self, worker: u64, max: usize, now_ms: u64, taken: &mut Taken) {
