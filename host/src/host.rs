@@ -25,6 +25,7 @@ use crate::id::Name;
 use crate::ledger::{Directory, Ledger};
 use crate::metrics::Metrics;
 use crate::runtime::Engine;
+use crate::secret_store::sealed::SealedStore;
 use crate::settlement::SettleError;
 use crate::trigger::clockwork::Clockwork;
 use crate::trigger::queue::Consumption;
@@ -62,6 +63,7 @@ pub struct Host {
     /// Reads ahead for every subscription as long as it lives.
     broker: Broker,
     metrics: Metrics,
+    sealed: Arc<SealedStore>,
     connectors: Vec<Running>,
 }
 

@@ -12,6 +12,7 @@ pub mod output;
 pub mod pause;
 pub mod queues;
 pub mod run;
+pub mod secrets;
 pub mod send;
 pub mod target;
 
@@ -78,6 +79,12 @@ pub enum Command {
         /// What to do with them.
         #[command(subcommand)]
         command: Dead,
+    },
+    /// Keep values of secrets encrypted in the data directory
+    Secrets {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: Secrets,
     },
 }
 
@@ -204,6 +211,31 @@ pub enum Dead {
     },
 }
 
+/// `bulkhead secrets`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Secrets {
+    /// Seal a value, read from standard input
+    Set {
+        /// The secret's name
+        #[arg(value_parser = parse_secret_name)]
+        name: String,
+    },
+    /// List the names of what is sealed
+    List,
+    /// Remove a sealed value for ever
+    Rm {
+        /// The secret's name
+        #[arg(value_parser = parse_secret_name)]
+        name: String,
+    },
+    /// Seal everything with another key
+    RotateKey {
+        /// The file of the new key, instead of a new key of the host's own
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+    },
+}
+
 /// Which dead letters are meant: some, those of a connector, or all.
 #[derive(Clone, Debug, Args)]
 #[group(required = true, multiple = false)]
@@ -249,6 +281,13 @@ fn parse_body(text: &str) -> Result<Body, String> {
         Some("-") => Ok(Body::Stdin),
         Some(path) => Ok(Body::File(path.into())),
     }
+}
+
+fn parse_secret_name(text: &str) -> Result<String, String> {
+    if config::is_secret_name(text) {
+        return Ok(text.to_owned());
+    }
+    Err("use 1 to 63 of A-Z, a-z, 0-9, `_` and `-`; the value is read from standard input".into())
 }
 
 /// The name of a queue or of an inbox.
@@ -321,6 +360,9 @@ mod tests {
             "run --until-idle --idle-horizon 5",
             "run --idle-horizon 5s",
             "dead retry",
+            "secrets set",
+            "secrets set a b",
+            "secrets set a:b",
             "dead drop --all 7",
             "inspect",
         ] {

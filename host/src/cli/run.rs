@@ -33,7 +33,8 @@ pub async fn run(loaded: Loaded, environment: Environment, arguments: Run) -> Ou
     complain(&problems_text(&plugins.warnings));
     let config = loaded.config;
     // Nothing is missing, so nothing can be refused here but a file that has just gone.
-    let secrets = SecretStore::open(&config.secrets, &environment).unwrap_or_default();
+    let empty = |_| SecretStore::empty(&config.host.data_dir);
+    let secrets = SecretStore::open(&config.secrets, &environment).unwrap_or_else(empty);
     let settings = Settings { min_free: config.host.min_free, ..Settings::new(config.host.data_dir.clone()) };
     let ledger = Ledger::open(settings, Clock::default(), metrics.clone())
         .map_err(|error| Failed::Unusable(anyhow::Error::new(error)))?;

@@ -54,13 +54,23 @@ fn proxy(view: &View<'_>, report: &mut Report<'_>) -> Option<Proxy> {
     }
 }
 
-pub(super) fn secrets(root: &View<'_>, report: &Report<'_>) -> BTreeMap<String, Source> {
-    let source = |view: &View<'_>| match (view.text("env"), view.path("file", report)) {
-        (Some(variable), None) => Some(Source::Env(variable.to_owned())),
-        (_, path) => path.map(Source::File),
-    };
+pub(super) fn secrets(root: &View<'_>, report: &mut Report<'_>) -> BTreeMap<String, Source> {
     let entries = root.named("secrets").into_iter();
-    entries.filter_map(|(name, view)| Some((name.to_owned(), source(&view)?))).collect()
+    entries.filter_map(|(name, view)| Some((name.to_owned(), source(&view, report)?))).collect()
+}
+
+fn source(view: &View<'_>, report: &mut Report<'_>) -> Option<Source> {
+    if view.has("sealed") {
+        if !view.boolean("sealed") {
+            let help = "write `sealed = true`, or name another source";
+            report.problem(view.place_of("sealed"), &view.path_of("sealed"), "a secret needs a source", help);
+        }
+        return Some(Source::Sealed);
+    }
+    match view.text("env") {
+        Some(variable) => Some(Source::Env(variable.to_owned())),
+        None => view.path("file", report).map(Source::File),
+    }
 }
 
 /// Runs wait where their limits do not fit together; that is most likely not meant.

@@ -4,6 +4,7 @@
 //! in itself (names resolve, numbers are in range, patterns parse); whether a plugin loads is seen later.
 
 mod connector;
+mod credential;
 mod document;
 mod environment;
 mod grant;
@@ -43,6 +44,7 @@ pub use lock::{Lock, Locked};
 pub use problem::{Problem, Severity, closest, suggestion};
 pub use quantity::{duration, size};
 pub use reference::reference;
+pub use validate::is_secret_name;
 
 /// Guests wait for each other and for the outside most of the time: a few for each core keep it busy.
 const RUNS_PER_CORE: usize = 4;

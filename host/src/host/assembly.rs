@@ -88,8 +88,9 @@ impl Host {
             let running = assembly.connector(connector).await;
             connectors.push(running.with_context(|| format!("connector `{name}` cannot start"))?);
         }
-        let Assembly { config, plugins, ledger, directory, broker, metrics, .. } = assembly;
-        Ok(Self { config, engine: plugins.engine, ledger, directory, broker, metrics, connectors })
+        let Assembly { config, plugins, ledger, directory, broker, metrics, services, .. } = assembly;
+        let sealed = services.secrets.sealed().clone();
+        Ok(Self { config, engine: plugins.engine, ledger, directory, broker, metrics, sealed, connectors })
     }
 }
 

@@ -32,6 +32,7 @@ mod write;
 mod writer;
 
 use std::fs::File;
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -212,6 +213,12 @@ impl std::fmt::Debug for Ledger {
 }
 
 impl Ledger {
+    /// Whether another process works on the folder just now.
+    #[must_use]
+    pub fn is_in_use(dir: &Path) -> bool {
+        open::is_in_use(dir)
+    }
+
     /// Opens the ledger, making it where it is missing, and starts its writer.
     ///
     /// # Errors

@@ -151,6 +151,7 @@ struct Families {
     http_requests: Family<Requested, Counter>,
     http_request_seconds: SecondsFamily<OfHost>,
     denied: Family<Denied, Counter>,
+    scrubbed: Family<OfConnector, Counter>,
     limit_hits: Family<LimitHit, Counter>,
     schedule_lag_seconds: SecondsFamily<OfConnector>,
     ledger_commit_seconds: Histogram,
@@ -189,6 +190,7 @@ impl Families {
             http_requests: Family::default(),
             http_request_seconds: Family::new_with_constructor(Seconds),
             denied: Family::default(),
+            scrubbed: Family::default(),
             limit_hits: Family::default(),
             schedule_lag_seconds: Family::new_with_constructor(Seconds),
             ledger_commit_seconds: Seconds.new_metric(),
@@ -228,6 +230,7 @@ impl Families {
             &self.http_request_seconds,
         );
         add(registry, "denied", "Effects refused by the gate", &self.denied);
+        add(registry, "scrubbed", "Answers that repeated a credential", &self.scrubbed);
         add(registry, "limit_hits", "Limits that bit", &self.limit_hits);
         add(
             registry,
@@ -324,6 +327,11 @@ impl Metrics {
     pub fn denied(&self, connector: &Name, effect: Effect, reason: &'static str) {
         let (effect, reason) = (effect.label().to_owned(), reason.to_owned());
         self.0.denied.get_or_create(&Denied { connector: connector.to_string(), effect, reason }).inc();
+    }
+
+    /// An answer repeated a credential, which was blotted out.
+    pub fn scrubbed(&self, connector: &Name) {
+        self.0.scrubbed.get_or_create(&of_connector(connector)).inc();
     }
 
     /// A limit bit.

@@ -95,7 +95,7 @@ pub fn gate(limits: Limits, out: QueuePolicy) -> Gate {
 
 fn services(ledger: &Ledger, metrics: &Metrics, folder: &Path) -> Services {
     let secrets = ["token", "other"].map(|name| (name.to_owned(), secret(&folder.join(name))));
-    let secrets = Arc::new(SecretStore::open(&BTreeMap::from(secrets), &Environment::default()).unwrap());
+    let secrets = Arc::new(SecretStore::open(&BTreeMap::from(secrets), &Environment::empty(folder)).unwrap());
     let egress = Egress::start(tokio::runtime::Handle::current(), bulkhead_host::egress::Settings::default());
     let http = bulkhead_host::capability::http::Services::new(egress, secrets.clone(), metrics.clone());
     Services { ledger: Some(ledger.clone()), metrics: metrics.clone(), secrets, http }

@@ -4,6 +4,7 @@
 //! bytes and publishes them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -114,7 +115,7 @@ fn delivery() -> Delivery {
 }
 
 /// A connector `orders` that may publish to `out`, with the limits that a configuration gives it.
-fn grants(folder: &std::path::Path) -> anyhow::Result<Grants> {
+fn grants(folder: &Path) -> anyhow::Result<Grants> {
     let metrics = Metrics::default();
     let settings = Settings { min_free: Some(0), ..Settings::new(folder.to_owned()) };
     let ledger = Ledger::open(settings, Clock::default(), metrics.clone())?;
@@ -138,7 +139,7 @@ fn grants(folder: &std::path::Path) -> anyhow::Result<Grants> {
     let target = Target { name: name("out")?, id, message_bytes: QueuePolicy::default().message_bytes };
     let subject =
         Subject { name: name("orders")?, lineage: name("orders")?, id: directory.connector("orders").expect(known) };
-    let secrets = Arc::new(SecretStore::default());
+    let secrets = Arc::new(SecretStore::empty(Path::new("")));
     let http = http::Services::new(
         Egress::start(Handle::current(), egress::Settings::default()),
         secrets.clone(),

@@ -14,7 +14,14 @@ impl GrantSettings {
     fn permission(&self) -> String {
         let mut text = format!("may {} {}", self.methods.join(", "), self.pattern);
         if let Some(auth) = &self.auth {
-            text.push_str(&format!(", with the credential `{}` attached", auth.secret()));
+            text.push_str(&format!(", with the credential `{}` attached", auth.secrets().join("`, `")));
+        }
+        for place in &self.placeholders {
+            text.push_str(&format!(
+                ", with the secret `{}` put where the plugin asks for it in its {}",
+                place.secret,
+                place.part.label()
+            ));
         }
         if self.identity.is_some() {
             text.push_str(", showing a client certificate");
