@@ -93,10 +93,10 @@ fn an_upgrade_that_needs_more_is_refused_with_the_difference_until_it_is_accepte
     let _ = host.run(&["lock"]).ok();
     let before = lock(&host);
     install(&host, "hostile");
-    let says = ["it needs more than before: import `", "wasi:keyvalue/store@", "`bulkhead lock --accept echo`"];
+    let says = ["it needs more than before: import `", "bulkhead:connector/http@", "`bulkhead lock --accept echo`"];
     check_refused(&host, &says);
     let refused = host.run(&["lock"]).ended_with(2);
-    assert!(refused.errors().contains("wasi:keyvalue/store@"), "{}", refused.errors());
+    assert!(refused.errors().contains("bulkhead:connector/http@"), "{}", refused.errors());
     assert_eq!(lock(&host), before, "nothing is written");
     let _ = host.run(&["lock", "--accept", "echo"]).ok();
     let _ = host.run(&["check"]).ok();
