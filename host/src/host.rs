@@ -6,7 +6,9 @@
 mod assembly;
 mod disk;
 mod front;
+mod gate;
 mod idle;
+mod lock;
 mod plugins;
 
 use std::sync::Arc;
@@ -23,12 +25,15 @@ use crate::id::Name;
 use crate::ledger::{Directory, Ledger};
 use crate::metrics::Metrics;
 use crate::runtime::Engine;
+use crate::secret_store::sealed::SealedStore;
 use crate::settlement::SettleError;
 use crate::trigger::clockwork::Clockwork;
 use crate::trigger::queue::Consumption;
 
 pub use assembly::layout;
 pub use front::Front;
+pub use gate::permissions;
+pub use lock::{Renewed, renew as renew_lock};
 pub use plugins::{Plugins, prepare};
 
 /// When a run ends by itself.
@@ -58,6 +63,7 @@ pub struct Host {
     /// Reads ahead for every subscription as long as it lives.
     broker: Broker,
     metrics: Metrics,
+    sealed: Arc<SealedStore>,
     connectors: Vec<Running>,
 }
 

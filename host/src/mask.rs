@@ -1,13 +1,15 @@
 //! Values that must never be shown.
 //!
-//! Invariant: a [`Secret`] is zeroed when dropped and prints as `<secret>` whatever the formatter.
+//! Invariant: a [`Secret`] is zeroed when dropped, prints as `<secret>` whatever the formatter, and two of them are
+//! compared in a time that says nothing about where they differ.
 
 use std::fmt;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use zeroize::Zeroizing;
 
 /// The value of a secret.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
@@ -23,6 +25,14 @@ impl Secret {
         &self.0
     }
 }
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        verify_slices_are_equal(&self.0, &other.0).is_ok()
+    }
+}
+
+impl Eq for Secret {}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

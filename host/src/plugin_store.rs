@@ -4,6 +4,8 @@
 //! [`PluginStore::keep`] was given by a host with the same key: it carries a MAC, is read once, and checked as read.
 
 mod builtin;
+pub mod compiler;
+pub mod signature;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -55,12 +57,15 @@ pub enum ReadError {
 /// # Errors
 /// When it is not there, not readable or too large.
 pub fn read(path: &Path) -> Result<Vec<u8>, ReadError> {
-    let unreadable = |error: std::io::Error| match error.kind() {
+    let bytes = read_bounded(path, PLUGIN_BYTES_MAX).map_err(|error| unreadable(path, error))?;
+    bytes.ok_or_else(|| ReadError::TooLarge { path: path.to_owned() })
+}
+
+fn unreadable(path: &Path, error: std::io::Error) -> ReadError {
+    match error.kind() {
         ErrorKind::NotFound => ReadError::Missing(path.to_owned()),
         _ => ReadError::Unreadable { path: path.to_owned(), error },
-    };
-    let bytes = read_bounded(path, PLUGIN_BYTES_MAX).map_err(unreadable)?;
-    bytes.ok_or_else(|| ReadError::TooLarge { path: path.to_owned() })
+    }
 }
 
 /// What compiled code belongs to.

@@ -1,21 +1,30 @@
 //! Where secret values come from, and the only place that reads them.
 //!
 //! Variables are taken out of the process's environment before any thread starts; files are checked for their mode and
-//! read again when they change, so that a rotation needs no restart. Invariant: a value leaves only as a [`Secret`].
+//! read again when they change, and so is the sealed store, so that a rotation needs no restart. Invariant: a value
+//! leaves only as a [`Secret`].
 
+mod durable;
+pub mod key;
+pub mod sealed;
 pub mod token;
 
 use std::collections::BTreeMap;
+use std::ffi::{CStr, CString, c_char};
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use key::KeyPlace;
+use rustix::process::{Resource, Rlimit, setrlimit};
+use sealed::SealedStore;
 
 use crate::mask::Secret;
 
 /// Largest value: a key or a token, not a document.
-const VALUE_BYTES_MAX: u64 = 64 * 1024;
+pub const VALUE_BYTES_MAX: u64 = 64 * 1024;
 /// Permission bits of group and others.
 const MODE_OF_OTHERS: u32 = 0o077;
 
@@ -26,42 +35,86 @@ pub enum Source {
     Env(String),
     /// A file.
     File(PathBuf),
+    /// The sealed store of the data directory.
+    Sealed,
 }
 
-/// Values that were taken out of the environment, by the variable's name.
-#[derive(Clone, Debug, Default)]
-pub struct Environment(BTreeMap<String, Secret>);
+/// What the environment says about secrets.
+#[derive(Clone, Debug)]
+pub struct Environment {
+    /// Values that were taken out of it, by the variable's name.
+    taken: BTreeMap<String, Secret>,
+    /// Holds what is sealed.
+    sealed: Arc<SealedStore>,
+}
 
 impl Environment {
     /// Reads the variables that `sources` name and removes them from the process, so that neither a child nor a plugin
     /// nor a dump of the environment has them. To be called in `main` before any thread is started.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "secrets are read from the environment here and nowhere else")]
-    pub fn take(sources: &BTreeMap<String, Source>) -> Self {
+    pub fn take(sources: &BTreeMap<String, Source>, data_dir: &Path) -> Self {
         let mut taken = BTreeMap::new();
         for variable in sources.values().filter_map(Source::variable) {
             let Some(value) = std::env::var_os(variable) else { continue };
             remove(variable);
             taken.insert(variable.to_owned(), Secret::new(value.into_encoded_bytes()));
         }
-        Self(taken)
+        Self { taken, sealed: SealedStore::new(data_dir, KeyPlace::of_environment(data_dir)) }
+    }
+
+    /// Without any variable: what is sealed in `data_dir` has the host's own key.
+    #[must_use]
+    pub fn empty(data_dir: &Path) -> Self {
+        Self { taken: BTreeMap::new(), sealed: SealedStore::new(data_dir, KeyPlace::own(data_dir)) }
+    }
+
+    /// What is sealed in the data directory.
+    #[must_use]
+    pub fn sealed(&self) -> &Arc<SealedStore> {
+        &self.sealed
     }
 }
 
+#[expect(unsafe_code, reason = "the library has no safe way to the memory of a variable")]
+unsafe extern "C" {
+    /// Where a variable's value lies.
+    fn getenv(name: *const c_char) -> *mut c_char;
+}
+
+/// Removes a variable, and wipes the memory where the system has put its value: `/proc/PID/environ` shows that.
 #[expect(clippy::disallowed_methods, reason = "this is the place that the rule points to")]
 #[expect(unsafe_code, reason = "edition 2024 marks every change of the environment as unsafe")]
 fn remove(variable: &str) {
-    // SAFETY: `Environment::take` is called before any thread is started: nobody reads the environment meanwhile.
-    unsafe { std::env::remove_var(variable) }
+    let Ok(name) = CString::new(variable) else { return };
+    // SAFETY: `Environment::take` is called before any thread is started: nobody reads the environment meanwhile. The
+    // value is a string of the process's own, in memory that may be written, and ends with a zero byte.
+    unsafe {
+        let value = getenv(name.as_ptr());
+        if !value.is_null() {
+            value.write_bytes(0, CStr::from_ptr(value).count_bytes());
+        }
+        std::env::remove_var(variable);
+    }
+}
+
+/// Keeps the memory of this process, and of its children, out of core dumps.
+pub fn forbid_core_dumps() {
+    // A system that refuses even this has none to forbid.
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
 }
 
 /// All secrets of the configuration, by name.
-#[derive(Debug, Default)]
-pub struct SecretStore(BTreeMap<String, Entry>);
+#[derive(Debug)]
+pub struct SecretStore {
+    entries: BTreeMap<String, Entry>,
+    sealed: Arc<SealedStore>,
+}
 
 #[derive(Debug)]
 enum Entry {
     Fixed(Secret),
+    Sealed { name: String, store: Arc<SealedStore> },
     File { path: PathBuf, read: Mutex<Option<(Stamp, Secret)>> },
 }
 
@@ -83,20 +136,33 @@ impl SecretStore {
         let mut entries = BTreeMap::new();
         let mut problems = Vec::new();
         for (name, source) in sources {
-            match Entry::open(source, environment) {
+            match Entry::open(name, source, environment) {
                 Ok(entry) => {
                     entries.insert(name.clone(), entry);
                 }
                 Err(problem) => problems.push((name.clone(), problem)),
             }
         }
-        if problems.is_empty() { Ok(Self(entries)) } else { Err(problems) }
+        let sealed = environment.sealed.clone();
+        if problems.is_empty() { Ok(Self { entries, sealed }) } else { Err(problems) }
+    }
+
+    /// A store without any secret.
+    #[must_use]
+    pub fn empty(data_dir: &Path) -> Self {
+        Self { entries: BTreeMap::new(), sealed: Environment::empty(data_dir).sealed }
+    }
+
+    /// What is sealed in the data directory.
+    #[must_use]
+    pub fn sealed(&self) -> &Arc<SealedStore> {
+        &self.sealed
     }
 
     /// The present value. `None` where there is no such secret, or its file cannot be used any more (which is logged).
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Secret> {
-        match self.0.get(name)?.value() {
+        match self.entries.get(name)?.value() {
             Ok(value) => Some(value),
             Err(problem) => {
                 tracing::error!(secret = name, problem, "the secret cannot be read");
@@ -110,15 +176,19 @@ impl Source {
     fn variable(&self) -> Option<&str> {
         match self {
             Self::Env(variable) => Some(variable),
-            Self::File(_) => None,
+            Self::File(_) | Self::Sealed => None,
         }
     }
 }
 
 impl Entry {
-    fn open(source: &Source, environment: &Environment) -> Result<Self, String> {
+    fn open(name: &str, source: &Source, environment: &Environment) -> Result<Self, String> {
         match source {
-            Source::Env(variable) => match environment.0.get(variable) {
+            Source::Sealed => {
+                let entry = Self::Sealed { name: name.to_owned(), store: environment.sealed.clone() };
+                entry.value().map(|_| entry)
+            }
+            Source::Env(variable) => match environment.taken.get(variable) {
                 None => Err(format!("the environment variable `{variable}` is not set")),
                 Some(value) if value.expose().is_empty() => {
                     Err(format!("the environment variable `{variable}` is empty"))
@@ -135,6 +205,10 @@ impl Entry {
     fn value(&self) -> Result<Secret, String> {
         match self {
             Self::Fixed(value) => Ok(value.clone()),
+            Self::Sealed { name, store } => {
+                let missing = || format!("no value is sealed: run `bulkhead secrets set {name}`");
+                store.get(name).map_err(|error| format!("{error:#}"))?.ok_or_else(missing)
+            }
             Self::File { path, read } => {
                 let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
                 let stamp = path.metadata().map_err(|error| unreadable(path, &error)).map(|found| Stamp::of(&found))?;
@@ -208,7 +282,7 @@ mod tests {
 
     fn open(path: &Path) -> Result<SecretStore, Vec<(String, String)>> {
         let sources = BTreeMap::from([("token".to_owned(), Source::File(path.to_owned()))]);
-        SecretStore::open(&sources, &Environment::default())
+        SecretStore::open(&sources, &Environment::empty(path))
     }
 
     fn value(store: &SecretStore) -> Option<Vec<u8>> {
@@ -261,12 +335,15 @@ mod tests {
     #[test]
     fn a_variable_comes_from_what_was_taken_at_start() {
         let sources = BTreeMap::from([("token".to_owned(), Source::Env("BULKHEAD_TEST_TOKEN".to_owned()))]);
-        let taken =
-            |value: &str| Environment(BTreeMap::from([("BULKHEAD_TEST_TOKEN".to_owned(), Secret::new(value.into()))]));
+        let folder = tempfile::tempdir().unwrap();
+        let taken = |value: &str| Environment {
+            taken: BTreeMap::from([("BULKHEAD_TEST_TOKEN".to_owned(), Secret::new(value.into()))]),
+            ..Environment::empty(folder.path())
+        };
         assert_eq!(value(&SecretStore::open(&sources, &taken("value")).unwrap()), Some(b"value".to_vec()));
         let problems = SecretStore::open(&sources, &taken("")).unwrap_err();
         assert!(problems[0].1.contains("is empty"));
-        let problems = SecretStore::open(&sources, &Environment::take(&sources)).unwrap_err();
+        let problems = SecretStore::open(&sources, &Environment::take(&sources, folder.path())).unwrap_err();
         assert!(problems[0].1.contains("is not set"));
     }
 }

@@ -10,7 +10,7 @@ use bulkhead_host::capability::{Allow, Grants, Services, Subject};
 use bulkhead_host::limit::{Limit, Limits};
 use bulkhead_host::plugin_store::{self, PLUGIN_BYTES_MAX, PluginStore};
 use bulkhead_host::runtime::Plugin;
-use bulkhead_host::runtime::compile::{LoadError, compile, keep};
+use bulkhead_host::runtime::compile::{LoadError, Maker, compile, keep};
 use bulkhead_host::runtime::inspect::inspect;
 use bulkhead_host::settlement::ConnectorId;
 
@@ -210,7 +210,7 @@ fn compiled_code_is_kept_and_a_changed_file_is_compiled_again() {
     let data_dir = tempfile::tempdir().unwrap();
     let store = PluginStore::open(data_dir.path()).unwrap();
     let bytes = guest("batch");
-    let load = || compile(engine(), Some(&store), &bytes).unwrap();
+    let load = || compile(engine(), Some(&store), Maker::Host, &bytes).unwrap();
     let first = load();
     assert_eq!((first.is_cached(), load().is_cached()), (false, false), "compiling keeps nothing by itself");
     keep(engine(), &store, &first);

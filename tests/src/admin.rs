@@ -44,7 +44,7 @@ pub(crate) struct Request<'a> {
 
 /// Sends one request; `token` and a JSON `body` where they are not empty.
 pub(crate) fn ask(address: SocketAddr, method: &str, path: &str, token: &str, body: &str) -> Reply {
-    let content_type = if method == "POST" { "application/json" } else { "" };
+    let content_type = if matches!(method, "POST" | "PUT") || !body.is_empty() { "application/json" } else { "" };
     try_ask(address, token, &Request { method, path, content_type, body }).expect("the admin listener answers in time")
 }
 

@@ -40,6 +40,8 @@ pub struct Bulkhead {
     /// A small disk that its data lie on.
     disk: Option<Arc<SmallDisk>>,
     variables: Vec<(OsString, OsString)>,
+    /// What a shell limits before it becomes the binary.
+    ulimit: Option<&'static str>,
 }
 
 /// A host that runs; killed when dropped.
@@ -80,7 +82,7 @@ impl Bulkhead {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let data = folder.path().join("data");
         let (port, host_keys) = (free_port(), String::new());
-        let bulkhead = Self { folder, port, data, host_keys, disk: None, variables: Vec::new() };
+        let bulkhead = Self { folder, port, data, host_keys, disk: None, variables: Vec::new(), ulimit: None };
         bulkhead.configure(toml);
         bulkhead
     }
@@ -109,6 +111,12 @@ impl Bulkhead {
     pub fn variable(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.into(), value.into()));
         self
+    }
+
+    /// The same under limits of the system, as the shell's `ulimit` takes them.
+    #[must_use]
+    pub fn under(self, ulimit: &'static str) -> Self {
+        Self { ulimit: Some(ulimit), ..self }
     }
 
     /// The same with its data on a small disk.
@@ -248,7 +256,11 @@ impl Bulkhead {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.disk.as_ref().map_or_else(|| Command::new(binary()), |disk| disk.command(&binary()));
+        let mut command = match (&self.disk, self.ulimit) {
+            (Some(disk), _) => disk.command(&binary()),
+            (None, Some(ulimit)) => limited(ulimit),
+            (None, None) => Command::new(binary()),
+        };
         command.arg("--config").arg(self.path("bulkhead.toml")).args(["--log-format", "json"]).args(arguments);
         command.current_dir(self.folder.path()).envs(self.variables.iter().cloned());
         command
@@ -268,6 +280,13 @@ impl Running {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("the process lives");
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the system counts it");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+
+    /// Its threads and its open files.
+    #[must_use]
+    pub fn threads_and_files(&self) -> (usize, usize) {
+        let count = |what: &str| fs::read_dir(format!("/proc/{}/{what}", self.process.id())).map_or(0, Iterator::count);
+        (count("task"), count("fd"))
     }
 
     /// What `/metrics` says now.
@@ -359,6 +378,12 @@ impl Finished {
     pub fn errors(&self) -> String {
         self.log.join("\n")
     }
+}
+
+fn limited(ulimit: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(format!("ulimit {ulimit} && exec \"$0\" \"$@\"")).arg(binary());
+    command
 }
 
 /// A port that nobody listens on, another one with each call.

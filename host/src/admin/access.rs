@@ -62,7 +62,7 @@ impl Access {
             let kind = kind.split(';').next().unwrap_or_default().trim();
             kind == "application/json" || kind == "application/x-ndjson"
         });
-        if *method == Method::POST && !is_json {
+        if (*method == Method::POST || *method == Method::PUT) && !is_json {
             let detail = "send `Content-Type: application/json` (or application/x-ndjson for many messages)";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
         }

@@ -1,9 +1,10 @@
 //! `/api/v1`: what the command line asks of a running host.
 //!
 //! Handlers read and change the ledger and nothing else; who may call them is decided in [`super::access`]. Bodies are
-//! bounded. Dead letters have a file of their own.
+//! bounded. Dead letters and secrets have files of their own.
 
 pub mod dead;
+pub mod secrets;
 pub mod subscription;
 
 use std::collections::BTreeSet;
@@ -11,7 +12,7 @@ use std::collections::BTreeSet;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +44,8 @@ pub fn router() -> Router<Admin> {
         .route("/dead/{id}/retry", post(dead::retry_one))
         .route("/connectors/{name}/pause", post(pause))
         .route("/connectors/{name}/resume", post(resume))
+        .route("/secrets", get(secrets::list))
+        .route("/secrets/{name}", put(secrets::set).delete(secrets::remove))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
 }
 

@@ -19,6 +19,7 @@ use crate::delivery::connector::Connector;
 use crate::id::Name;
 use crate::ledger::{Directory, Ledger, QueueReport};
 use crate::metrics::Metrics;
+use crate::secret_store::sealed::SealedStore;
 
 use problem::Problem;
 
@@ -38,6 +39,8 @@ pub struct Admin {
     pub connectors: Arc<Vec<Arc<Connector>>>,
     /// What only the running host knows of its queues.
     pub in_flight: InFlight,
+    /// Values that are written and never read.
+    pub sealed: Arc<SealedStore>,
     /// Who is let in.
     pub access: Arc<access::Access>,
 }

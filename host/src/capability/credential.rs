@@ -3,7 +3,15 @@
 //! Owns how a value is placed in a request, not where it comes from (`secret_store`). Invariant: what a plugin wrote in
 //! the place of a credential is gone before the credential is placed there.
 
+pub mod hmac;
+pub mod jwt;
+pub mod oauth2;
+pub mod placeholder;
+pub(crate) mod scrub;
+pub mod sigv4;
+
 use data_encoding::BASE64;
+use http::Method;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use url::{Url, form_urlencoded};
 use zeroize::Zeroizing;
@@ -42,6 +50,48 @@ pub enum Auth {
         /// Name of the secret.
         secret: String,
     },
+    /// A signature over the body, in a header.
+    Hmac(hmac::Settings),
+    /// `Authorization: Bearer` with a token of a token endpoint.
+    Oauth2(Box<oauth2::Settings>),
+    /// AWS Signature Version 4.
+    AwsSigv4(sigv4::Settings),
+}
+
+/// A request that is ready but for its credential.
+pub(crate) struct Draft<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) headers: &'a mut HeaderMap,
+    pub(crate) url: &'a mut Url,
+    /// What is known of its body.
+    pub(crate) body: sigv4::Payload<'a>,
+}
+
+/// What a credential is made of.
+pub(crate) struct Values<'a> {
+    /// The present value of a secret.
+    pub(crate) get: &'a (dyn Fn(&str) -> Option<Secret> + Sync),
+    /// The present token, for `oauth2`.
+    pub(crate) token: Option<&'a Secret>,
+    /// Seconds since the Unix epoch.
+    pub(crate) now: i64,
+}
+
+impl Values<'_> {
+    pub(crate) fn get(&self, name: &str) -> Result<Secret, Unattached> {
+        (self.get)(name).ok_or_else(|| Unattached::Missing(name.to_owned()))
+    }
+}
+
+/// Why a credential cannot be attached.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unattached {
+    /// The secret of this name has no value at the moment.
+    #[error("the secret `{0}` has no value")]
+    Missing(String),
+    /// A value cannot stand where it belongs.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
 }
 
 /// What an operator may set of an `auth` beside the secret.
@@ -84,37 +134,69 @@ impl Setting {
 pub struct Unfit;
 
 impl Auth {
-    /// The name of the secret whose value is attached.
+    /// The names of all secrets that it needs.
     #[must_use]
-    pub fn secret(&self) -> &str {
+    pub fn secrets(&self) -> Vec<&str> {
         match self {
             Self::Bearer { secret }
             | Self::Basic { secret, .. }
             | Self::Header { secret, .. }
-            | Self::Query { secret, .. } => secret,
+            | Self::Query { secret, .. } => vec![secret],
+            Self::Hmac(hmac) => vec![&hmac.secret],
+            Self::Oauth2(oauth2) => oauth2.secrets(),
+            Self::AwsSigv4(aws) => {
+                let keys = [&aws.access_key, &aws.secret_key];
+                keys.into_iter().chain(&aws.session_token).map(String::as_str).collect()
+            }
         }
     }
 
-    /// Places the value in a request, instead of whatever a plugin wrote there.
-    ///
-    /// # Errors
-    /// The value does not fit.
-    pub fn attach(&self, value: &Secret, headers: &mut HeaderMap, url: &mut Url) -> Result<(), Unfit> {
+    /// Whether the whole body must be known before the first byte is sent: to sign it, or to send it once more.
+    #[must_use]
+    pub fn needs_body(&self, url: &Url) -> bool {
         match self {
-            Self::Bearer { .. } => place(headers, AUTHORIZATION, &[b"Bearer ", value.expose()]),
-            Self::Basic { user, .. } => {
+            Self::Bearer { .. } | Self::Basic { .. } | Self::Header { .. } | Self::Query { .. } => false,
+            Self::Hmac(_) | Self::Oauth2(_) => true,
+            Self::AwsSigv4(aws) => !aws.is_body_unsigned(url),
+        }
+    }
+
+    /// Attaches the credential, instead of whatever a plugin wrote in its place; answers the values that were used.
+    pub(crate) fn apply(&self, values: &Values<'_>, draft: &mut Draft<'_>) -> Result<Vec<Secret>, Unattached> {
+        match self {
+            Self::Bearer { secret } => {
+                let value = values.get(secret)?;
+                place(draft.headers, AUTHORIZATION, &[b"Bearer ", value.expose()])?;
+                Ok(vec![value])
+            }
+            Self::Basic { user, secret } => {
+                let value = values.get(secret)?;
                 let pair = Zeroizing::new([user.as_bytes(), b":", value.expose()].concat());
                 let encoded = Zeroizing::new(BASE64.encode(&pair));
-                place(headers, AUTHORIZATION, &[b"Basic ", encoded.as_bytes()])
+                place(draft.headers, AUTHORIZATION, &[b"Basic ", encoded.as_bytes()])?;
+                Ok(vec![value])
             }
-            Self::Header { name, prefix, .. } => {
-                let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| Unfit)?;
-                place(headers, name, &[prefix.as_bytes(), value.expose()])
+            Self::Header { name, prefix, secret } => {
+                let (value, name) = (values.get(secret)?, HeaderName::from_bytes(name.as_bytes()).map_err(|_| Unfit)?);
+                place(draft.headers, name, &[prefix.as_bytes(), value.expose()])?;
+                Ok(vec![value])
             }
-            Self::Query { name, .. } => {
-                set_parameter(url, name, std::str::from_utf8(value.expose()).map_err(|_| Unfit)?);
-                Ok(())
+            Self::Query { name, secret } => {
+                let value = values.get(secret)?;
+                set_parameter(draft.url, name, std::str::from_utf8(value.expose()).map_err(|_| Unfit)?);
+                Ok(vec![value])
             }
+            Self::Hmac(hmac) => {
+                let key = values.get(&hmac.secret)?;
+                hmac.sign(&key, draft.headers, draft.body.known().ok_or(Unfit)?)?;
+                Ok(vec![key])
+            }
+            Self::Oauth2(_) => {
+                let token = values.token.cloned().ok_or(Unfit)?;
+                place(draft.headers, AUTHORIZATION, &[b"Bearer ", token.expose()])?;
+                Ok(vec![token])
+            }
+            Self::AwsSigv4(aws) => aws.attach(values, draft),
         }
     }
 }
@@ -149,6 +231,12 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    fn apply(auth: &Auth, value: &str, headers: &mut HeaderMap, url: &mut Url) -> Result<Vec<Secret>, Unattached> {
+        let get = |_: &str| Some(Secret::new(value.into()));
+        let values = Values { get: &get, token: None, now: 0 };
+        auth.apply(&values, &mut Draft { method: &Method::GET, headers, url, body: sigv4::Payload::Known(b"") })
+    }
+
     fn attached(
         auth: &Auth,
         value: &str,
@@ -160,7 +248,7 @@ mod tests {
             headers.append(*name, HeaderValue::from_str(value).unwrap());
         }
         let mut url = Url::parse(url).unwrap();
-        auth.attach(&Secret::new(value.into()), &mut headers, &mut url).unwrap();
+        apply(auth, value, &mut headers, &mut url).unwrap();
         let text = |(name, value): (&HeaderName, &HeaderValue)| (name.to_string(), value.to_str().unwrap().to_owned());
         (headers.iter().map(text).collect(), url.to_string())
     }
@@ -200,8 +288,30 @@ mod tests {
     fn a_value_that_would_break_a_header_is_refused() {
         let auth = Auth::Bearer { secret: "s".into() };
         let (mut headers, mut url) = (HeaderMap::new(), Url::parse("https://a.example/").unwrap());
-        assert_eq!(auth.attach(&Secret::new(b"a\r\nb".to_vec()), &mut headers, &mut url), Err(Unfit));
+        assert_eq!(apply(&auth, "a\r\nb", &mut headers, &mut url), Err(Unfit.into()));
         assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn a_body_is_held_only_where_it_must_be_known() {
+        let aws = |service: &str| {
+            Auth::AwsSigv4(sigv4::Settings {
+                access_key: "a".into(),
+                secret_key: "b".into(),
+                session_token: None,
+                region: "r".into(),
+                service: service.into(),
+            })
+        };
+        let (tls, plain) = ("https://a.example/", "http://10.0.0.1:80/");
+        for (auth, url, expected) in [
+            (Auth::Bearer { secret: "s".into() }, tls, false),
+            (aws("s3"), tls, false),
+            (aws("s3"), plain, true),
+            (aws("sqs"), tls, true),
+        ] {
+            assert_eq!(auth.needs_body(&Url::parse(url).unwrap()), expected, "{auth:?} {url}");
+        }
     }
 
     #[test]

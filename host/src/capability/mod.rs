@@ -19,6 +19,7 @@ pub mod secrets;
 pub mod state;
 pub mod wasi;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -54,7 +55,7 @@ impl Services {
     /// With nothing behind it: for looking at a plugin.
     #[must_use]
     pub fn idle(runtime: Handle) -> Self {
-        let (metrics, secrets) = (Metrics::default(), Arc::new(SecretStore::default()));
+        let (metrics, secrets) = (Metrics::default(), Arc::new(SecretStore::empty(Path::new(""))));
         let http =
             http::Services::new(Egress::start(runtime, egress::Settings::default()), secrets.clone(), metrics.clone());
         Self { ledger: None, metrics, secrets, http }
@@ -115,7 +116,7 @@ impl Grants {
             services: services.clone(),
             queue: queue::Grant::new(allow.publish),
             config: config::Grant::new(config),
-            secrets: secrets::Grant::new(allow.secrets, services.secrets.clone()),
+            secrets: secrets::Grant::new(allow.secrets, http::placed_secrets(&allow.http), services.secrets.clone()),
             http: http::Grant::new(&services.http, holder, allow.http, limits.clone()),
             subject,
             limits,
@@ -151,6 +152,12 @@ impl Grants {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.services.metrics
+    }
+
+    /// What it permits, one permission a line, in plain words; nothing else has an effect on the world.
+    #[must_use]
+    pub fn permissions(&self) -> Vec<String> {
+        self.http.permissions().chain(self.queue.permissions()).chain(self.secrets.permissions()).collect()
     }
 
     /// Counts a limit that bit.

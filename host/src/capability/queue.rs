@@ -40,6 +40,10 @@ impl Grant {
         Self { targets }
     }
 
+    pub(super) fn permissions(&self) -> impl Iterator<Item = String> {
+        self.targets.iter().map(|target| format!("may publish to `{}`", target.name))
+    }
+
     fn target(&self, name: &str) -> Option<&Target> {
         self.targets.iter().find(|target| target.name.as_str() == name)
     }
@@ -241,12 +245,12 @@ impl Stage {
         Ok(())
     }
 
-    /// Publishing to the queue that is being consumed may go beyond its bound, by what one run publishes: else a full
-    /// queue could never be emptied.
+    /// Publishing to the queue that is being consumed may go beyond its bound, by what one call may publish: else a full
+    /// queue could never be emptied. No further: each message of a connector that feeds itself could become two.
     fn reserve(&mut self, grants: &Grants, target: &Target, bytes: u64) -> Result<(), Refusal> {
         let Some(ledger) = &grants.services.ledger else { return Err(invalid("nothing can be published here")) };
         let reserved = if target.name.as_str() == self.consumed {
-            ledger.reserve_beyond(target.id, bytes)
+            ledger.reserve_beyond(target.id, bytes, grants.limits.publish_bytes)
         } else {
             ledger.reserve(target.id, bytes)
         };

@@ -32,6 +32,8 @@ pub struct Outcome {
     pub problems: Vec<Problem>,
     /// What a valid configuration holds, in words.
     pub summary: String,
+    /// What an operator should know beside it.
+    pub notes: Vec<String>,
 }
 
 impl Outcome {
@@ -52,9 +54,10 @@ pub fn outcome(loaded: Result<Loaded, Vec<Problem>>, further: impl FnOnce(&Loade
         Err(problems) => Outcome { problems, ..Outcome::default() },
         Ok(loaded) => {
             let (summary, found) = (summary(&loaded), further(&loaded));
-            let all = loaded.warnings.into_iter().chain(found);
+            let all = loaded.warnings.iter().cloned().chain(found);
             let (problems, warnings): (Vec<_>, Vec<_>) = all.partition(|found| found.severity == Severity::Error);
-            Outcome { problems: [problems, warnings].concat(), summary }
+            let notes = loaded.unlocked().into_iter().collect();
+            Outcome { problems: [problems, warnings].concat(), summary, notes }
         }
     }
 }
@@ -64,6 +67,7 @@ pub fn outcome(loaded: Result<Loaded, Vec<Problem>>, further: impl FnOnce(&Loade
 pub fn text(outcome: &Outcome) -> String {
     let mut text = problems_text(&outcome.problems);
     let counts = counts(outcome);
+    text.extend(outcome.notes.iter().map(|note| format!("note: {note}\n")));
     // Writing into a String cannot fail.
     let _ = if outcome.is_ok() {
         writeln!(text, "ok: {}{counts}", outcome.summary)
@@ -82,7 +86,10 @@ pub fn problems_text(problems: &[Problem]) -> String {
 /// The report as one JSON object; the `severity` of each finding says whether it keeps `ok` from being true.
 #[must_use]
 pub fn json(outcome: &Outcome) -> String {
-    let object = serde_json::json!({ "ok": outcome.is_ok(), "problems": outcome.problems });
+    let mut object = serde_json::json!({ "ok": outcome.is_ok(), "problems": outcome.problems });
+    if !outcome.notes.is_empty() {
+        object["notes"] = outcome.notes.clone().into();
+    }
     format!("{object}\n")
 }
 

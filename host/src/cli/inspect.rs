@@ -10,7 +10,7 @@ use super::output::{plain, print, table};
 use super::{Inspect, unusable};
 use crate::plugin_store;
 use crate::runtime::Engine;
-use crate::runtime::compile::compile;
+use crate::runtime::compile::{Maker, compile};
 use crate::runtime::engine::Settings;
 use crate::runtime::inspect::{Inspection, inspect};
 
@@ -19,10 +19,10 @@ use crate::runtime::inspect::{Inspection, inspect};
 /// # Errors
 /// It cannot be read or compiled.
 pub async fn run(arguments: &Inspect, as_json: bool) -> Outcome {
-    let bytes = read(&arguments.plugin).map_err(Failed::Unusable)?;
+    let (maker, bytes) = read(&arguments.plugin).map_err(Failed::Unusable)?;
     let engine = Engine::start(Settings::default())?;
-    let compiled =
-        compile(&engine, None, &bytes).map_err(|error| Failed::Unusable(anyhow!("{}: {error}", arguments.plugin)))?;
+    let compiled = compile(&engine, None, maker, &bytes)
+        .map_err(|error| Failed::Unusable(anyhow!("{}: {error}", arguments.plugin)))?;
     let looking = engine.clone();
     let inspection = engine.guests().spawn(async move { inspect(&looking, &compiled).await });
     let inspection = inspection.await.context("looking at the plugin broke off")?;
@@ -35,14 +35,14 @@ pub async fn run(arguments: &Inspect, as_json: bool) -> Outcome {
     Ok(if inspection.problem.is_some() { unusable() } else { ExitCode::SUCCESS })
 }
 
-fn read(plugin: &str) -> anyhow::Result<Vec<u8>> {
+fn read(plugin: &str) -> anyhow::Result<(Maker, Vec<u8>)> {
     match plugin.strip_prefix("builtin:") {
         Some(name) => {
             let known: Vec<_> = plugin_store::builtin_names().collect();
             let missing = || format!("there is no built-in plugin `{name}`: there are {}", known.join(", "));
-            plugin_store::builtin(name).map(<[u8]>::to_vec).with_context(missing)
+            Ok((Maker::Host, plugin_store::builtin(name).with_context(missing)?.to_vec()))
         }
-        None => Ok(plugin_store::read(Path::new(plugin))?),
+        None => Ok((Maker::Anybody, plugin_store::read(Path::new(plugin))?)),
     }
 }
 

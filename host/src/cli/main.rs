@@ -7,12 +7,16 @@ use std::future::Future;
 use std::io::Write;
 use std::process::ExitCode;
 
-use super::{Cli, Command, check, dead, inspect, load, parse, pause, queues, run, send, unusable};
+use super::{
+    Cli, Command, check, dead, explain, inspect, load, lock, parse, pause, queues, run, secrets, send, unusable,
+};
 use crate::admin::problem::Problem;
 use crate::config::Loaded;
 use crate::egress::own_admin::Refused;
 use crate::host;
-use crate::secret_store::Environment;
+use crate::metrics::Metrics;
+use crate::runtime::compile;
+use crate::secret_store::{Environment, forbid_core_dumps};
 use crate::telemetry;
 
 /// What kept a verb from ending well.
@@ -40,14 +44,20 @@ pub(super) type Outcome = Result<ExitCode, Failed>;
 /// Runs the verb that the process's arguments name.
 #[must_use]
 pub fn main() -> ExitCode {
+    forbid_core_dumps();
     let cli = parse();
     telemetry::start(cli.log_format);
     let outcome = match &cli.command {
-        Command::Check => Ok(checked(&cli)),
+        Command::Check(super::Check { explain: None }) => Ok(checked(&cli)),
+        Command::Check(super::Check { explain: Some(connector) }) => {
+            with_config(&cli, |loaded| block_on(explain::run(&loaded, connector, cli.json)))
+        }
+        Command::Lock(arguments) => with_config(&cli, |loaded| block_on(lock::run(&loaded, arguments, cli.json))),
+        Command::CompilePlugin => Ok(compile::serve()),
         Command::Inspect(arguments) => block_on(inspect::run(arguments, cli.json)),
         Command::Run(arguments) => with_config(&cli, |loaded| {
             // No thread runs yet: this is the moment to take secrets out of the environment.
-            let environment = Environment::take(&loaded.config.secrets);
+            let environment = Environment::take(&loaded.config.secrets, &loaded.config.host.data_dir);
             block_on(run::run(loaded, environment, arguments.clone()))
         }),
         Command::Send(arguments) => {
@@ -62,6 +72,11 @@ pub fn main() -> ExitCode {
         Command::Dead { command } => {
             with_config(&cli, |loaded| done(dead::run(&loaded.config, command.clone(), cli.json)))
         }
+        Command::Secrets { command } => with_config(&cli, |loaded| {
+            let config = &loaded.config;
+            let environment = Environment::take(&config.secrets, &config.host.data_dir);
+            done(secrets::run(config, &environment, command.clone(), cli.json))
+        }),
     };
     outcome.unwrap_or_else(|failed| {
         let (error, code) = match failed {
@@ -76,9 +91,9 @@ pub fn main() -> ExitCode {
 /// `check` also loads the plugins, and asks whether each secret has a value.
 fn checked(cli: &Cli) -> ExitCode {
     check::run(cli, |loaded| {
-        let environment = Environment::take(&loaded.config.secrets);
+        let environment = Environment::take(&loaded.config.secrets, &loaded.config.host.data_dir);
         let prepared = match runtime() {
-            Ok(runtime) => runtime.block_on(host::prepare(loaded)).map(|plugins| plugins.warnings),
+            Ok(runtime) => runtime.block_on(host::prepare(loaded, &Metrics::default())).map(|plugins| plugins.warnings),
             Err(error) => Err(vec![loaded.problem("host", error.to_string(), "")]),
         };
         let mut found = prepared.unwrap_or_else(|problems| problems);

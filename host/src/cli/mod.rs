@@ -4,12 +4,15 @@
 
 pub mod check;
 pub mod dead;
+pub mod explain;
 pub mod inspect;
+pub mod lock;
 mod main;
 pub mod output;
 pub mod pause;
 pub mod queues;
 pub mod run;
+pub mod secrets;
 pub mod send;
 pub mod target;
 
@@ -21,6 +24,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config;
 use crate::id::Name;
+use crate::plugin_store::compiler::VERB;
 use crate::telemetry::LogFormat;
 
 /// Nothing was started or changed: configuration, arguments, a plugin or the data directory is not usable.
@@ -50,9 +54,14 @@ pub enum Command {
     /// Run the configured connectors
     Run(Run),
     /// Report every problem of the configuration and of the plugins that it names
-    Check,
+    Check(Check),
     /// Show what a plugin exports, imports and asks for
     Inspect(Inspect),
+    /// Accept the plugins as they are: from now on others are refused
+    Lock(Lock),
+    /// Compile a plugin from standard input to standard output: what the host starts for itself
+    #[command(name = VERB, hide = true)]
+    CompilePlugin,
     /// Put messages into a queue
     Send(Send),
     /// List the queues and who reads them
@@ -71,6 +80,12 @@ pub enum Command {
         #[command(subcommand)]
         command: Dead,
     },
+    /// Keep values of secrets encrypted in the data directory
+    Secrets {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: Secrets,
+    },
 }
 
 /// `bulkhead run`.
@@ -82,6 +97,22 @@ pub struct Run {
     /// What is due later than this from now does not keep the run from ending
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = config::duration, requires = "until_idle")]
     pub idle_horizon: Duration,
+}
+
+/// `bulkhead check`.
+#[derive(Clone, Debug, Args)]
+pub struct Check {
+    /// Say in plain words what this connector may do, instead of checking
+    #[arg(long, value_name = "CONNECTOR", value_parser = Name::parse)]
+    pub explain: Option<Name>,
+}
+
+/// `bulkhead lock`.
+#[derive(Clone, Debug, Args)]
+pub struct Lock {
+    /// Accept that the plugin of this connector needs more than before; may be given several times
+    #[arg(long, value_name = "CONNECTOR", value_parser = Name::parse)]
+    pub accept: Vec<Name>,
 }
 
 /// `bulkhead pause` and `bulkhead resume`.
@@ -180,6 +211,31 @@ pub enum Dead {
     },
 }
 
+/// `bulkhead secrets`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Secrets {
+    /// Seal a value, read from standard input
+    Set {
+        /// The secret's name
+        #[arg(value_parser = parse_secret_name)]
+        name: String,
+    },
+    /// List the names of what is sealed
+    List,
+    /// Remove a sealed value for ever
+    Rm {
+        /// The secret's name
+        #[arg(value_parser = parse_secret_name)]
+        name: String,
+    },
+    /// Seal everything with another key
+    RotateKey {
+        /// The file of the new key, instead of a new key of the host's own
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+    },
+}
+
 /// Which dead letters are meant: some, those of a connector, or all.
 #[derive(Clone, Debug, Args)]
 #[group(required = true, multiple = false)]
@@ -225,6 +281,13 @@ fn parse_body(text: &str) -> Result<Body, String> {
         Some("-") => Ok(Body::Stdin),
         Some(path) => Ok(Body::File(path.into())),
     }
+}
+
+fn parse_secret_name(text: &str) -> Result<String, String> {
+    if config::is_secret_name(text) {
+        return Ok(text.to_owned());
+    }
+    Err("use 1 to 63 of A-Z, a-z, 0-9, `_` and `-`; the value is read from standard input".into())
 }
 
 /// The name of a queue or of an inbox.
@@ -297,6 +360,9 @@ mod tests {
             "run --until-idle --idle-horizon 5",
             "run --idle-horizon 5s",
             "dead retry",
+            "secrets set",
+            "secrets set a b",
+            "secrets set a:b",
             "dead drop --all 7",
             "inspect",
         ] {

@@ -23,8 +23,9 @@ use crate::secret_store::{Environment, SecretStore};
 /// # Errors
 /// Plugins, secrets or the data directory are not usable (nothing was started), or the host broke on its way.
 pub async fn run(loaded: Loaded, environment: Environment, arguments: Run) -> Outcome {
+    let metrics = Metrics::default();
     let problems = missing_secrets(&loaded, &environment);
-    let plugins = match host::prepare(&loaded).await {
+    let plugins = match host::prepare(&loaded, &metrics).await {
         Ok(plugins) if problems.is_empty() => plugins,
         Ok(_) => return Ok(refuse(&problems)),
         Err(more) => return Ok(refuse(&[problems, more].concat())),
@@ -32,8 +33,8 @@ pub async fn run(loaded: Loaded, environment: Environment, arguments: Run) -> Ou
     complain(&problems_text(&plugins.warnings));
     let config = loaded.config;
     // Nothing is missing, so nothing can be refused here but a file that has just gone.
-    let secrets = SecretStore::open(&config.secrets, &environment).unwrap_or_default();
-    let metrics = Metrics::default();
+    let empty = |_| SecretStore::empty(&config.host.data_dir);
+    let secrets = SecretStore::open(&config.secrets, &environment).unwrap_or_else(empty);
     let settings = Settings { min_free: config.host.min_free, ..Settings::new(config.host.data_dir.clone()) };
     let ledger = Ledger::open(settings, Clock::default(), metrics.clone())
         .map_err(|error| Failed::Unusable(anyhow::Error::new(error)))?;

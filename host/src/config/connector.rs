@@ -55,6 +55,13 @@ fn check_triggers(view: &View<'_>, report: &mut Report<'_>) {
 }
 
 fn plugin(view: &View<'_>, report: &Report<'_>) -> Option<Plugin> {
+    if let Some(file) = view.child("plugin") {
+        let path = file.path("path", report)?;
+        return Some(match file.text("key") {
+            Some(key) => Plugin::Signed { path, key: key.to_owned() },
+            None => Plugin::Path(path),
+        });
+    }
     match view.text("plugin")?.strip_prefix(BUILTIN_PREFIX) {
         Some(name) => Some(Plugin::Builtin(name.to_owned())),
         None => view.path("plugin", report).map(Plugin::Path),

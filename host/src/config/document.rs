@@ -247,14 +247,12 @@ fn nearest_in(node: &Node, path: &str, wanted: &str) -> Option<Place> {
     Some(inside.unwrap_or(node.place))
 }
 
-fn read_text(path: &Path) -> Result<String, String> {
+pub(super) fn read_text(path: &Path) -> Result<String, String> {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
     match read {
         Err(error) => Err(format!("cannot be read: {error}")),
-        Ok(length) if length as u64 > FILE_BYTES_MAX => {
-            Err(format!("is no configuration: it is larger than {} MiB", FILE_BYTES_MAX >> 20))
-        }
+        Ok(length) if length as u64 > FILE_BYTES_MAX => Err(format!("is larger than {} MiB", FILE_BYTES_MAX >> 20)),
         Ok(_) => String::from_utf8(bytes).map_err(|error| format!("is not UTF-8: {}", error.utf8_error())),
     }
 }

@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::problem::Report;
+use super::quantity::show_size;
 use super::view::View;
-use super::{Host, RUNS_PER_CORE};
+use super::{Config, Host, RUNS_PER_CORE, machine};
 use crate::egress::proxy::Proxy;
 use crate::egress::trust::Roots;
 use crate::secret_store::Source;
+
+/// Where the system does not say how much memory there is.
+const MEMORY_BYTES_UNKNOWN: u64 = 2 << 30;
 
 /// What the listener falls back to when its address is wrong: nothing is started then.
 const NO_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -22,6 +26,7 @@ pub(super) fn host(view: &View<'_>, report: &mut Report<'_>) -> Host {
         metrics_open: view.boolean("metrics_open"),
         grace: view.duration("grace"),
         runs: view.integer_if("runs").unwrap_or_else(runs_by_cores),
+        memory: view.size_if("memory").unwrap_or_else(memory_by_machine),
         min_free: view.size_if("min_free"),
         roots,
         proxy,
@@ -49,13 +54,51 @@ fn proxy(view: &View<'_>, report: &mut Report<'_>) -> Option<Proxy> {
     }
 }
 
-pub(super) fn secrets(root: &View<'_>, report: &Report<'_>) -> BTreeMap<String, Source> {
-    let source = |view: &View<'_>| match (view.text("env"), view.path("file", report)) {
-        (Some(variable), None) => Some(Source::Env(variable.to_owned())),
-        (_, path) => path.map(Source::File),
-    };
+pub(super) fn secrets(root: &View<'_>, report: &mut Report<'_>) -> BTreeMap<String, Source> {
     let entries = root.named("secrets").into_iter();
-    entries.filter_map(|(name, view)| Some((name.to_owned(), source(&view)?))).collect()
+    entries.filter_map(|(name, view)| Some((name.to_owned(), source(&view, report)?))).collect()
+}
+
+fn source(view: &View<'_>, report: &mut Report<'_>) -> Option<Source> {
+    if view.has("sealed") {
+        if !view.boolean("sealed") {
+            let help = "write `sealed = true`, or name another source";
+            report.problem(view.place_of("sealed"), &view.path_of("sealed"), "a secret needs a source", help);
+        }
+        return Some(Source::Sealed);
+    }
+    match view.text("env") {
+        Some(variable) => Some(Source::Env(variable.to_owned())),
+        None => view.path("file", report).map(Source::File),
+    }
+}
+
+/// Runs wait where their limits do not fit together; that is most likely not meant.
+pub(super) fn check_memory(view: &View<'_>, config: &Config, report: &mut Report<'_>) {
+    let (place, path) = (view.place_of("memory"), view.path_of("memory"));
+    let (memory, at_most) = (config.host.memory, config.memory_at_most());
+    if at_most > memory {
+        let message = format!(
+            "the runs that may be under way at once may use {}, and all together get {}: some will wait",
+            show_size(at_most),
+            show_size(memory)
+        );
+        report.warning(
+            place,
+            &path,
+            message,
+            "lower `limits.memory`, `consume.concurrency` or `host.runs`, or raise it",
+        );
+    }
+    if machine::memory_bytes().is_some_and(|machine| memory > machine) {
+        report.warning(place, &path, "more than this machine or its control group has", "lower it");
+    }
+}
+
+fn memory_by_machine() -> u64 {
+    let machine = machine::memory_bytes().unwrap_or(MEMORY_BYTES_UNKNOWN);
+    // Down to whole mebibytes, so that it can be read.
+    (machine / 4 * 3) >> 20 << 20
 }
 
 fn runs_by_cores() -> usize {

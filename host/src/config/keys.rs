@@ -3,12 +3,15 @@
 //! A key that the design names and this version does not act on yet is a [`Key::later`] line (or [`Key::ignored`] where
 //! nothing breaks): a later version only changes that line. `docs/reference-config.md` is written from this list.
 
+mod credential;
+
 use std::time::Duration;
 
 use super::schema::Default::{Is, Required, Unset, Words};
 use super::schema::{Key, Kind, Section};
 use crate::delivery::retry::DELAY_MAX;
 use crate::limit::MESSAGE_BYTES_MAX;
+use credential::{AUTH_AWS_SIGV4, AUTH_HMAC, AUTH_OAUTH2, PLACEHOLDER};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -64,13 +67,18 @@ static HOST: Section = Section {
         ),
         Key::new("runs", Kind::Integer(1, 4_096), Words("4 × cores"), "Sandboxes at once in the host."),
         Key::new(
+            "memory",
+            Kind::Size(MIB, 16 * TIB),
+            Words("three quarters of what the control group or the machine has"),
+            "Memory of all sandboxes together: a run starts when its `limits.memory` fits.",
+        ),
+        Key::new(
             "min_free",
             Kind::Size(0, TIB),
             Words("512MiB or 5 % of the disk, whichever is smaller"),
             "Free disk below which nothing new is accepted.",
         ),
         Key::ignored("listen", Kind::Address, "Listener for webhooks."),
-        Key::later("memory", "Memory of all sandboxes together."),
         Key::later("history", "For which deliveries attempts and effects are kept."),
         Key::later("trusted_proxies", "Proxies whose `X-Forwarded-*` headers are believed."),
         Key::new("tls", Kind::Table(&HOST_TLS), Unset, "Certificates."),
@@ -102,7 +110,12 @@ static SECRET: Section = Section {
     keys: &[
         Key::new("env", Kind::Variable, Unset, "An environment variable; it is removed from the process at start."),
         Key::new("file", Kind::Path, Unset, "A file; one line break at its end does not count."),
-        Key::later("sealed", "A value kept encrypted in the data folder."),
+        Key::new(
+            "sealed",
+            Kind::Boolean,
+            Unset,
+            "`true`: the value that `bulkhead secrets set NAME` has sealed in the data directory.",
+        ),
     ],
 };
 
@@ -195,9 +208,17 @@ static CONNECTOR: Section = Section {
 };
 
 static PLUGIN: Section = Section {
-    about: "",
+    about: "A plugin from a file; `plugin = \"PATH\"` is short for `plugin = { path = \"PATH\" }`.",
     exactly_one: false,
-    keys: &[Key::later("path", "The path of a component."), Key::later("key", "The key that it must be signed with.")],
+    keys: &[
+        Key::new("path", Kind::Path, Required, "The path of a component."),
+        Key::new(
+            "key",
+            Kind::Text,
+            Unset,
+            "Public key of minisign: the plugin runs only with a signature of that key in `PATH.minisig` beside it.",
+        ),
+    ],
 };
 
 static CONSUME: Section = Section {
@@ -354,8 +375,18 @@ static HTTP: Section = Section {
             Unset,
             "Failures in a row of one host that hold the connector's deliveries for a while; `{}` takes the defaults.",
         ),
-        Key::later("max_signed_body", "Bytes of a body that is signed."),
-        Key::later("placeholders", "Secrets that the host puts into a request in place of a word."),
+        Key::new(
+            "max_signed_body",
+            Kind::Size(0, GIB),
+            Words("8MiB"),
+            "Bytes of a body that the host must know before it sends it: to sign it, to fill a placeholder in it, or to send it again with a fresh token.",
+        ),
+        Key::new(
+            "placeholders",
+            Kind::Tables(&PLACEHOLDER),
+            Unset,
+            "Secrets that the plugin may place in its requests without seeing them.",
+        ),
     ],
 };
 
@@ -381,9 +412,14 @@ static AUTH: Section = Section {
         Key::new("basic", Kind::Table(&AUTH_BASIC), Unset, "`Authorization: Basic`."),
         Key::new("header", Kind::Table(&AUTH_HEADER), Unset, "A header."),
         Key::new("query", Kind::Table(&AUTH_QUERY), Unset, "A query parameter."),
-        Key::later("hmac", "A signature of the body."),
-        Key::later("oauth2", "A token fetched from a token endpoint."),
-        Key::later("aws_sigv4", "A signature for AWS."),
+        Key::new("hmac", Kind::Table(&AUTH_HMAC), Unset, "A signature over the body, in a header."),
+        Key::new(
+            "oauth2",
+            Kind::Table(&AUTH_OAUTH2),
+            Unset,
+            "A token from a token endpoint, as `Authorization: Bearer`.",
+        ),
+        Key::new("aws_sigv4", Kind::Table(&AUTH_AWS_SIGV4), Unset, "AWS Signature Version 4."),
         Key::new("mtls", Kind::Table(&AUTH_MTLS), Unset, "A client certificate."),
     ],
 };

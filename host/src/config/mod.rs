@@ -4,11 +4,14 @@
 //! in itself (names resolve, numbers are in range, patterns parse); whether a plugin loads is seen later.
 
 mod connector;
+mod credential;
 mod document;
 mod environment;
 mod grant;
 mod host;
 mod keys;
+mod lock;
+mod machine;
 mod problem;
 mod quantity;
 mod queue;
@@ -37,9 +40,11 @@ use problem::Report;
 use view::View;
 
 pub use keys::BUILTINS;
+pub use lock::{Lock, Locked};
 pub use problem::{Problem, Severity, closest, suggestion};
 pub use quantity::{duration, size};
 pub use reference::reference;
+pub use validate::is_secret_name;
 
 /// Guests wait for each other and for the outside most of the time: a few for each core keep it busy.
 const RUNS_PER_CORE: usize = 4;
@@ -55,6 +60,32 @@ pub struct Config {
     pub queues: BTreeMap<Name, QueuePolicy>,
     /// In the order of their names.
     pub connectors: Vec<Connector>,
+}
+
+impl Config {
+    /// What runs may reserve: sandboxes that are kept between runs use their part of `host.memory` all the time, up to
+    /// half of their limit, past which they are retired.
+    #[must_use]
+    pub fn memory_for_runs(&self) -> u64 {
+        let keepers = self.connectors.iter().filter(|connector| connector.reuse == Reuse::Always);
+        let kept: u64 = keepers.map(|it| (it.limits.memory_bytes / 2).saturating_mul(it.workers() as u64)).sum();
+        self.host.memory.saturating_sub(kept)
+    }
+
+    /// What the sandboxes that may run at once may come to use.
+    fn memory_at_most(&self) -> u64 {
+        let each = |it: &Connector| std::iter::repeat_n(it.limits.memory_bytes, it.workers());
+        let mut sandboxes: Vec<u64> = self.connectors.iter().filter(|it| it.enabled).flat_map(each).collect();
+        sandboxes.sort_unstable_by(|a, b| b.cmp(a));
+        sandboxes.iter().take(self.host.runs).fold(0, |sum, bytes| sum.saturating_add(*bytes))
+    }
+}
+
+impl Connector {
+    /// Runs of it that may be under way at once.
+    fn workers(&self) -> usize {
+        self.consume.as_ref().map_or(0, |consume| consume.concurrency) + usize::from(!self.schedules.is_empty())
+    }
 }
 
 /// A configuration that is valid in itself.
@@ -126,12 +157,15 @@ fn build(root: &View<'_>, report: &mut Report<'_>) -> Config {
     if root.named("connectors").is_empty() && !report.has_problems() {
         report.warning(root.place, "connectors", "no connector is configured", "add a table `[connectors.NAME]`");
     }
-    Config {
-        host: host::host(&root.child_or_empty("host"), report),
+    let host = root.child_or_empty("host");
+    let config = Config {
+        host: host::host(&host, report),
         secrets: host::secrets(root, report),
         queues: queue::queues(root, &connectors, report),
         connectors,
-    }
+    };
+    host::check_memory(&host, &config, report);
+    config
 }
 
 /// `[host]`.
@@ -149,6 +183,8 @@ pub struct Host {
     pub grace: Duration,
     /// Sandboxes at once.
     pub runs: usize,
+    /// Memory of all sandboxes together.
+    pub memory: u64,
     /// Free disk below which nothing new is accepted; `None` is the default of 512 MiB or 5 %, whichever is smaller.
     pub min_free: Option<u64>,
     /// Trusted by requests beside the machine's roots.
@@ -162,6 +198,13 @@ pub struct Host {
 pub enum Plugin {
     /// A file; relative to the config file that names it.
     Path(PathBuf),
+    /// The same, with a signature beside it.
+    Signed {
+        /// The file.
+        path: PathBuf,
+        /// The public key that it must be signed with.
+        key: String,
+    },
     /// Embedded in the binary.
     Builtin(String),
 }

@@ -289,6 +289,12 @@ fn check_plugin(node: &Node, text: &str, path: &str, report: &mut Report<'_>) {
     }
 }
 
+/// Whether `[secrets]` could name it so.
+#[must_use]
+pub fn is_secret_name(text: &str) -> bool {
+    is_name(text, &Kind::SecretName)
+}
+
 /// Whether a text has the form that its kind asks for.
 pub(super) fn is_name(text: &str, kind: &Kind) -> bool {
     match kind {

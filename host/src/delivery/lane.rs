@@ -66,7 +66,7 @@ impl Lane {
     /// # Errors
     /// The ledger has stopped; what was not committed is delivered again after the next start.
     pub async fn deliver(&mut self, batch: Batch) -> Result<(), SettleError> {
-        let permit = self.connector.permits.acquire(&self.connector.name).await;
+        let permit = self.connector.permits.acquire(&self.connector.name, self.connector.plugin.memory_bytes()).await;
         let turn = Turn::take(&self.connector).await;
         self.handing.begin(&batch, turn);
         match self.entry {

@@ -55,6 +55,14 @@ impl OwnAdmin {
         self.ask(Method::POST, path, Some(("application/json", body))).await
     }
 
+    /// `PUT` of a JSON document.
+    ///
+    /// # Errors
+    /// No answer, or one that is not a success.
+    pub async fn put<T: DeserializeOwned>(&self, path: &str, body: Vec<u8>) -> anyhow::Result<T> {
+        self.ask(Method::PUT, path, Some(("application/json", body))).await
+    }
+
     /// `DELETE`.
     ///
     /// # Errors

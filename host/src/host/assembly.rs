@@ -8,10 +8,10 @@ use tokio::runtime::Handle;
 use tokio::sync::RwLock;
 
 use super::plugins::Plugins;
-use super::{Host, Running};
+use super::{Host, Running, gate};
 use crate::broker::{Broker, KeysInBatch, Subscription, SubscriptionSettings};
 use crate::capability::queue::Target;
-use crate::capability::{Allow, Grants, Services, Subject, http};
+use crate::capability::{Services, Subject, http};
 use crate::config::{self, Config};
 use crate::delivery::brake::Brake;
 use crate::delivery::connector::{Connector, Entry};
@@ -20,7 +20,7 @@ use crate::egress::{self, Egress};
 use crate::id::Name;
 use crate::ledger::{self, ConnectorLayout, Directory, Layout, Ledger, Ordering};
 use crate::metrics::Metrics;
-use crate::runtime::permit::Permits;
+use crate::runtime::permit::{Budget, Permits};
 use crate::runtime::{Export, Plugin};
 use crate::secret_store::SecretStore;
 use crate::settlement::SubscriptionId;
@@ -79,7 +79,8 @@ impl Host {
         let http = http::Services::new(egress, secrets.clone(), metrics.clone());
         let services = Services { ledger: Some(ledger.clone()), metrics: metrics.clone(), secrets, http };
         let broker = Broker::local(ledger.clone())?;
-        let permits = Permits::new(config.host.runs);
+        let budget = Budget { runs: config.host.runs, memory_bytes: config.memory_for_runs() };
+        let permits = Permits::new(budget, metrics.sandbox_reserved_bytes());
         let assembly = Assembly { config, plugins, ledger, directory, broker, metrics, services, permits };
         let mut connectors = Vec::new();
         for connector in assembly.config.connectors.iter().filter(|connector| connector.enabled) {
@@ -87,8 +88,9 @@ impl Host {
             let running = assembly.connector(connector).await;
             connectors.push(running.with_context(|| format!("connector `{name}` cannot start"))?);
         }
-        let Assembly { config, plugins, ledger, directory, broker, metrics, .. } = assembly;
-        Ok(Self { config, engine: plugins.engine, ledger, directory, broker, metrics, connectors })
+        let Assembly { config, plugins, ledger, directory, broker, metrics, services, .. } = assembly;
+        let sealed = services.secrets.sealed().clone();
+        Ok(Self { config, engine: plugins.engine, ledger, directory, broker, metrics, sealed, connectors })
     }
 }
 
@@ -132,12 +134,7 @@ impl Assembly {
 
     fn plugin(&self, settings: &config::Connector, subject: Subject) -> anyhow::Result<Plugin> {
         let linked = self.plugins.linked.get(settings.name.as_str()).context("its plugin is not loaded")?.clone();
-        let allow = Allow {
-            publish: settings.allow.publish.iter().filter_map(|queue| self.target(queue)).collect(),
-            secrets: settings.allow.secrets.clone(),
-            http: settings.allow.http.clone(),
-        };
-        let grants = Grants::new(&self.services, subject, settings.limits.clone(), &settings.config, allow);
+        let grants = gate::grants(&self.services, subject, settings, |queue| self.target(queue));
         Ok(Plugin::new(linked, Arc::new(grants)))
     }
 

@@ -52,6 +52,7 @@ impl Front {
             metrics: host.metrics.clone(),
             connectors: Arc::new(connectors),
             in_flight: in_flight(host),
+            sealed: host.sealed.clone(),
             access: self.access,
         };
         let mut stopped = stopped.clone();

@@ -9,11 +9,13 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
+use super::lock;
 use crate::capability::{Allow, Grants, Services, Subject};
 use crate::config::{Config, Connector, Loaded, Plugin as Source, Problem, Reuse};
-use crate::limit::Limits;
+use crate::limit::{Limit, Limits};
+use crate::metrics::Metrics;
 use crate::plugin_store::{self, PluginStore};
-use crate::runtime::compile::{self, Compiled, compile};
+use crate::runtime::compile::{self, Compiled, LoadError, Maker, compile};
 use crate::runtime::engine::Settings;
 use crate::runtime::{Engine, Export, Linked, Plugin};
 use crate::settlement::ConnectorId;
@@ -21,11 +23,16 @@ use crate::settlement::ConnectorId;
 /// What to do about a plugin that is none.
 const HELP: &str = "give the path of a component, or builtin:NAME";
 
+/// What to do about one that is not signed.
+const SIGN_HELP: &str = "`minisign -S -m PATH` signs it with the secret key; take `key` out to run it unsigned";
+
 /// The plugins of all connectors, and the engine that they are compiled for.
 pub struct Plugins {
     pub(super) engine: Engine,
     /// By connector.
     pub(super) linked: BTreeMap<String, Linked>,
+    /// By connector, those that did not come with the host.
+    pub(super) foreign: BTreeMap<String, Compiled>,
     /// Each distinct one once.
     compiled: Vec<Compiled>,
     /// What is most likely not meant, but works.
@@ -47,11 +54,18 @@ impl Plugins {
     }
 }
 
-/// Reads, compiles, links and starts the plugin of every connector, enabled or not. Writes nothing.
+/// Loads the plugins, and compares them with those that were accepted. Writes nothing.
 ///
 /// # Errors
 /// One problem for each plugin that cannot be used, at its key, and the warnings beside them.
-pub async fn prepare(loaded: &Loaded) -> Result<Plugins, Vec<Problem>> {
+pub async fn prepare(loaded: &Loaded, metrics: &Metrics) -> Result<Plugins, Vec<Problem>> {
+    let plugins = load(loaded, metrics).await?;
+    let problems = lock::compare(loaded, &plugins).await;
+    if problems.is_empty() { Ok(plugins) } else { Err([problems, plugins.warnings].concat()) }
+}
+
+/// Reads, compiles, links and starts the plugin of every connector, enabled or not.
+pub(super) async fn load(loaded: &Loaded, metrics: &Metrics) -> Result<Plugins, Vec<Problem>> {
     let config = &loaded.config;
     let engine = Engine::start(settings(config))
         .map_err(|error| vec![loaded.problem("host", format!("{error:#}"), "see `host.runs` and `limits.memory`")])?;
@@ -61,15 +75,21 @@ pub async fn prepare(loaded: &Loaded) -> Result<Plugins, Vec<Problem>> {
         sources: BTreeMap::new(),
         engine: engine.clone(),
     };
-    let mut linked = BTreeMap::new();
+    let (mut linked, mut foreign) = (BTreeMap::new(), BTreeMap::new());
     let (mut problems, mut warnings) = (Vec::new(), Vec::new());
     for connector in &config.connectors {
         match loader.load(connector).await {
-            Ok(plugin) => {
+            Ok((plugin, compiled)) => {
                 warnings.extend(warn_of_conflicts(loaded, connector, &plugin));
                 linked.insert(connector.name.to_string(), plugin);
+                if !matches!(connector.plugin, Source::Builtin(_)) {
+                    foreign.insert(connector.name.to_string(), compiled);
+                }
             }
             Err(refusal) => {
+                if let Some(limit) = refusal.limit {
+                    metrics.limit_hit(&connector.name, limit);
+                }
                 let key = format!("connectors.{}.plugin", connector.name);
                 problems.push(loaded.problem(&key, refusal.message, refusal.help));
             }
@@ -80,7 +100,7 @@ pub async fn prepare(loaded: &Loaded) -> Result<Plugins, Vec<Problem>> {
         return Err(problems);
     }
     let compiled = loader.sources.into_values().flatten().map(|loaded| loaded.compiled).collect();
-    Ok(Plugins { engine, linked, compiled, warnings })
+    Ok(Plugins { engine, linked, foreign, compiled, warnings })
 }
 
 fn settings(config: &Config) -> Settings {
@@ -102,11 +122,17 @@ fn store(data_dir: &Path) -> Option<PluginStore> {
 struct Refusal {
     message: String,
     help: String,
+    /// The limit that bit, if one did.
+    limit: Option<Limit>,
 }
 
 impl Refusal {
     fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { message: message.into(), help: help.into() }
+        Self { message: message.into(), help: help.into(), limit: None }
+    }
+
+    fn of(error: &LoadError, message: String) -> Self {
+        Self { limit: error.limit(), ..Self::new(message, HELP) }
     }
 }
 
@@ -129,9 +155,10 @@ struct Loader {
 
 impl Loader {
     /// Connectors that name the same plugin share what is made of it; it is started once for each set of limits.
-    async fn load(&mut self, connector: &Connector) -> Result<Linked, Refusal> {
+    async fn load(&mut self, connector: &Connector) -> Result<(Linked, Compiled), Refusal> {
         let source = match &connector.plugin {
             Source::Path(path) => path.display().to_string(),
+            Source::Signed { path, key } => format!("{} (signed by {key})", path.display()),
             Source::Builtin(name) => format!("builtin:{name}"),
         };
         if !self.sources.contains_key(&source) {
@@ -146,21 +173,28 @@ impl Loader {
             distinct.started.push(connector.limits.clone());
         }
         check_exports(&distinct.linked, connector)?;
-        Ok(distinct.linked.clone())
+        Ok((distinct.linked.clone(), distinct.compiled.clone()))
     }
 
     fn distinct(&self, source: &str, plugin: &Source) -> Result<Distinct, Refusal> {
         let read;
-        let bytes = match plugin {
-            Source::Path(path) => {
-                read = plugin_store::read(path).map_err(|error| Refusal::new(error.to_string(), HELP))?;
-                &read
+        let (maker, bytes) = match plugin {
+            Source::Path(path) | Source::Signed { path, .. } => {
+                let unread = |error: LoadError| Refusal::of(&error, error.to_string());
+                read = plugin_store::read(path).map_err(|error| unread(error.into()))?;
+                (Maker::Anybody, &read[..])
             }
-            Source::Builtin(name) => plugin_store::builtin(name)
-                .ok_or_else(|| Refusal::new(format!("there is no built-in plugin `{name}`"), HELP))?,
+            Source::Builtin(name) => {
+                let missing = || Refusal::new(format!("there is no built-in plugin `{name}`"), HELP);
+                (Maker::Host, plugin_store::builtin(name).ok_or_else(missing)?)
+            }
         };
-        let compiled = compile(&self.engine, self.store.as_ref(), bytes)
-            .map_err(|error| Refusal::new(format!("{source}: {error}"), HELP))?;
+        if let Source::Signed { path, key } = plugin {
+            let unsigned = |error| Refusal::new(format!("{}: {error}", path.display()), SIGN_HELP);
+            plugin_store::signature::check(path, bytes, key).map_err(unsigned)?;
+        }
+        let compiled = compile(&self.engine, self.store.as_ref(), maker, bytes)
+            .map_err(|error| Refusal::of(&error, format!("{source}: {error}")))?;
         let linked =
             Linked::new(&self.engine, &compiled).map_err(|error| Refusal::new(format!("{source}: {error}"), ""))?;
         Ok(Distinct { compiled, linked, started: Vec::new() })

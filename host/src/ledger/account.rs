@@ -129,10 +129,15 @@ impl Accounts {
         if self.disk_is_full() {
             return Err(Full::Disk);
         }
+        self.reserve_beyond(queue, bytes, 0)
+    }
+
+    /// The same with so many bytes more than the bound, whatever room the disk has.
+    pub(super) fn reserve_beyond(&self, queue: QueueId, bytes: u64, beyond: u64) -> Result<Reservation, Full> {
         let Some(account) = self.account(queue) else { return Ok(Reservation::default()) };
         // Added first and looked at then, so that two publishes cannot both take the last room.
         account.reserved.fetch_add(bytes, Ordering::AcqRel);
-        let is_over = account.used() > account.bytes_max.load(Ordering::Acquire);
+        let is_over = account.used() > account.bytes_max.load(Ordering::Acquire).saturating_add(beyond);
         let reservation = Reservation(vec![(account, bytes)]);
         if is_over { Err(Full::Bound) } else { Ok(reservation) }
     }

@@ -32,6 +32,7 @@ mod write;
 mod writer;
 
 use std::fs::File;
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -212,6 +213,12 @@ impl std::fmt::Debug for Ledger {
 }
 
 impl Ledger {
+    /// Whether another process works on the folder just now.
+    #[must_use]
+    pub fn is_in_use(dir: &Path) -> bool {
+        open::is_in_use(dir)
+    }
+
     /// Opens the ledger, making it where it is missing, and starts its writer.
     ///
     /// # Errors
@@ -295,15 +302,16 @@ impl Ledger {
         self.shared().accounts.reserve(queue, bytes)
     }
 
-    /// Keeps room beyond the bound: for a publish to the queue that is being consumed, which would otherwise never end.
+    /// Keeps room up to so many bytes beyond the bound: for a publish to the queue that is being consumed, which would
+    /// otherwise never end.
     ///
     /// # Errors
-    /// The disk has no room.
-    pub fn reserve_beyond(&self, queue: QueueId, bytes: u64) -> Result<Reservation, Full> {
+    /// The queue is at that, or the disk has no room.
+    pub fn reserve_beyond(&self, queue: QueueId, bytes: u64, beyond: u64) -> Result<Reservation, Full> {
         if self.disk_is_full() {
             return Err(Full::Disk);
         }
-        Ok(self.shared().accounts.force(std::iter::once((queue, bytes))))
+        self.shared().accounts.reserve_beyond(queue, bytes, beyond)
     }
 
     /// Whether nothing may be published to a queue: it is at its bound, or the disk has no room.

@@ -62,6 +62,12 @@ pub(super) struct Opened {
     pub(super) db: Connection,
 }
 
+/// Whether another process works on the folder just now.
+pub(super) fn is_in_use(dir: &Path) -> bool {
+    let file = OpenOptions::new().read(true).open(dir.join(LOCK));
+    file.is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared).is_err())
+}
+
 /// Locks the folder and opens the file for writing, making both where they are missing.
 pub(super) fn open(settings: &Settings) -> Result<Opened, OpenError> {
     open_folder(settings).map_err(|error| match error {

@@ -151,6 +151,7 @@ struct Families {
     http_requests: Family<Requested, Counter>,
     http_request_seconds: SecondsFamily<OfHost>,
     denied: Family<Denied, Counter>,
+    scrubbed: Family<OfConnector, Counter>,
     limit_hits: Family<LimitHit, Counter>,
     schedule_lag_seconds: SecondsFamily<OfConnector>,
     ledger_commit_seconds: Histogram,
@@ -163,6 +164,7 @@ struct Families {
     orphaned_messages: Family<OfSubscription, Gauge>,
     panics: Counter,
     sandbox_seconds: Histogram,
+    sandbox_reserved_bytes: Gauge,
     breaker_open: Family<OfHost, Gauge>,
 }
 
@@ -188,6 +190,7 @@ impl Families {
             http_requests: Family::default(),
             http_request_seconds: Family::new_with_constructor(Seconds),
             denied: Family::default(),
+            scrubbed: Family::default(),
             limit_hits: Family::default(),
             schedule_lag_seconds: Family::new_with_constructor(Seconds),
             ledger_commit_seconds: Seconds.new_metric(),
@@ -201,6 +204,7 @@ impl Families {
             panics: Counter::default(),
             // From 1 µs: instantiation is measured in microseconds.
             sandbox_seconds: Histogram::new(exponential_buckets(0.000_001, 2.0, 18)),
+            sandbox_reserved_bytes: Gauge::default(),
             breaker_open: Family::default(),
         }
     }
@@ -226,6 +230,7 @@ impl Families {
             &self.http_request_seconds,
         );
         add(registry, "denied", "Effects refused by the gate", &self.denied);
+        add(registry, "scrubbed", "Answers that repeated a credential", &self.scrubbed);
         add(registry, "limit_hits", "Limits that bit", &self.limit_hits);
         add(
             registry,
@@ -243,6 +248,12 @@ impl Families {
         add(registry, "orphaned_messages", "Messages of removed connectors", &self.orphaned_messages);
         add(registry, "panics", "Panics of host code caught at a run's border", &self.panics);
         add(registry, "sandbox_seconds", "Time to instantiate a sandbox", &self.sandbox_seconds);
+        add(
+            registry,
+            "sandbox_reserved_bytes",
+            "Memory that the sandboxes of runs under way may come to use: at most `host.memory`",
+            &self.sandbox_reserved_bytes,
+        );
         add(registry, "breaker_open", "Open circuit breakers among the hosts of a grant", &self.breaker_open);
     }
 }
@@ -318,6 +329,11 @@ impl Metrics {
         self.0.denied.get_or_create(&Denied { connector: connector.to_string(), effect, reason }).inc();
     }
 
+    /// An answer repeated a credential, which was blotted out.
+    pub fn scrubbed(&self, connector: &Name) {
+        self.0.scrubbed.get_or_create(&of_connector(connector)).inc();
+    }
+
     /// A limit bit.
     pub fn limit_hit(&self, connector: &Name, limit: Limit) {
         let labels = LimitHit { connector: connector.to_string(), limit: limit.label().to_owned() };
@@ -364,6 +380,12 @@ impl Metrics {
     /// Host code panicked in a run; the run was charged, the host lives.
     pub fn panicked(&self) {
         self.0.panics.inc();
+    }
+
+    /// Memory that is reserved for runs under way; whoever admits them moves it.
+    #[must_use]
+    pub fn sandbox_reserved_bytes(&self) -> Gauge {
+        self.0.sandbox_reserved_bytes.clone()
     }
 
     /// A circuit breaker of a connector opened (1) or closed again (-1). `host` is the grant's pattern.

@@ -5,20 +5,17 @@
 //! plugin store's. Invariant: compiling writes nothing; what is to be kept is kept by [`keep`], once it is accepted.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::mpsc;
-use std::thread;
-use std::time::Duration;
+use std::process::ExitCode;
 
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
-use super::engine::Engine;
+use super::engine::{self, Engine};
 use crate::limit::Limit;
+use crate::plugin_store::compiler::{self, CompileError, Compiler};
 use crate::plugin_store::{CacheKey, PluginStore, ReadError};
 
-/// A plugin that compiles longer than this is refused.
-const COMPILE_TIME_MAX: Duration = Duration::from_secs(60);
 /// How every WebAssembly binary begins.
 const MAGIC: &[u8; 4] = b"\0asm";
 /// What follows in a core module.
@@ -41,9 +38,9 @@ pub enum LoadError {
     /// Truncated or malformed.
     #[error("the component is broken or cut short (build or copy it again): {0}")]
     Broken(String),
-    /// Takes too long to compile.
-    #[error("the component takes more than {} s to compile", COMPILE_TIME_MAX.as_secs())]
-    TooSlow,
+    /// No code comes out of it: too slow, too hungry, or the compiler fails on it.
+    #[error("the component is not compiled: {0}")]
+    Compile(CompileError),
     /// Imports something that is not offered.
     #[error("the component cannot be linked: {0}")]
     Unlinkable(String),
@@ -64,7 +61,12 @@ impl LoadError {
     /// The limit that bit, if one did.
     #[must_use]
     pub fn limit(&self) -> Option<Limit> {
-        matches!(self, Self::TooSlow | Self::Read(ReadError::TooLarge { .. })).then_some(Limit::Compile)
+        match self {
+            Self::Read(ReadError::TooLarge { .. }) | Self::Compile(CompileError::Time | CompileError::Memory) => {
+                Some(Limit::Compile)
+            }
+            _ => None,
+        }
     }
 }
 
@@ -107,18 +109,35 @@ impl Compiled {
     }
 }
 
+/// Who made a plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Maker {
+    /// It came with the host, and is compiled by it.
+    Host,
+    /// Anybody: it is compiled in a process of its own.
+    Anybody,
+}
+
 /// Compiles a plugin, or takes what was compiled before from the store. Blocks: not for a thread of a runtime.
 ///
 /// # Errors
-/// When the bytes are no component, or take too long.
-pub fn compile(engine: &Engine, store: Option<&PluginStore>, bytes: &[u8]) -> Result<Compiled, LoadError> {
+/// When the bytes are no component, or take too much to compile.
+pub fn compile(
+    engine: &Engine,
+    store: Option<&PluginStore>,
+    maker: Maker,
+    bytes: &[u8],
+) -> Result<Compiled, LoadError> {
     check_kind(bytes)?;
     let sha256 = HEXLOWER.encode(&Sha256::digest(bytes));
     let size = bytes.len() as u64;
     if let Some(component) = store.and_then(|store| cached(engine, store, &key(engine, &sha256))) {
         return Ok(Compiled { component, sha256, size, is_cached: true });
     }
-    let component = compile_in_time(engine, bytes.to_vec())?;
+    let component = match maker {
+        Maker::Host => Component::new(engine.wasmtime(), bytes).map_err(broken)?,
+        Maker::Anybody => compile_apart(engine, bytes)?,
+    };
     Ok(Compiled { component, sha256, size, is_cached: false })
 }
 
@@ -165,25 +184,31 @@ fn cached(engine: &Engine, store: &PluginStore, key: &CacheKey) -> Option<Compon
 
 #[expect(unsafe_code, reason = "precompiled code can only be loaded unchecked")]
 fn load_code(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: `code` is what `Component::serialize` gave this host: the store has just checked its MAC, made with a key
-    // that only this host's user can read, over these very bytes and the hash of this engine.
+    // SAFETY: `code` is what this host's own binary has made of a component: either read just now from the process that
+    // it started for that, or from the store, which has checked its MAC, made with a key that only this host's user can
+    // read, over these very bytes and the hash of this engine.
     unsafe { Component::deserialize(engine.wasmtime(), code) }
 }
 
-/// On a thread of its own, since a compilation cannot be stopped: one that is too slow is left behind, and its plugin is
-/// refused.
-fn compile_in_time(engine: &Engine, bytes: Vec<u8>) -> Result<Component, LoadError> {
-    let (sender, receiver) = mpsc::sync_channel(1);
-    let wasmtime = engine.wasmtime().clone();
-    let compile = move || {
-        // Nobody waits any more when it took too long.
-        let _ = sender.send(Component::new(&wasmtime, &bytes));
-    };
-    let spawned = thread::Builder::new().name("bulkhead-compile".to_owned()).spawn(compile);
-    spawned.map_err(|error| LoadError::Broken(format!("no thread to compile it: {error}")))?;
-    match receiver.recv_timeout(COMPILE_TIME_MAX) {
-        Ok(compiled) => compiled.map_err(|error| LoadError::Broken(format!("{error:#}"))),
-        Err(mpsc::RecvTimeoutError::Timeout) => Err(LoadError::TooSlow),
-        Err(mpsc::RecvTimeoutError::Disconnected) => Err(LoadError::Broken("the compiler failed on it".to_owned())),
-    }
+/// In a process of its own, which ends with its bounds.
+fn compile_apart(engine: &Engine, bytes: &[u8]) -> Result<Component, LoadError> {
+    let code = Compiler::default().compile(bytes).map_err(|error| match error {
+        CompileError::Broken(text) => LoadError::Broken(text),
+        error => LoadError::Compile(error),
+    })?;
+    load_code(engine, &code).map_err(broken)
+}
+
+/// What the host's binary does as that process: a component in, code out.
+#[must_use]
+pub fn serve() -> ExitCode {
+    compiler::serve(|bytes| {
+        let engine = wasmtime::Engine::new(&engine::compiling());
+        let code = engine.and_then(|engine| engine.precompile_component(bytes));
+        code.map_err(|error| format!("{error:#}"))
+    })
+}
+
+fn broken(error: wasmtime::Error) -> LoadError {
+    LoadError::Broken(format!("{error:#}"))
 }

@@ -139,6 +139,13 @@ fn cores() -> usize {
 }
 
 fn config(settings: Settings) -> anyhow::Result<Config> {
+    let mut config = compiling();
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings)?));
+    Ok(config)
+}
+
+/// All that code depends on: what was compiled with it runs in every engine of this binary, whatever its pool.
+pub(super) fn compiling() -> Config {
     let mut config = Config::new();
     config
         .wasm_component_model(true)
@@ -148,9 +155,8 @@ fn config(settings: Settings) -> anyhow::Result<Config> {
         .shared_memory(false)
         .relaxed_simd_deterministic(true)
         .max_wasm_stack(WASM_STACK_BYTES)
-        .async_stack_size(ASYNC_STACK_BYTES)
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings)?));
-    Ok(config)
+        .async_stack_size(ASYNC_STACK_BYTES);
+    config
 }
 
 fn pool(settings: Settings) -> anyhow::Result<PoolingAllocationConfig> {

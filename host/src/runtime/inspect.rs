@@ -19,6 +19,9 @@ const INSPECTED: &str = "inspect";
 /// Interfaces that a connector may export.
 const EXPORTS: &str = "bulkhead:connector/";
 
+/// A schema of a large configuration has some ten kilobytes.
+const DESCRIPTION_BYTES_MAX: usize = 1 << 20;
+
 /// What a plugin is; its JSON is what `bulkhead inspect --json` prints.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Inspection {
@@ -89,7 +92,17 @@ async fn describe(engine: &Engine, compiled: &Compiled) -> Result<Option<Descrip
     let linked = Linked::new(engine, compiled).map_err(|error| error.to_string())?;
     let plugin = Plugin::new(linked, Arc::new(Grants::none(&services, name)));
     let mut sandbox = plugin.open().await.map_err(|failure| failure.reason().to_owned())?;
-    sandbox.describe().await.map_err(|failure| failure.reason().to_owned())
+    let description = sandbox.describe().await.map_err(|failure| failure.reason().to_owned())?;
+    match description.as_ref().map_or(0, size_bytes) {
+        bytes if bytes > DESCRIPTION_BYTES_MAX => Err(format!("it says {bytes} bytes about itself")),
+        _ => Ok(description),
+    }
+}
+
+fn size_bytes(description: &Description) -> usize {
+    let Description { name, version, summary, config_schema, wants } = description;
+    let texts = [name, version, summary].into_iter().chain(config_schema).chain(wants);
+    texts.map(String::len).sum()
 }
 
 fn nothing() -> Description {

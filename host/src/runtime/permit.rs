@@ -1,26 +1,43 @@
-//! Permits to run: at most so many sandboxes at once, fair between connectors.
+//! Permits to run: at most so many sandboxes at once, and so much memory of all together, fair between connectors.
 //!
-//! A permit is taken before a slot of the engine's pool, so the pool is never full. Connectors that wait take turns: one
-//! with a thousand waiting runs delays another by one run, not by a thousand.
+//! A permit is taken before a slot of the engine's pool, so the pool is never full; and it reserves all the memory that
+//! its sandbox may come to use, so that what was admitted fits. Connectors that wait take turns: one with a thousand
+//! waiting runs delays another by one run, not by a thousand. Invariant: nobody overtakes a run that waits for memory,
+//! or a large one would wait for ever.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::oneshot;
 
 use crate::id::Name;
 
-/// The permits of one process (`host.runs`). Cheap to clone.
+/// What all sandboxes together may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Sandboxes at once (`host.runs`).
+    pub runs: usize,
+    /// Their memory (`host.memory`).
+    pub memory_bytes: u64,
+}
+
+/// The permits of one process. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Permits(Arc<Mutex<State>>);
 
-/// The right to one sandbox; given back when dropped.
+/// The right to one sandbox and its memory; given back when dropped.
 #[derive(Debug)]
-pub struct Permit(Arc<Mutex<State>>);
+pub struct Permit {
+    state: Arc<Mutex<State>>,
+    memory_bytes: u64,
+}
 
 #[derive(Debug)]
 struct State {
-    free: usize,
+    whole: Budget,
+    free: Budget,
+    reserved: Gauge,
     /// Connectors with waiting runs, the next to be served in front.
     turns: VecDeque<Turn>,
 }
@@ -28,19 +45,26 @@ struct State {
 #[derive(Debug)]
 struct Turn {
     connector: Name,
-    waiting: VecDeque<oneshot::Sender<Permit>>,
+    waiting: VecDeque<Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    memory_bytes: u64,
+    sender: oneshot::Sender<Permit>,
 }
 
 impl Permits {
-    /// So many sandboxes at once.
+    /// So much at once; `reserved` shows the memory that is taken.
     #[must_use]
-    pub fn new(runs: usize) -> Self {
-        Self(Arc::new(Mutex::new(State { free: runs.max(1), turns: VecDeque::new() })))
+    pub fn new(budget: Budget, reserved: Gauge) -> Self {
+        let whole = Budget { runs: budget.runs.max(1), memory_bytes: budget.memory_bytes.max(1) };
+        Self(Arc::new(Mutex::new(State { whole, free: whole, reserved, turns: VecDeque::new() })))
     }
 
-    /// Waits for a permit. Cancel-safe.
-    pub async fn acquire(&self, connector: &Name) -> Permit {
-        let mut waiting = match self.take_or_wait(connector) {
+    /// Waits for a permit for a sandbox of this size; one that is larger than the budget runs alone. Cancel-safe.
+    pub async fn acquire(&self, connector: &Name, memory_bytes: u64) -> Permit {
+        let mut waiting = match self.take_or_wait(connector, memory_bytes) {
             Ok(permit) => return permit,
             Err(waiting) => waiting,
         };
@@ -49,7 +73,7 @@ impl Permits {
                 return permit;
             }
             // Unreachable while `self` lives: a waiting sender is only dropped by sending. Asking again is right anyway.
-            waiting = match self.take_or_wait(connector) {
+            waiting = match self.take_or_wait(connector, memory_bytes) {
                 Ok(permit) => return permit,
                 Err(waiting) => waiting,
             };
@@ -59,52 +83,79 @@ impl Permits {
     /// Permits that nobody holds.
     #[must_use]
     pub fn free(&self) -> usize {
-        lock(&self.0).free
+        lock(&self.0).free.runs
     }
 
-    fn take_or_wait(&self, connector: &Name) -> Result<Permit, oneshot::Receiver<Permit>> {
+    fn take_or_wait(&self, connector: &Name, memory_bytes: u64) -> Result<Permit, oneshot::Receiver<Permit>> {
         let mut state = lock(&self.0);
-        if state.free > 0 {
-            state.free -= 1;
-            return Ok(Permit(self.0.clone()));
+        let memory_bytes = memory_bytes.min(state.whole.memory_bytes);
+        state.forget_gone();
+        if state.turns.is_empty() && state.take(memory_bytes) {
+            return Ok(Permit { state: self.0.clone(), memory_bytes });
         }
         let (sender, receiver) = oneshot::channel();
+        let waiting = Waiting { memory_bytes, sender };
         match state.turns.iter_mut().find(|turn| turn.connector == *connector) {
-            Some(turn) => turn.waiting.push_back(sender),
-            None => state.turns.push_back(Turn { connector: connector.clone(), waiting: VecDeque::from([sender]) }),
+            Some(turn) => turn.waiting.push_back(waiting),
+            None => state.turns.push_back(Turn { connector: connector.clone(), waiting: VecDeque::from([waiting]) }),
         }
         Err(receiver)
     }
 }
 
 impl State {
-    /// The next waiting run: its connector goes to the end of the line.
-    fn next(&mut self) -> Option<oneshot::Sender<Permit>> {
-        while let Some(mut turn) = self.turns.pop_front() {
-            turn.waiting.retain(|sender| !sender.is_closed());
-            let Some(sender) = turn.waiting.pop_front() else { continue };
-            if !turn.waiting.is_empty() {
-                self.turns.push_back(turn);
-            }
-            return Some(sender);
+    /// The next waiting run, if there is room for it: its connector goes to the end of the line.
+    fn next(&mut self) -> Option<Waiting> {
+        self.forget_gone();
+        let memory_bytes = self.turns.front()?.waiting.front()?.memory_bytes;
+        if !self.take(memory_bytes) {
+            return None;
         }
-        None
+        let mut turn = self.turns.pop_front()?;
+        let next = turn.waiting.pop_front();
+        if !turn.waiting.is_empty() {
+            self.turns.push_back(turn);
+        }
+        next
+    }
+
+    fn forget_gone(&mut self) {
+        for turn in &mut self.turns {
+            turn.waiting.retain(|waiting| !waiting.sender.is_closed());
+        }
+        self.turns.retain(|turn| !turn.waiting.is_empty());
+    }
+
+    fn take(&mut self, memory_bytes: u64) -> bool {
+        let has_room = self.free.runs > 0 && self.free.memory_bytes >= memory_bytes;
+        if has_room {
+            self.free.runs -= 1;
+            self.free.memory_bytes -= memory_bytes;
+            self.show();
+        }
+        has_room
+    }
+
+    fn give_back(&mut self, memory_bytes: u64) {
+        self.free.runs += 1;
+        self.free.memory_bytes += memory_bytes;
+        self.show();
+    }
+
+    fn show(&self) {
+        let reserved = self.whole.memory_bytes - self.free.memory_bytes;
+        self.reserved.set(i64::try_from(reserved).unwrap_or(i64::MAX));
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let next = {
-            let mut state = lock(&self.0);
-            let next = state.next();
-            if next.is_none() {
-                state.free += 1;
-            }
-            next
-        };
-        if let Some(sender) = next {
-            // A waiter that has just gone drops the permit that it was sent, and so passes it on.
-            drop(sender.send(Self(self.0.clone())));
+        lock(&self.state).give_back(self.memory_bytes);
+        loop {
+            // Not under the lock: a waiter that has just gone drops the permit that it is sent, and so passes it on.
+            let next = lock(&self.state).next();
+            let Some(Waiting { memory_bytes, sender }) = next else { return };
+            drop(sender.send(Self { state: self.state.clone(), memory_bytes }));
         }
     }
 }
@@ -119,17 +170,49 @@ mod tests {
 
     use super::*;
 
+    fn permits(runs: usize, memory_bytes: u64) -> Permits {
+        Permits::new(Budget { runs, memory_bytes }, Gauge::default())
+    }
+
+    #[test]
+    fn memory_is_reserved_and_nobody_overtakes_who_waits_for_it() {
+        let permits = permits(10, 100);
+        let (large, small) = (name("large"), name("small"));
+        let held = permits.acquire(&small, 60).now_or_never().expect("there is room");
+        let mut waiting = Box::pin(permits.acquire(&large, 50));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        let mut behind = Box::pin(permits.acquire(&small, 10));
+        assert!(behind.as_mut().now_or_never().is_none());
+        drop(held);
+        let first = waiting.as_mut().now_or_never().expect("its turn");
+        let second = behind.as_mut().now_or_never().expect("there is room for both");
+        assert_eq!(lock(&permits.0).reserved.get(), 60);
+        drop((first, second));
+        assert_eq!((permits.free(), lock(&permits.0).reserved.get()), (10, 0));
+    }
+
+    #[test]
+    fn who_needs_more_than_all_runs_alone() {
+        let permits = permits(10, 100);
+        let who = name("who");
+        let held = permits.acquire(&who, 1_000).now_or_never().expect("it is alone");
+        let mut other = Box::pin(permits.acquire(&who, 1));
+        assert!(other.as_mut().now_or_never().is_none());
+        drop(held);
+        assert!(other.as_mut().now_or_never().is_some());
+    }
+
     fn name(text: &str) -> Name {
         Name::parse(text).expect("a name")
     }
 
     #[test]
     fn waiting_connectors_take_turns() {
-        let permits = Permits::new(1);
+        let permits = permits(1, 10);
         let (busy, quiet) = (name("busy"), name("quiet"));
-        let held = permits.acquire(&busy).now_or_never().expect("one is free");
+        let held = permits.acquire(&busy, 1).now_or_never().expect("one is free");
         let mut waiting: Vec<_> =
-            [&busy, &busy, &busy, &quiet].into_iter().map(|who| Box::pin(permits.acquire(who))).collect();
+            [&busy, &busy, &busy, &quiet].into_iter().map(|who| Box::pin(permits.acquire(who, 1))).collect();
         assert!(waiting.iter_mut().all(|permit| permit.as_mut().now_or_never().is_none()));
         drop(held);
         let first = waiting[0].as_mut().now_or_never().expect("its turn");
@@ -142,10 +225,10 @@ mod tests {
 
     #[test]
     fn a_waiter_that_gives_up_loses_no_permit() {
-        let permits = Permits::new(1);
+        let permits = permits(1, 10);
         let who = name("who");
-        let held = permits.acquire(&who).now_or_never().expect("one is free");
-        let mut gone = Box::pin(permits.acquire(&who));
+        let held = permits.acquire(&who, 1).now_or_never().expect("one is free");
+        let mut gone = Box::pin(permits.acquire(&who, 1));
         assert!(gone.as_mut().now_or_never().is_none());
         drop(held);
         drop(gone);

@@ -130,6 +130,12 @@ impl Plugin {
         sandbox.check().map_err(|error| LoadError::Misfit(format!("{error:#}")))
     }
 
+    /// What a sandbox of it may come to use.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        self.0.grants.limits().memory_bytes
+    }
+
     /// Whether it is called once for all messages of a run; a component that exports both interfaces is.
     #[must_use]
     pub fn is_batch(&self) -> bool {

@@ -42,7 +42,7 @@ impl Fixture {
         std::fs::write(&path, "canary").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         let sources = BTreeMap::from([("token".to_owned(), Source::File(path))]);
-        let secrets = Arc::new(SecretStore::open(&sources, &Environment::default()).unwrap());
+        let secrets = Arc::new(SecretStore::open(&sources, &Environment::empty(folder.path())).unwrap());
         let metrics = Metrics::default();
         let services = Services::new(Egress::start(Handle::current(), way_out), secrets, metrics.clone());
         let holder = Holder { connector: Name::parse("orders").unwrap(), lineage: Name::parse("first-name").unwrap() };
@@ -129,6 +129,8 @@ pub fn entry(url: &str, methods: &[&str]) -> GrantSettings {
         breaker: None,
         auth: None,
         identity: None,
+        placeholders: Vec::new(),
+        max_signed_body: None,
     }
 }
 

@@ -15,9 +15,9 @@ use bulkhead_host::ledger::{ConnectorLayout, Layout, Ledger, QueuePolicy, Settin
 use bulkhead_host::limit::Limits;
 use bulkhead_host::message::Message;
 use bulkhead_host::metrics::Metrics;
-use bulkhead_host::runtime::compile::{Compiled, LoadError, compile};
+use bulkhead_host::runtime::compile::{Compiled, LoadError, Maker, compile};
 use bulkhead_host::runtime::failure::Failure;
-use bulkhead_host::runtime::permit::{Permit, Permits};
+use bulkhead_host::runtime::permit::{Budget, Permit, Permits};
 use bulkhead_host::runtime::{Engine, Plugin, Sandbox, Scope, Staged, engine};
 use bulkhead_host::secret_store::{Environment, SecretStore, Source};
 use bulkhead_host::settlement::{Barrier, ConnectorId, Delivery, Origin, QueueId, Settlement, SubscriptionId};
@@ -31,7 +31,7 @@ pub fn engine() -> &'static Engine {
 }
 
 pub fn compiled(bytes: &[u8]) -> Result<Compiled, LoadError> {
-    compile(engine(), None, bytes)
+    compile(engine(), None, Maker::Host, bytes)
 }
 
 pub struct Fixture {
@@ -51,7 +51,8 @@ pub async fn connector(guest: &Compiled, limits: Limits) -> Fixture {
 pub async fn configured(guest: &Compiled, limits: Limits, out: QueuePolicy) -> Fixture {
     let Gate { grants, metrics, ledger, connector, folder } = gate(limits, out);
     let plugin = Plugin::load(engine(), guest, grants).await.unwrap();
-    Fixture { plugin, metrics, ledger, connector, permits: Permits::new(4), _folder: folder }
+    let permits = Permits::new(Budget { runs: 4, memory_bytes: 1 << 30 }, metrics.sandbox_reserved_bytes());
+    Fixture { plugin, metrics, ledger, connector, permits, _folder: folder }
 }
 
 /// What stands behind a connector's plugin.
@@ -94,7 +95,7 @@ pub fn gate(limits: Limits, out: QueuePolicy) -> Gate {
 
 fn services(ledger: &Ledger, metrics: &Metrics, folder: &Path) -> Services {
     let secrets = ["token", "other"].map(|name| (name.to_owned(), secret(&folder.join(name))));
-    let secrets = Arc::new(SecretStore::open(&BTreeMap::from(secrets), &Environment::default()).unwrap());
+    let secrets = Arc::new(SecretStore::open(&BTreeMap::from(secrets), &Environment::empty(folder)).unwrap());
     let egress = Egress::start(tokio::runtime::Handle::current(), bulkhead_host::egress::Settings::default());
     let http = bulkhead_host::capability::http::Services::new(egress, secrets.clone(), metrics.clone());
     Services { ledger: Some(ledger.clone()), metrics: metrics.clone(), secrets, http }
@@ -112,7 +113,7 @@ impl Fixture {
     }
 
     async fn permit(&self) -> Permit {
-        self.permits.acquire(&name(CONNECTOR)).await
+        self.permits.acquire(&name(CONNECTOR), self.plugin.memory_bytes()).await
     }
 
     /// One message in a fresh sandbox.

@@ -32,8 +32,8 @@ pub(crate) fn pass(backlog: u64, messages: u64) -> anyhow::Result<f64> {
     runtime.block_on(async {
         let folder = tempfile::tempdir()?;
         let loaded = load(folder.path())?;
-        let plugins = host::prepare(&loaded).await.map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
         let metrics = Metrics::default();
+        let plugins = host::prepare(&loaded, &metrics).await.map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
         let settings = Settings::new(loaded.config.host.data_dir.clone());
         let ledger = Ledger::open(settings, Clock::default(), metrics.clone())?;
         let directory = ledger.configure(&host::layout(&loaded.config))?;
@@ -43,7 +43,8 @@ pub(crate) fn pass(backlog: u64, messages: u64) -> anyhow::Result<f64> {
             feeder.append(FILL.min(backlog - feeder.appended)).await?;
         }
         let front = Front::bind(&loaded.config.host).await?;
-        let host = Host::assemble(loaded.config, plugins, SecretStore::default(), ledger, metrics.clone()).await?;
+        let secrets = SecretStore::empty(&loaded.config.host.data_dir);
+        let host = Host::assemble(loaded.config, plugins, secrets, ledger, metrics.clone()).await?;
         let (stop, signals) = watch::channel(0);
         let mut running = JoinSet::new();
         running.spawn(host.run(front, Until::Stopped, signals));

@@ -5,6 +5,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -93,7 +94,7 @@ fn bare() -> anyhow::Result<reqwest::Client> {
 /// A connector with one grant for this URL and the limits that a configuration gives it.
 fn session(outside: &Runtime, url: &str) -> anyhow::Result<Session> {
     let egress = Egress::start(outside.handle().clone(), egress::Settings::default());
-    let services = Services::new(egress, Arc::new(SecretStore::default()), Metrics::default());
+    let services = Services::new(egress, Arc::new(SecretStore::empty(Path::new(""))), Metrics::default());
     let name = Name::parse("orders").map_err(anyhow::Error::msg)?;
     let pattern = url.strip_suffix('1').context("the URL ends with a number")?;
     let settings = GrantSettings {
@@ -109,6 +110,8 @@ fn session(outside: &Runtime, url: &str) -> anyhow::Result<Session> {
         breaker: None,
         auth: None,
         identity: None,
+        placeholders: Vec::new(),
+        max_signed_body: None,
     };
     let holder = Holder { connector: name.clone(), lineage: name };
     let limits = Limits { requests: u32::MAX, ..Limits::default() };

@@ -16,6 +16,10 @@ mod send;
 mod sink;
 mod start;
 
+use std::process::ExitCode;
+
+use bulkhead_host::plugin_store::compiler;
+use bulkhead_host::runtime::compile;
 use clap::Parser;
 
 use report::{Figure, percentile};
@@ -55,7 +59,11 @@ enum Part {
 
 const ALL: [Part; 6] = [Part::Sandbox, Part::Start, Part::Gate, Part::Send, Part::Pipeline, Part::Backlog];
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
+    // A host compiles plugins in a process of its own, which is its binary once more: here it is this one.
+    if std::env::args().nth(1).as_deref() == Some(compiler::VERB) {
+        return Ok(compile::serve());
+    }
     let arguments = Arguments::parse();
     let mut figures = Vec::new();
     for part in ALL.into_iter().filter(|part| arguments.parts.is_empty() || arguments.parts.contains(part)) {
@@ -67,7 +75,7 @@ fn main() -> anyhow::Result<()> {
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&figures)?);
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 fn measure(part: Part, arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {

@@ -4,6 +4,7 @@
 //! bytes and publishes them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,11 +17,12 @@ use bulkhead_host::ledger::{ConnectorLayout, Layout, Ledger, QueuePolicy, Settin
 use bulkhead_host::limit::Limits;
 use bulkhead_host::message::Message;
 use bulkhead_host::metrics::Metrics;
-use bulkhead_host::runtime::compile::compile;
-use bulkhead_host::runtime::permit::Permits;
+use bulkhead_host::runtime::compile::{Maker, compile};
+use bulkhead_host::runtime::permit::{Budget, Permits};
 use bulkhead_host::runtime::{Engine, Plugin, Scope, engine};
 use bulkhead_host::secret_store::SecretStore;
 use bulkhead_host::settlement::{Barrier, Delivery, Origin};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::runtime::Handle;
 
 use crate::report::Figure;
@@ -37,7 +39,7 @@ pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
         let engine = Engine::start(engine::Settings { runs: 8, ..Default::default() })?;
         let grants = Arc::new(grants(folder.path())?);
         let bytes = std::fs::read(bulkhead_tests::guest("map"))?;
-        let compiled = compile(&engine, None, &bytes)?;
+        let compiled = compile(&engine, None, Maker::Host, &bytes)?;
         let measured = engine.clone();
         let rounds = engine.guests().spawn(async move {
             let plugin = Plugin::load(&measured, &compiled, grants).await?;
@@ -66,11 +68,11 @@ pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
 }
 
 async fn fresh(plugin: &Plugin) -> anyhow::Result<f64> {
-    let permits = Permits::new(1);
+    let permits = permits();
     let (name, delivery) = (Name::parse("orders").map_err(anyhow::Error::msg)?, delivery());
     let started = Instant::now();
     for _ in 0..CALLS {
-        let permit = permits.acquire(&name).await;
+        let permit = permits.acquire(&name, Limits::default().memory_bytes).await;
         let mut sandbox = plugin.sandbox(&permit).await.map_err(failed)?;
         let staged = sandbox.handle(&scope(), &delivery).await.map_err(failed)?;
         anyhow::ensure!(staged.publishes.len() == 1, "the plugin has not published");
@@ -79,9 +81,9 @@ async fn fresh(plugin: &Plugin) -> anyhow::Result<f64> {
 }
 
 async fn kept(plugin: &Plugin) -> anyhow::Result<f64> {
-    let permits = Permits::new(1);
+    let permits = permits();
     let (name, delivery) = (Name::parse("orders").map_err(anyhow::Error::msg)?, delivery());
-    let permit = permits.acquire(&name).await;
+    let permit = permits.acquire(&name, Limits::default().memory_bytes).await;
     let mut sandbox = plugin.sandbox(&permit).await.map_err(failed)?;
     let started = Instant::now();
     for _ in 0..CALLS {
@@ -89,6 +91,10 @@ async fn kept(plugin: &Plugin) -> anyhow::Result<f64> {
         anyhow::ensure!(staged.publishes.len() == 1, "the plugin has not published");
     }
     Ok(microseconds(started.elapsed()))
+}
+
+fn permits() -> Permits {
+    Permits::new(Budget { runs: 1, memory_bytes: 1 << 30 }, Gauge::default())
 }
 
 fn microseconds(elapsed: Duration) -> f64 {
@@ -109,7 +115,7 @@ fn delivery() -> Delivery {
 }
 
 /// A connector `orders` that may publish to `out`, with the limits that a configuration gives it.
-fn grants(folder: &std::path::Path) -> anyhow::Result<Grants> {
+fn grants(folder: &Path) -> anyhow::Result<Grants> {
     let metrics = Metrics::default();
     let settings = Settings { min_free: Some(0), ..Settings::new(folder.to_owned()) };
     let ledger = Ledger::open(settings, Clock::default(), metrics.clone())?;
@@ -133,7 +139,7 @@ fn grants(folder: &std::path::Path) -> anyhow::Result<Grants> {
     let target = Target { name: name("out")?, id, message_bytes: QueuePolicy::default().message_bytes };
     let subject =
         Subject { name: name("orders")?, lineage: name("orders")?, id: directory.connector("orders").expect(known) };
-    let secrets = Arc::new(SecretStore::default());
+    let secrets = Arc::new(SecretStore::empty(Path::new("")));
     let http = http::Services::new(
         Egress::start(Handle::current(), egress::Settings::default()),
         secrets.clone(),

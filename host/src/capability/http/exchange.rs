@@ -10,18 +10,19 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
-use reqwest::Body;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout_at;
-use url::Url;
 
+use super::dressing::{Dress, Payload};
 use super::refusal::{Failure, HeldBy, Refusal};
 use super::target::{Host, Target};
+use super::token::Token;
 use super::{Grant, GrantSettings};
 use crate::bindings::bulkhead::connector::http::Response;
 use crate::capability::backoff;
 use crate::capability::breaker::{Passage, Place};
-use crate::capability::credential::Auth;
+use crate::capability::credential::placeholder::Words;
+use crate::capability::credential::scrub::{Scrubber, Stream};
 use crate::capability::rate::TooLong;
 use crate::clock;
 use crate::egress::client::{self, RESPONSE_HEADER_BYTES_MAX, Unusable};
@@ -30,7 +31,7 @@ use crate::settlement::Barrier;
 /// How soon to come back when the connector's own requests were in the way.
 const BUSY_DELAY: Duration = Duration::from_secs(1);
 /// How soon to come back when a secret cannot be read: somebody is replacing it, or has to.
-const SECRET_DELAY: Duration = Duration::from_secs(10);
+pub(super) const SECRET_DELAY: Duration = Duration::from_secs(10);
 /// How long a request waits for a receiver that asked for patience; for more it is held, and its sandbox set free.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// When the head of an answer must be there, where the grant names no `timeout`: a receiver that has said nothing by
@@ -46,6 +47,10 @@ pub(super) struct Admitted {
     pub(super) method: Method,
     pub(super) target: Target,
     pub(super) headers: HeaderMap,
+    /// What stands for secrets that the entry has a place for.
+    pub(super) words: Words,
+    /// Bytes of bodies that the call may still have held in the host.
+    pub(super) held_left: Arc<AtomicU64>,
     /// Waited for by unsafe methods.
     pub(super) barrier: Option<Barrier>,
     pub(super) deadline: tokio::time::Instant,
@@ -62,10 +67,25 @@ pub(super) struct Answer {
     max: u64,
     key: String,
     deadline: tokio::time::Instant,
+    scrubbing: Option<Scrubbing>,
     meter: Meter,
     /// Taken when it is known how the request ended.
     passage: Option<Passage>,
     _permit: OwnedSemaphorePermit,
+}
+
+/// The head of an answer, with what its request was dressed with.
+struct Answered {
+    response: reqwest::Response,
+    meter: Meter,
+    dress: Dress,
+}
+
+/// What is looked for in an answer.
+struct Scrubbing {
+    scrubber: Arc<Scrubber>,
+    stream: Stream,
+    was_found: bool,
 }
 
 /// Counts a request when it is over: with its status if it was answered in full, else as an error.
@@ -107,23 +127,49 @@ impl Admitted {
     pub(super) async fn whole(self, body: Vec<u8>, budget: Arc<AtomicU64>) -> Result<Response, Failure> {
         let egress = self.grant.services.egress.clone();
         let stopped = self.interrupted("the host is stopping");
-        let body = (!body.is_empty()).then(|| Body::from(body));
-        let work = async move { self.open(body).await?.collect(&budget).await };
+        let work = async move { self.open(Payload::whole(body)).await?.collect(&budget).await };
         egress.run(work).await.unwrap_or(Err(stopped))
     }
 
     /// Sends it and waits for the head of the answer. To be run by `egress`.
-    pub(super) async fn open(self, body: Option<Body>) -> Result<Answer, Failure> {
+    pub(super) async fn open(self, payload: Payload) -> Result<Answer, Failure> {
         self.judge_address().await?;
-        let (passage, permit) = self.wait().await?;
+        let (mut passage, permit) = self.wait().await?;
+        let again = payload.again();
+        let first = self.attempt(payload, &mut passage).await?;
+        let answered = match (again, self.replacement(&first).await) {
+            (Some(payload), Some(_)) => {
+                first.close();
+                self.wait_for_rate().await?;
+                let second = self.attempt(payload, &mut passage).await?;
+                second.prove_token();
+                second
+            }
+            _ => first,
+        };
+        self.answer(answered, passage, permit)
+    }
+
+    /// Another token, where the receiver has refused the one that was sent: it may have been revoked.
+    async fn replacement(&self, answered: &Answered) -> Option<Arc<Token>> {
+        let (credential, token) = answered.dress.credential.as_ref()?;
+        if answered.prove_token() {
+            return None;
+        }
+        timeout_at(self.deadline, credential.replacement(token)).await.ok().flatten()
+    }
+
+    /// Sends it once; a failure of the receiver uses the passage up.
+    async fn attempt(&self, payload: Payload, passage: &mut Option<Passage>) -> Result<Answered, Failure> {
         let client = self.client()?;
-        let request = self.request(body)?;
+        let dressing = timeout_at(self.deadline, self.dress(payload)).await;
+        let (request, dress) = dressing.map_err(|_| Failure::Held(SECRET_DELAY, HeldBy::Secret))??;
         let mut meter = Meter::start(&self.grant, self.entry);
         match timeout_at(self.head_by(), client.execute(request)).await {
-            Ok(Ok(response)) => self.answer(response, meter, passage, permit),
+            Ok(Ok(response)) => Ok(Answered { response, meter, dress }),
             Ok(Err(error)) => {
                 let failure = self.failure(client::Failure::of(&error));
-                match (&failure, passage) {
+                match (&failure, passage.take()) {
                     (Failure::Refused(_), _) => meter.outcome = Outcome::Nothing,
                     (_, Some(passage)) => passage.fail(Instant::now()),
                     (_, None) => {}
@@ -131,7 +177,7 @@ impl Admitted {
                 Err(failure)
             }
             Err(_) => {
-                passage.into_iter().for_each(|passage| passage.fail(Instant::now()));
+                passage.take().into_iter().for_each(|passage| passage.fail(Instant::now()));
                 Err(self.interrupted(SLOW))
             }
         }
@@ -221,38 +267,13 @@ impl Admitted {
         })
     }
 
-    /// Puts the request together; from here on it holds the credential and is shown to nobody.
-    fn request(&self, body: Option<Body>) -> Result<reqwest::Request, Failure> {
-        let (mut headers, mut url) = (self.headers.clone(), self.target.url().clone());
-        if let Some(auth) = &self.entry().auth {
-            self.attach(auth, &mut headers, &mut url)?;
-        }
-        let mut request = reqwest::Request::new(self.method.clone(), url);
-        *request.headers_mut() = headers;
-        *request.body_mut() = body;
-        Ok(request)
-    }
-
-    /// A secret that is missing is the operator's to repair: messages wait for it instead of dying.
-    fn attach(&self, auth: &Auth, headers: &mut HeaderMap, url: &mut Url) -> Result<(), Failure> {
-        let (grant, secret) = (&self.grant, auth.secret());
-        let attached =
-            grant.services.secrets.get(secret).is_some_and(|value| auth.attach(&value, headers, url).is_ok());
-        if attached {
-            return Ok(());
-        }
-        let key = format!("{}.auth", self.entry().key);
-        tracing::error!(connector = %grant.connector, secret, key, "the credential cannot be attached: requests wait");
-        Err(Failure::Held(SECRET_DELAY, HeldBy::Secret))
-    }
-
     fn answer(
         &self,
-        response: reqwest::Response,
-        meter: Meter,
+        answered: Answered,
         mut passage: Option<Passage>,
         permit: OwnedSemaphorePermit,
     ) -> Result<Answer, Failure> {
+        let Answered { mut response, meter, dress } = answered;
         self.note(&response);
         if response.status().is_server_error() {
             passage.take().into_iter().for_each(|passage| passage.fail(Instant::now()));
@@ -269,7 +290,11 @@ impl Admitted {
             return Err(self.interrupted("the answer has too many headers"));
         }
         let (host, deadline) = (self.host(), self.deadline);
-        Ok(Answer { response, host, left: max, max, key, deadline, meter, passage, _permit: permit })
+        let mut scrubbing = dress.scrubber.map(Scrubbing::new);
+        if scrubbing.as_mut().is_some_and(|scrubbing| scrubbing.head(response.headers_mut())) {
+            self.grant.scrubbed(&host);
+        }
+        Ok(Answer { response, host, left: max, max, key, deadline, scrubbing, meter, passage, _permit: permit })
     }
 
     /// What the receiver asks of everybody in this host.
@@ -308,6 +333,55 @@ impl Admitted {
     }
 }
 
+impl Answered {
+    /// Whether the receiver has taken the token.
+    fn prove_token(&self) -> bool {
+        let is_taken = self.response.status() != StatusCode::UNAUTHORIZED;
+        if let Some((_, token)) = self.dress.credential.as_ref().filter(|_| is_taken) {
+            token.prove();
+        }
+        is_taken
+    }
+
+    /// It is not what the plugin gets.
+    fn close(mut self) {
+        self.meter.outcome = Outcome::Answered(self.response.status());
+    }
+}
+
+impl Scrubbing {
+    fn new(scrubber: Arc<Scrubber>) -> Self {
+        Self { scrubber, stream: Stream::default(), was_found: false }
+    }
+
+    /// Whether it is the first of its answer.
+    fn note(&mut self, found: bool) -> bool {
+        found && !std::mem::replace(&mut self.was_found, true)
+    }
+
+    fn head(&mut self, headers: &mut HeaderMap) -> bool {
+        let mut found = false;
+        for value in headers.values_mut() {
+            let mut bytes = value.as_bytes().to_vec();
+            if self.scrubber.scrub(&mut bytes) {
+                *value = HeaderValue::from_bytes(&bytes).unwrap_or(HeaderValue::from_static(""));
+                found = true;
+            }
+        }
+        self.note(found)
+    }
+
+    fn piece(&mut self, chunk: &[u8]) -> (Bytes, bool) {
+        let (piece, found) = self.stream.push(&self.scrubber, chunk);
+        (piece, self.note(found))
+    }
+
+    fn end(&mut self) -> (Bytes, bool) {
+        let (piece, found) = self.stream.finish(&self.scrubber);
+        (piece, self.note(found))
+    }
+}
+
 impl Answer {
     pub(super) fn status(&self) -> StatusCode {
         self.response.status()
@@ -317,8 +391,31 @@ impl Answer {
         self.response.headers()
     }
 
-    /// The next piece of the body, decompressed. `None` at its end; after an error there is nothing more.
+    /// The next piece of the body, decompressed and without credentials. `None` at its end; after an error there is
+    /// nothing more.
     pub(super) async fn next(&mut self, by: Option<tokio::time::Instant>) -> Option<Result<Bytes, Failure>> {
+        loop {
+            let received = self.receive(by).await;
+            let Some(scrubbing) = &mut self.scrubbing else { return received };
+            let is_end = received.is_none();
+            let (piece, is_first) = match received {
+                Some(Err(failure)) => return Some(Err(failure)),
+                Some(Ok(chunk)) => scrubbing.piece(&chunk),
+                None => scrubbing.end(),
+            };
+            if is_first {
+                self.meter.grant.scrubbed(&self.host);
+            }
+            match (piece.is_empty(), is_end) {
+                (false, _) => return Some(Ok(piece)),
+                (true, true) => return None,
+                // All of it may be the beginning of a credential.
+                (true, false) => {}
+            }
+        }
+    }
+
+    async fn receive(&mut self, by: Option<tokio::time::Instant>) -> Option<Result<Bytes, Failure>> {
         let by = by.map_or(self.deadline, |by| by.min(self.deadline));
         match timeout_at(by, self.response.chunk()).await {
             Ok(Ok(Some(chunk))) => Some(self.take(chunk)),

@@ -4,13 +4,16 @@
 //! in, our `http` interface (whole bodies) and `wasi:http/outgoing-handler` (streams), pass [`Session`] in the same order:
 //! parse → match the grants → limits → headers → barrier → credential → send → cap. Nothing is retried or redirected here.
 
+mod dressing;
 mod exchange;
 pub mod header;
 pub mod pattern;
+mod permission;
 mod refusal;
 mod session;
 mod streaming;
 pub mod target;
+mod token;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,9 +24,10 @@ use wasmtime_wasi_http::{WasiHttp, WasiHttpCtxView};
 
 use super::backoff::Backoff;
 use super::breaker::{self, Breakers};
-use super::credential::Auth;
+use super::credential::{Auth, placeholder};
 use super::rate::{Bucket, Rate};
 use crate::bindings::bulkhead::connector::http as interface;
+use crate::clock::Clock;
 use crate::egress::Egress;
 use crate::egress::address::Reach;
 use crate::egress::client::{Client, Policy};
@@ -62,6 +66,16 @@ pub struct GrantSettings {
     pub auth: Option<Auth>,
     /// The client certificate that the host shows.
     pub identity: Option<Identity>,
+    /// Secrets that a plugin may place.
+    pub placeholders: Vec<placeholder::Settings>,
+    /// Bytes of a body that must be known before it is sent.
+    pub max_signed_body: Option<u64>,
+}
+
+/// The names of all secrets that the entries have a place for.
+#[must_use]
+pub fn placed_secrets(entries: &[GrantSettings]) -> Vec<String> {
+    entries.iter().flat_map(|entry| &entry.placeholders).map(|place| place.secret.clone()).collect()
 }
 
 impl GrantSettings {
@@ -77,6 +91,8 @@ pub struct Services {
     egress: Egress,
     secrets: Arc<SecretStore>,
     metrics: Metrics,
+    clock: Clock,
+    tokens: Arc<token::Tokens>,
     backoff: Arc<Backoff>,
 }
 
@@ -84,7 +100,7 @@ impl Services {
     /// Collects them.
     #[must_use]
     pub fn new(egress: Egress, secrets: Arc<SecretStore>, metrics: Metrics) -> Self {
-        Self { egress, secrets, metrics, backoff: Arc::default() }
+        Self { egress, secrets, metrics, clock: Clock::default(), tokens: Arc::default(), backoff: Arc::default() }
     }
 }
 
@@ -97,6 +113,7 @@ pub struct Grant {
     limits: Limits,
     at_once: Arc<Semaphore>,
     breakers: Arc<Breakers>,
+    scrubbers: dressing::Scrubbers,
 }
 
 /// One entry of `allow.http` at work.
@@ -128,7 +145,16 @@ impl Grant {
         let entries = entries.into_iter().map(entry).collect();
         let Holder { connector, lineage } = holder;
         let breakers = Breakers::new(connector.clone(), services.metrics.clone());
-        Arc::new(Self { services: services.clone(), connector, lineage, entries, limits, at_once, breakers })
+        Arc::new(Self {
+            services: services.clone(),
+            connector,
+            lineage,
+            entries,
+            limits,
+            at_once,
+            breakers,
+            scrubbers: dressing::Scrubbers::default(),
+        })
     }
 
     /// How long no delivery shall begin, because a breaker is open.

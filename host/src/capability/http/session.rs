@@ -19,6 +19,7 @@ use super::refusal::{Failure, Refusal, Reports};
 use super::target::Target;
 use super::{Grant, GrantSettings, header, interface};
 use crate::bindings::bulkhead::connector::http::{HttpError, Request, Response};
+use crate::capability::credential::placeholder::Words;
 use crate::id;
 use crate::settlement::Barrier;
 
@@ -62,6 +63,7 @@ pub struct Session {
 pub(super) struct Gate {
     pub(super) grant: Arc<Grant>,
     pub(super) reports: Arc<Reports>,
+    words: Words,
     call: Option<Call>,
 }
 
@@ -70,6 +72,8 @@ struct Call {
     requests: u32,
     unsafe_sent: bool,
     ordinals: HashMap<(Method, String), u64>,
+    /// Bytes of bodies that may still be held in the host.
+    held_left: Arc<AtomicU64>,
 }
 
 /// What a plugin asks for, without its body.
@@ -88,13 +92,15 @@ impl Session {
     pub fn new(grant: Arc<Grant>) -> Self {
         let mut wasi = WasiHttpCtx::new();
         wasi.set_field_size_limit(FIELD_BYTES_MAX);
-        Self { gate: Gate { grant, reports: Arc::default(), call: None }, wasi }
+        Self { gate: Gate { grant, reports: Arc::default(), words: Words::default(), call: None }, wasi }
     }
 
     /// A call begins: its counts start at zero.
     pub fn begin_call(&mut self, scope: CallScope) {
         self.gate.reports.clear();
-        self.gate.call = Some(Call { scope, requests: 0, unsafe_sent: false, ordinals: HashMap::new() });
+        let held_left = Arc::new(AtomicU64::new(self.gate.grant.limits.memory_bytes));
+        let ordinals = HashMap::new();
+        self.gate.call = Some(Call { scope, requests: 0, unsafe_sent: false, ordinals, held_left });
     }
 
     /// The call is over: from now on nothing is sent.
@@ -128,6 +134,11 @@ impl Session {
             .collect();
         let outcomes = join_all(exchanges).await;
         outcomes.into_iter().map(|outcome| self.gate.conclude(outcome)).collect()
+    }
+
+    /// The word that stands for a secret in the requests of this run.
+    pub(crate) fn placeholder(&mut self, secret: &str) -> String {
+        self.gate.words.of(secret)
     }
 
     /// What wasi:http works on.
@@ -177,18 +188,32 @@ impl Gate {
         let entry = grant.entry(&method, &target)?;
         let settings = &grant.entries[entry].settings;
         check_body(&grant, settings, asked.body_bytes)?;
+        settings.check_signed_body(target.url(), asked.body_bytes)?;
         let mut headers = header::admit(asked.headers)?;
         let barrier = if method.is_safe() {
             None
         } else {
             call.unsafe_sent = true;
             if settings.idempotency {
-                call.add_idempotency_key(&grant, &method, &target, &mut headers);
+                let url = self.words.stable(target.url().as_str());
+                call.add_idempotency_key(&grant, &method, &url, &mut headers);
             }
             Some(call.scope.barrier.clone())
         };
         let deadline = deadline(call.scope.deadline, settings.timeout, asked.timeout);
-        Ok(Admitted { entry, method, target, headers, barrier, deadline: deadline.into(), head_by: None, grant })
+        let (words, held_left) = (self.words.named_in(&settings.placeholders), call.held_left.clone());
+        Ok(Admitted {
+            entry,
+            method,
+            target,
+            headers,
+            words,
+            held_left,
+            barrier,
+            deadline: deadline.into(),
+            head_by: None,
+            grant,
+        })
     }
 }
 
@@ -201,9 +226,8 @@ impl Call {
     }
 
     /// A key that the plugin chose itself stays: it may mean something to the receiver.
-    fn add_idempotency_key(&mut self, grant: &Grant, method: &Method, target: &Target, headers: &mut HeaderMap) {
+    fn add_idempotency_key(&mut self, grant: &Grant, method: &Method, url: &str, headers: &mut HeaderMap) {
         let Some(message_id) = &self.scope.message_id else { return };
-        let url = target.url().as_str();
         let ordinal = self.ordinals.entry((method.clone(), url.to_owned())).or_default();
         let parts = [message_id, grant.lineage.as_str(), method.as_str(), url];
         let key = id::derive(id::Kind::Idempotency, &parts, *ordinal);

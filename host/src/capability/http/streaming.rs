@@ -12,10 +12,11 @@ use http::header::CONTENT_LENGTH;
 use http_body::Body as _;
 use http_body_util::{BodyExt, StreamBody};
 use reqwest::Body;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::Grant;
+use super::dressing::{Charge, Payload};
 use super::exchange::{Admitted, Answer};
 use super::header::{Owner, owner};
 use super::refusal::{Failure, Refusal, Reports};
@@ -106,7 +107,16 @@ async fn send(
     }
     let (egress, stopped) = (admitted.grant.services.egress.clone(), admitted.interrupted("the host is stopping"));
     let problem = outgoing.problem.clone();
-    let work = async move { admitted.open(outgoing.into_body()).await };
+    let needs_body = admitted.entry().needs_body(admitted.target.url());
+    let work = async move {
+        if !needs_body {
+            return admitted.open(outgoing.into_payload()).await;
+        }
+        let mut charge = Charge::new(admitted.held_left.clone());
+        let body = timeout_at(admitted.deadline, outgoing.hold(&admitted, &mut charge)).await;
+        let body = body.map_err(|_| admitted.interrupted("its body did not come in time"))??;
+        admitted.open(Payload::whole(body)).await
+    };
     let answer = egress.run(work).await.unwrap_or(Err(stopped));
     // The client only knows that the body ended early; why is known here.
     answer.map_err(|failure| problem.get().cloned().unwrap_or(failure))
@@ -137,14 +147,35 @@ impl Outgoing {
     }
 
     /// A request without a body must not look like one with an empty body.
-    fn into_body(self) -> Option<Body> {
+    fn into_payload(self) -> Payload {
         if self.body.is_end_stream() {
-            return None;
+            return Payload::Nothing;
         }
-        Some(Body::wrap_stream(stream::unfold(self, |mut outgoing| async move {
+        Payload::Stream(Body::wrap_stream(stream::unfold(self, |mut outgoing| async move {
             let chunk = outgoing.next().await?;
             Some((chunk, outgoing))
         })))
+    }
+
+    /// Takes all of it into the host's memory, because it must be known before it is sent.
+    async fn hold(mut self, admitted: &Admitted, charge: &mut Charge) -> Result<Vec<u8>, Failure> {
+        let (max, key) = admitted.entry().signed_body_bytes();
+        let mut body = Vec::new();
+        while let Some(chunk) = self.next().await {
+            let Ok(chunk) = chunk else {
+                let cut = Refusal::Malformed("its body was not finished").into();
+                return Err(self.problem.get().cloned().unwrap_or(cut));
+            };
+            if (body.len() + chunk.len()) as u64 > max {
+                return Err(Refusal::RequestBytes { max, key }.into());
+            }
+            if !charge.add(chunk.len() as u64) {
+                let (max, key) = (admitted.grant.limits.memory_bytes, admitted.grant.key("limits.memory"));
+                return Err(Refusal::RequestBytes { max, key }.into());
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
     }
 
     async fn next(&mut self) -> Option<Result<Bytes, Cut>> {

@@ -1,0 +1,238 @@
+//! The last steps before a request leaves: placeholders become values, the credential is attached, the body is signed.
+//!
+//! Done anew for every attempt, so that a rotated secret or a fresh token is used at once. Invariant: from here on a
+//! request holds credentials and is shown to nobody; what it was dressed with is looked for in the answer.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HeaderMap};
+use reqwest::Body;
+use url::Url;
+
+use super::exchange::{Admitted, SECRET_DELAY};
+use super::refusal::{Failure, HeldBy, Refusal};
+use super::token::{Credential, Token};
+use super::{Grant, GrantSettings};
+use crate::capability::credential::placeholder::{Part, fill_body, fill_headers, fill_path, fill_query};
+use crate::capability::credential::scrub::Scrubber;
+use crate::capability::credential::sigv4::Payload as Signed;
+use crate::capability::credential::{Auth, Draft, Unattached, Unfit, Values};
+use crate::egress::address::Reach;
+use crate::mask::Secret;
+
+/// A body that must be known first is held whole up to this, unless the grant says otherwise.
+const SIGNED_BODY_BYTES_MAX: u64 = 8 << 20;
+
+/// A request's body.
+pub(super) enum Payload {
+    Nothing,
+    Whole(Bytes),
+    Stream(Body),
+}
+
+/// What a request was dressed with.
+pub(super) struct Dress {
+    pub(super) scrubber: Option<Arc<Scrubber>>,
+    /// What to try again with when it is refused.
+    pub(super) credential: Option<(Arc<Credential>, Arc<Token>)>,
+}
+
+/// A host's memory that is held for one body, charged to its call.
+pub(super) struct Charge {
+    left: Arc<AtomicU64>,
+    bytes: u64,
+}
+
+/// The scrubbers of a connector's entries, kept as long as the values stay.
+#[derive(Default)]
+pub(super) struct Scrubbers(Mutex<HashMap<usize, Known>>);
+
+/// The values, and what looks for them if they are worth it.
+type Known = (Vec<Secret>, Option<Arc<Scrubber>>);
+
+impl Payload {
+    pub(super) fn whole(body: impl Into<Bytes>) -> Self {
+        let body = body.into();
+        if body.is_empty() { Self::Nothing } else { Self::Whole(body) }
+    }
+
+    /// The same once more, unless it is a stream.
+    pub(super) fn again(&self) -> Option<Self> {
+        match self {
+            Self::Nothing => Some(Self::Nothing),
+            Self::Whole(body) => Some(Self::Whole(body.clone())),
+            Self::Stream(_) => None,
+        }
+    }
+
+    fn into_body(self) -> Option<Body> {
+        match self {
+            Self::Nothing => None,
+            Self::Whole(body) => Some(Body::from(body)),
+            Self::Stream(body) => Some(body),
+        }
+    }
+
+    fn signed(&self) -> Signed<'_> {
+        match self {
+            Self::Nothing => Signed::Known(b""),
+            Self::Whole(body) => Signed::Known(body),
+            Self::Stream(_) => Signed::Unsigned,
+        }
+    }
+}
+
+impl Charge {
+    pub(super) fn new(left: Arc<AtomicU64>) -> Self {
+        Self { left, bytes: 0 }
+    }
+
+    /// Takes so many more bytes from what the call has left; whether there were enough.
+    pub(super) fn add(&mut self, bytes: u64) -> bool {
+        let taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
+        self.bytes += if taken.is_ok() { bytes } else { 0 };
+        taken.is_ok()
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.left.fetch_add(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Scrubbers {
+    fn of(&self, entry: usize, values: Vec<Secret>) -> Option<Arc<Scrubber>> {
+        if values.is_empty() {
+            return None;
+        }
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, scrubber)) = known.get(&entry)
+            && *of == values
+        {
+            return scrubber.clone();
+        }
+        let scrubber = Scrubber::new(&values).map(Arc::new);
+        known.insert(entry, (values, scrubber.clone()));
+        scrubber
+    }
+}
+
+impl GrantSettings {
+    /// Whether the whole body must be known before the first byte is sent.
+    pub(super) fn needs_body(&self, url: &Url) -> bool {
+        let is_filled = self.placeholders.iter().any(|placeholder| placeholder.part == Part::Body);
+        is_filled || self.auth.as_ref().is_some_and(|auth| auth.needs_body(url))
+    }
+
+    /// The most bytes that are held of such a body, and the key that says so.
+    pub(super) fn signed_body_bytes(&self) -> (u64, String) {
+        (self.max_signed_body.unwrap_or(SIGNED_BODY_BYTES_MAX), format!("{}.max_signed_body", self.key))
+    }
+
+    /// Refuses a body that would have to be held and is too large for it.
+    pub(super) fn check_signed_body(&self, url: &Url, body_bytes: u64) -> Result<(), Refusal> {
+        let (max, key) = self.signed_body_bytes();
+        if self.needs_body(url) && body_bytes > max { Err(Refusal::RequestBytes { max, key }) } else { Ok(()) }
+    }
+}
+
+impl Admitted {
+    /// Puts the request together.
+    pub(super) async fn dress(&self, mut payload: Payload) -> Result<(reqwest::Request, Dress), Failure> {
+        let (mut headers, mut url) = (self.headers.clone(), self.target.url().clone());
+        let mut used = self.fill(&mut headers, &mut url, &mut payload)?;
+        let credential = match &self.entry().auth {
+            Some(Auth::Oauth2(settings)) => {
+                let services = &self.grant.services;
+                // As with a grant: the private network is open only to what is written out.
+                let reach = if settings.token_url.names_port() { self.entry().reach() } else { Reach::Public };
+                let credential = services.tokens.credential(settings, reach, services);
+                let token = credential.token().await.map_err(|gone| Failure::Held(gone.0, HeldBy::Secret))?;
+                Some((credential, token))
+            }
+            Some(_) | None => None,
+        };
+        if let Some(auth) = &self.entry().auth {
+            let token = credential.as_ref().map(|(_, token)| &token.value);
+            used.extend(self.attach(auth, token, &mut headers, &mut url, payload.signed())?);
+        }
+        let mut request = reqwest::Request::new(self.method.clone(), url);
+        *request.headers_mut() = headers;
+        *request.body_mut() = payload.into_body();
+        let scrubber = self.grant.scrubbers.of(self.entry, used);
+        Ok((request, Dress { scrubber, credential }))
+    }
+
+    fn attach(
+        &self,
+        auth: &Auth,
+        token: Option<&Secret>,
+        headers: &mut HeaderMap,
+        url: &mut Url,
+        body: Signed<'_>,
+    ) -> Result<Vec<Secret>, Failure> {
+        let services = &self.grant.services;
+        let get = |name: &str| services.secrets.get(name);
+        let now = i64::try_from(services.clock.now_ms() / 1_000).unwrap_or(i64::MAX);
+        let values = Values { get: &get, token, now };
+        let mut draft = Draft { method: &self.method, headers, url, body };
+        auth.apply(&values, &mut draft).map_err(|problem| self.wait_for_repair(&problem, "auth"))
+    }
+
+    /// Puts values in the place of their words, where the entry has such a place; answers them.
+    fn fill(&self, headers: &mut HeaderMap, url: &mut Url, payload: &mut Payload) -> Result<Vec<Secret>, Failure> {
+        let mut used = Vec::new();
+        for word in self.words.iter() {
+            let value = self.grant.services.secrets.get(&word.secret);
+            let missing = || self.wait_for_repair(&Unattached::Missing(word.secret.clone()), "placeholders");
+            let value = value.ok_or_else(missing)?;
+            let mut found = false;
+            for place in self.entry().placeholders.iter().filter(|place| place.secret == word.secret) {
+                let filled = match place.part {
+                    Part::Path => fill_path(url, &word.text, &value),
+                    Part::Query => fill_query(url, &word.text, &value),
+                    Part::Header => fill_headers(headers, &word.text, &value),
+                    Part::Body => self.fill_body(headers, payload, &word.text, &value),
+                };
+                found |= filled.map_err(|problem| self.wait_for_repair(&problem.into(), "placeholders"))?;
+            }
+            used.extend(found.then_some(value));
+        }
+        Ok(used)
+    }
+
+    fn fill_body(
+        &self,
+        headers: &mut HeaderMap,
+        payload: &mut Payload,
+        word: &str,
+        value: &Secret,
+    ) -> Result<bool, Unfit> {
+        let Payload::Whole(body) = payload else { return Ok(false) };
+        let bytes_max = usize::try_from(self.entry().signed_body_bytes().0).unwrap_or(usize::MAX);
+        let Some(filled) = fill_body(body, headers, word, value, bytes_max)? else { return Ok(false) };
+        *body = filled.into();
+        // It has another length now; the client counts it.
+        headers.remove(CONTENT_LENGTH);
+        Ok(true)
+    }
+
+    /// A secret that is missing is the operator's to repair: messages wait for it instead of dying.
+    fn wait_for_repair(&self, problem: &Unattached, what: &str) -> Failure {
+        let (connector, key) = (&self.grant.connector, format!("{}.{what}", self.entry().key));
+        tracing::error!(%connector, key, %problem, "the credential cannot be attached: requests wait");
+        Failure::Held(SECRET_DELAY, HeldBy::Secret)
+    }
+}
+
+impl Grant {
+    /// An answer repeated what its request was dressed with.
+    pub(super) fn scrubbed(&self, host: &str) {
+        self.services.metrics.scrubbed(&self.connector);
+        tracing::warn!(connector = %self.connector, host, "an answer repeated a credential: it was blotted out");
+    }
+}

@@ -1,0 +1,34 @@
+//! What a grant permits, in plain words, for whoever has to trust it.
+
+use super::{Grant, GrantSettings, Reach};
+
+impl Grant {
+    /// One line for each entry that permits anything.
+    pub(in crate::capability) fn permissions(&self) -> impl Iterator<Item = String> {
+        let settings = self.entries.iter().map(|entry| &entry.settings);
+        settings.filter(|settings| !settings.methods.is_empty()).map(GrantSettings::permission)
+    }
+}
+
+impl GrantSettings {
+    fn permission(&self) -> String {
+        let mut text = format!("may {} {}", self.methods.join(", "), self.pattern);
+        if let Some(auth) = &self.auth {
+            text.push_str(&format!(", with the credential `{}` attached", auth.secrets().join("`, `")));
+        }
+        for place in &self.placeholders {
+            text.push_str(&format!(
+                ", with the secret `{}` put where the plugin asks for it in its {}",
+                place.secret,
+                place.part.label()
+            ));
+        }
+        if self.identity.is_some() {
+            text.push_str(", showing a client certificate");
+        }
+        if self.reach() == Reach::Private {
+            text.push_str(", also at a private address");
+        }
+        text
+    }
+}

@@ -1,0 +1,293 @@
+//! Access tokens of `oauth2`: one for all connectors that share the credential, fetched by one at a time.
+//!
+//! A token is fetched before it expires, and once more when a receiver refuses it. A refresh token that the endpoint
+//! replaces is sealed before the token that came with it is used. Invariant: whoever asks and goes away does not cut a
+//! fetch off, because the endpoint may have replaced the refresh token by then; and an endpoint that fails is left alone
+//! for a while, twice as long each time.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::Method;
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use reqwest::{Body, Request};
+use sha2::{Digest, Sha256};
+use tokio::sync::{OwnedMutexGuard, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::Services;
+use super::target::Host;
+use crate::capability::credential::Values;
+use crate::capability::credential::oauth2::{Flow, Granted, Settings, error_word};
+use crate::clock::Clock;
+use crate::egress::Egress;
+use crate::egress::address::Reach;
+use crate::egress::client::{Client, Policy};
+use crate::mask::Secret;
+use crate::secret_store::SecretStore;
+
+/// A token endpoint answers within this.
+const FETCH_MAX: Duration = Duration::from_secs(30);
+/// The largest answer of a token endpoint: a token is a few KiB.
+const ANSWER_BYTES_MAX: usize = 256 * 1024;
+/// A token is fetched anew when this much of its life is left, or a fifth of it if that is less.
+const MARGIN_MAX: Duration = Duration::from_secs(60);
+/// After a first failure nobody asks again for this long.
+const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+/// And never for longer than this.
+const BACKOFF_MAX: Duration = Duration::from_secs(300);
+/// A token that took the place of a refused one, and was refused itself, is kept this long: it is not the token's fault.
+const FUTILE: Duration = Duration::from_secs(60);
+
+/// The credentials of all connectors.
+#[derive(Default)]
+pub(super) struct Tokens(Mutex<Vec<Arc<Credential>>>);
+
+/// One credential with its present token.
+pub(super) struct Credential {
+    settings: Settings,
+    reach: Reach,
+    secrets: Arc<SecretStore>,
+    clock: Clock,
+    egress: Egress,
+    client: Client,
+    state: Arc<tokio::sync::Mutex<State>>,
+    fetching: Mutex<JoinSet<()>>,
+}
+
+#[derive(Default)]
+struct State {
+    token: Option<Arc<Token>>,
+    failed: Option<Failed>,
+    /// A refresh token that could not be sealed yet: nothing is handed out before it is.
+    unsealed: Option<Secret>,
+}
+
+#[derive(Clone, Copy)]
+struct Failed {
+    delay: Duration,
+    until: Instant,
+}
+
+/// A token that an endpoint has granted.
+pub(super) struct Token {
+    pub(super) value: Secret,
+    fetched: Instant,
+    stale: Option<Instant>,
+    expires: Option<Instant>,
+    /// It took the place of one that was refused.
+    is_replacement: bool,
+    /// A receiver has taken it.
+    is_proved: AtomicBool,
+}
+
+/// There is no token; ask again after this.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unavailable(pub(super) Duration);
+
+impl Tokens {
+    /// The credential of these settings, shared by all who have the same.
+    pub(super) fn credential(&self, settings: &Settings, reach: Reach, services: &Services) -> Arc<Credential> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = all.iter().find(|known| known.settings == *settings && known.reach == reach) {
+            return known.clone();
+        }
+        let credential = Arc::new(Credential {
+            settings: settings.clone(),
+            reach,
+            secrets: services.secrets.clone(),
+            clock: services.clock.clone(),
+            egress: services.egress.clone(),
+            client: Client::new(&services.egress, Policy { reach, identity: None }),
+            state: Arc::default(),
+            fetching: Mutex::default(),
+        });
+        all.push(credential.clone());
+        credential
+    }
+}
+
+impl Token {
+    /// A receiver has answered something else than 401.
+    pub(super) fn prove(&self) {
+        self.is_proved.store(true, Ordering::Relaxed);
+    }
+
+    fn is_fresh(&self, now: Instant) -> bool {
+        self.stale.is_none_or(|stale| now < stale)
+    }
+
+    fn is_good(&self, now: Instant) -> bool {
+        self.expires.is_none_or(|expires| now < expires)
+    }
+}
+
+impl Credential {
+    /// The present token, fetched if need be. To be called on egress's runtime.
+    pub(super) async fn token(self: &Arc<Self>) -> Result<Arc<Token>, Unavailable> {
+        let state = self.state.clone().lock_owned().await;
+        if let Some(token) = state.usable(Instant::now()) {
+            return Ok(token);
+        }
+        let last = state.token.clone().filter(|_| state.unsealed.is_none());
+        let fetched = self.fetch_apart(state, false).await;
+        // It was fetched before its end: until then it is good.
+        fetched.or_else(|gone| last.filter(|token| token.is_good(Instant::now())).ok_or(gone))
+    }
+
+    /// What to try after a receiver has answered 401; `None` where another token would not help.
+    pub(super) async fn replacement(self: &Arc<Self>, refused: &Arc<Token>) -> Option<Arc<Token>> {
+        let mut state = self.state.clone().lock_owned().await;
+        let now = Instant::now();
+        if let Some(token) = state.usable(now).filter(|token| !Arc::ptr_eq(token, refused)) {
+            return Some(token);
+        }
+        let is_futile = refused.is_replacement && !refused.is_proved.load(Ordering::Relaxed);
+        if is_futile && now.saturating_duration_since(refused.fetched) < FUTILE {
+            return None;
+        }
+        state.token = None;
+        self.fetch_apart(state, true).await.ok()
+    }
+
+    /// Fetches in a task of the credential's own; it goes on when nobody waits for it any more.
+    async fn fetch_apart(
+        self: &Arc<Self>,
+        mut state: OwnedMutexGuard<State>,
+        is_replacement: bool,
+    ) -> Result<Arc<Token>, Unavailable> {
+        if let Some(failed) = state.failed.filter(|failed| Instant::now() < failed.until) {
+            return Err(Unavailable(failed.until.saturating_duration_since(Instant::now())));
+        }
+        let (answer, answered) = oneshot::channel();
+        let credential = self.clone();
+        let fetch = async move {
+            let fetched = credential.fetch(&mut state, is_replacement).await;
+            let outcome = fetched.map_err(|because| credential.fail(&mut state, &because));
+            // Whoever asked may have gone.
+            let _ = answer.send(outcome);
+        };
+        {
+            let mut fetching = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
+            while fetching.try_join_next().is_some() {}
+            fetching.spawn(fetch);
+        }
+        answered.await.unwrap_or(Err(Unavailable(BACKOFF_FIRST)))
+    }
+
+    fn fail(&self, state: &mut State, because: &str) -> Unavailable {
+        let delay = state.failed.map_or(BACKOFF_FIRST, |failed| (failed.delay * 2).min(BACKOFF_MAX));
+        state.failed = Some(Failed { delay, until: Instant::now() + delay });
+        let (endpoint, client_id) = (self.settings.token_url.display(), &self.settings.client_id);
+        tracing::error!(endpoint, client_id, because, ?delay, "no access token: requests that need it wait");
+        Unavailable(delay)
+    }
+
+    async fn fetch(&self, state: &mut State, is_replacement: bool) -> Result<Arc<Token>, String> {
+        if let Some(token) = state.unsealed.take() {
+            self.seal(state, token).await?;
+        }
+        if let Some(token) = state.usable(Instant::now()) {
+            return Ok(token);
+        }
+        let asked = Instant::now();
+        let granted = timeout(FETCH_MAX, self.ask()).await.map_err(|_| "it did not answer in time".to_owned())??;
+        let margin = |lifetime: Duration| lifetime.saturating_sub(MARGIN_MAX.min(lifetime / 5));
+        let token = Arc::new(Token {
+            value: granted.access_token,
+            fetched: asked,
+            expires: granted.lifetime.and_then(|lifetime| asked.checked_add(lifetime)),
+            stale: granted.lifetime.and_then(|lifetime| asked.checked_add(margin(lifetime))),
+            is_replacement,
+            is_proved: AtomicBool::new(false),
+        });
+        state.token = Some(token.clone());
+        state.failed = None;
+        if let Some(refresh_token) = granted.refresh_token {
+            self.seal(state, refresh_token).await?;
+        }
+        Ok(token)
+    }
+
+    /// One request to the endpoint, under the same rules of egress as the grant.
+    async fn ask(&self) -> Result<Granted, String> {
+        let get = |name: &str| self.secrets.get(name);
+        let now = i64::try_from(self.clock.now_ms() / 1_000).unwrap_or(i64::MAX);
+        let values = Values { get: &get, token: None, now };
+        let present = self.present_refresh_token()?;
+        let asking = self.settings.ask(&values, present.as_ref()).map_err(|error| error.to_string())?;
+        let judged = match self.settings.token_url.host() {
+            Host::Name(name) => self.egress.judge_name(self.reach, name).await,
+            Host::Address(address) => self.egress.judge(self.reach, *address),
+        };
+        judged.map_err(|refused| refused.to_string())?;
+        let mut request = Request::new(Method::POST, self.settings.token_url.url().clone());
+        *request.headers_mut() = asking.headers;
+        let headers = request.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        *request.body_mut() = Some(Body::from(asking.form.as_bytes().to_vec()));
+        let client = self.client.get(None).map_err(|_| "TLS is not usable".to_owned())?;
+        let response = client.execute(request).await.map_err(|_| "it cannot be reached".to_owned())?;
+        read(response).await
+    }
+
+    /// The refresh token that the last fetch brought; `None` where the configured one is still the first.
+    fn present_refresh_token(&self) -> Result<Option<Secret>, String> {
+        let Flow::RefreshToken(first) = &self.settings.flow else { return Ok(None) };
+        let Some(first) = self.secrets.get(first) else { return Ok(None) };
+        let kept = self.secrets.sealed().get(&self.sealed_name()).map_err(|error| format!("{error:#}"))?;
+        let (Some(kept), mark) = (kept, Sha256::digest(first.expose())) else { return Ok(None) };
+        // An operator who configures another first token means that one.
+        Ok(kept.expose().strip_prefix(mark.as_slice()).map(|token| Secret::new(token.to_vec())))
+    }
+
+    /// Keeps a refresh token in the sealed store, beside a mark of the configured one that it follows.
+    async fn seal(&self, state: &mut State, token: Secret) -> Result<(), String> {
+        let Flow::RefreshToken(first) = &self.settings.flow else { return Ok(()) };
+        let first = self.secrets.get(first).ok_or("the first refresh token has no value")?;
+        let kept = Secret::new([Sha256::digest(first.expose()).as_slice(), token.expose()].concat());
+        let (sealed, name) = (self.secrets.sealed().clone(), self.sealed_name());
+        let saved = tokio::task::spawn_blocking(move || sealed.set(&name, &kept)).await;
+        match saved.map_err(anyhow::Error::new).and_then(|saved| saved) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                state.unsealed = Some(token);
+                Err(format!("the new refresh token cannot be kept: {error:#}"))
+            }
+        }
+    }
+
+    /// One for each client of an endpoint and each first token; no operator's name has a `:`.
+    fn sealed_name(&self) -> String {
+        let Flow::RefreshToken(first) = &self.settings.flow else { return String::new() };
+        let parts = [self.settings.token_url.url().as_str(), &self.settings.client_id, first];
+        format!("oauth2:{}", data_encoding::HEXLOWER.encode(&Sha256::digest(parts.join("\n"))))
+    }
+}
+
+impl State {
+    fn usable(&self, now: Instant) -> Option<Arc<Token>> {
+        self.token.clone().filter(|token| self.unsealed.is_none() && token.is_fresh(now))
+    }
+}
+
+async fn read(mut response: reqwest::Response) -> Result<Granted, String> {
+    let status = response.status();
+    let mut body = zeroize::Zeroizing::new(Vec::new());
+    while let Some(chunk) = response.chunk().await.map_err(|_| "its answer broke off".to_owned())? {
+        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+            return Err("its answer is too large".to_owned());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    if status.is_success() {
+        return Granted::parse(&body).ok_or_else(|| "its answer holds no bearer token".to_owned());
+    }
+    Err(match error_word(&body) {
+        Some(word) => format!("it answered {} with `{word}`", status.as_u16()),
+        None => format!("it answered {}", status.as_u16()),
+    })
+}

@@ -1,0 +1,86 @@
+//! Keys of credentials that are computed (signatures, tokens) and of placeholders for secrets.
+
+use super::super::schema::Default::{Is, Required, Unset, Words};
+use super::super::schema::{Key, Kind, Section};
+use super::{HOUR, SECOND};
+
+pub(super) static AUTH_HMAC: Section = Section {
+    about: "A signature over the body as it is sent, in a header.",
+    exactly_one: false,
+    keys: &[
+        Key::new("header", Kind::HeaderName, Required, "The header that carries the signature."),
+        Key::new("prefix", Kind::Text, Is(""), "Stands before the signature, as in `sha256=`."),
+        Key::new("algorithm", Kind::Choice(&["sha256", "sha512"]), Is("sha256"), "The hash under the HMAC."),
+        Key::new("encoding", Kind::Choice(&["hex", "base64"]), Is("hex"), "How the signature is written."),
+        Key::new("secret", Kind::SecretName, Required, "The secret that is the key."),
+    ],
+};
+
+pub(super) static AUTH_OAUTH2: Section = Section {
+    about: "A token from a token endpoint (OAuth 2). Connectors with the same settings share one token; it is fetched before it expires, and once more when a receiver answers 401. Without `refresh_token` and `assertion` it is asked for with the client's own credentials.",
+    exactly_one: false,
+    keys: &[
+        Key::new(
+            "token_url",
+            Kind::Text,
+            Required,
+            "The token endpoint. A private address needs `private = true` on the grant and its port written out.",
+        ),
+        Key::new("client_id", Kind::Text, Required, "Who asks."),
+        Key::new("client_secret", Kind::SecretName, Unset, "The secret that proves it."),
+        Key::new(
+            "client_auth",
+            Kind::Choice(&["basic", "body"]),
+            Is("basic"),
+            "Where the two stand: in the `Authorization` header, or among the parameters.",
+        ),
+        Key::new("scopes", Kind::List(&Kind::Text), Unset, "What the token shall be good for."),
+        Key::new(
+            "refresh_token",
+            Kind::SecretName,
+            Unset,
+            "The secret that is the first refresh token. One that replaces it is kept in the sealed store; another value here takes over.",
+        ),
+        Key::new("assertion", Kind::Table(&AUTH_ASSERTION), Unset, "A signed statement that is exchanged for a token."),
+    ],
+};
+
+static AUTH_ASSERTION: Section = Section {
+    about: "A JWT that is exchanged for a token (RFC 7523), as service accounts do.",
+    exactly_one: false,
+    keys: &[
+        Key::new("key", Kind::SecretName, Required, "The secret that is the private key, in PEM."),
+        Key::new("algorithm", Kind::Choice(&["RS256", "ES256"]), Is("RS256"), "How it signs."),
+        Key::new("key_id", Kind::Text, Unset, "`kid`, where the endpoint knows several keys."),
+        Key::new("issuer", Kind::Text, Words("client_id"), "`iss`."),
+        Key::new("subject", Kind::Text, Words("the issuer"), "`sub`, where the token is to be somebody else's."),
+        Key::new("audience", Kind::Text, Words("token_url"), "`aud`."),
+        Key::new("lifetime", Kind::Duration(SECOND, HOUR), Is("5m"), "How long the statement itself is good for."),
+    ],
+};
+
+pub(super) static AUTH_AWS_SIGV4: Section = Section {
+    about: "AWS Signature Version 4. For S3 over TLS the body stays out of the signature, and streams.",
+    exactly_one: false,
+    keys: &[
+        Key::new("access_key", Kind::SecretName, Required, "The secret that is the access key's id."),
+        Key::new("secret_key", Kind::SecretName, Required, "The secret that is the access key."),
+        Key::new("session_token", Kind::SecretName, Unset, "The secret that is the session token of temporary keys."),
+        Key::new("region", Kind::Text, Required, "As in `eu-central-1`."),
+        Key::new("service", Kind::Text, Required, "As in `s3` or `sqs`."),
+    ],
+};
+
+pub(super) static PLACEHOLDER: Section = Section {
+    about: "A place for a secret. The plugin writes the placeholder that `secrets.get` gives it; the host puts the value there, encoded for the place, in requests to this grant only.",
+    exactly_one: false,
+    keys: &[
+        Key::new("secret", Kind::SecretName, Required, "The secret."),
+        Key::new(
+            "in",
+            Kind::Choice(&["path", "query", "header", "body"]),
+            Required,
+            "The part of the request that the placeholder stands in.",
+        ),
+    ],
+};

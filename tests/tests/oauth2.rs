@@ -1,0 +1,276 @@
+//! Tokens from a token endpoint: shared, fetched in time and once at a time, kept when they rotate, replaced after a 401.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, mpsc};
+use std::time::Duration;
+
+use bulkhead_tests::{Answer, Bulkhead, Fixture, Request};
+use serde_json::json;
+
+/// For what happens within a moment, also on a busy machine.
+const SOON: Duration = Duration::from_secs(30);
+
+/// Connectors that deliver to the fixture with a token of its endpoint.
+fn deliver(fixture: &Fixture, connectors: &[&str], oauth2: &str) -> Bulkhead {
+    deliver_with(fixture, connectors, oauth2, "")
+}
+
+fn deliver_with(fixture: &Fixture, connectors: &[&str], oauth2: &str, extra: &str) -> Bulkhead {
+    let url = fixture.url();
+    let secrets = "[secrets]\nsecret = { env = 'SECRET' }\nfirst = { env = 'FIRST' }\nkey = { env = 'KEY' }\n";
+    let retry = if extra.contains("retry") { "" } else { "retry = { attempts = 2, first = '1ms' }" };
+    let connectors = connectors.iter().map(|name| {
+        format!(
+            r#"
+            [connectors.{name}]
+            plugin  = "builtin:http-request"
+            consume = {{ queue = "in", concurrency = 4, batch = 2 }}
+            config  = {{ url = "{url}/{name}" }}
+            {retry}
+            allow.http = [{{ url = "{url}/{name}", methods = ["POST"], private = true, auth = {{ oauth2 = {{ token_url = "{url}/token", client_id = "me", {oauth2} }} }} }}]
+            {extra}
+            "#
+        )
+    });
+    let bulkhead = Bulkhead::new(&(secrets.to_owned() + &connectors.collect::<String>()));
+    bulkhead.variable("SECRET", "s3cret").variable("FIRST", "refresh-0").variable("KEY", "no key")
+}
+
+fn is_asking(request: &Request) -> bool {
+    request.uri == "/token"
+}
+
+fn form(request: &Request) -> String {
+    String::from_utf8(request.body.to_vec()).unwrap()
+}
+
+fn asked(fixture: &Fixture) -> Vec<String> {
+    fixture.requests().iter().filter(|request| is_asking(request)).map(form).collect()
+}
+
+fn used(fixture: &Fixture) -> Vec<String> {
+    let requests = fixture.requests();
+    let used = requests.iter().filter(|request| !is_asking(request));
+    used.map(|request| request.header("authorization").unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn one_token_serves_all_connectors_that_share_the_credential() {
+    let fixture = Fixture::start(|request| match is_asking(request) {
+        true => Answer::json(&json!({ "access_token": "token-1", "token_type": "bearer", "expires_in": 3600 })),
+        false => Answer::status(200),
+    });
+    let bulkhead = deliver(&fixture, &["one", "two"], "client_secret = 'secret', scopes = ['a', 'b']");
+    bulkhead.send("in", &["{}"; 30]);
+    let _ = bulkhead.run_until_idle();
+    assert_eq!(asked(&fixture), ["grant_type=client_credentials&scope=a+b"]);
+    assert_eq!(used(&fixture), vec!["Bearer token-1"; 60]);
+    let requests = fixture.requests();
+    // me:s3cret
+    assert_eq!(
+        requests.iter().find(|request| is_asking(request)).unwrap().header("authorization"),
+        Some("Basic bWU6czNjcmV0")
+    );
+    assert_eq!(bulkhead.dead().len(), 0);
+}
+
+#[test]
+fn a_token_is_fetched_anew_before_it_expires() {
+    let count = AtomicUsize::new(0);
+    let fixture = Fixture::start(move |request| match is_asking(request) {
+        true => {
+            let number = count.fetch_add(1, Ordering::Relaxed);
+            Answer::json(&json!({ "access_token": format!("token-{number}"), "expires_in": 0 }))
+        }
+        false => Answer::status(200),
+    });
+    let bulkhead = deliver(&fixture, &["one"], "client_secret = 'secret'");
+    bulkhead.send("in", &["{}"; 3]);
+    let _ = bulkhead.run_until_idle();
+    let mut used = used(&fixture);
+    used.sort();
+    assert_eq!(used, ["Bearer token-0", "Bearer token-1", "Bearer token-2"]);
+}
+
+/// A server that takes every refresh token once, and the whole family back when it sees one again.
+fn rotating() -> Fixture {
+    let present = Mutex::new(0);
+    Fixture::start(move |request| {
+        if !is_asking(request) {
+            return Answer::status(200);
+        }
+        let mut present = present.lock().unwrap();
+        if !form(request).contains(&format!("refresh_token=refresh-{present}&")) {
+            return Answer::status(400).body(r#"{"error": "invalid_grant"}"#);
+        }
+        *present += 1;
+        let (token, refresh) = (format!("token-{present}"), format!("refresh-{present}"));
+        Answer::json(&json!({ "access_token": token, "expires_in": 3600, "refresh_token": refresh }))
+    })
+}
+
+#[test]
+fn a_rotated_refresh_token_outlives_the_process() {
+    let fixture = rotating();
+    let bulkhead = deliver(&fixture, &["one", "two"], "refresh_token = 'first'");
+    for _ in 0..3 {
+        bulkhead.send("in", &["{}"]);
+        let _ = bulkhead.run_until_idle();
+    }
+    let expected =
+        [0, 1, 2].map(|number| format!("grant_type=refresh_token&refresh_token=refresh-{number}&client_id=me"));
+    assert_eq!(asked(&fixture), expected);
+    let mut used = used(&fixture);
+    used.sort();
+    assert_eq!(used, [1, 1, 2, 2, 3, 3].map(|number| format!("Bearer token-{number}")));
+    assert_eq!(bulkhead.run(&["secrets", "list"]).ok().output, "");
+    let kept = std::fs::read_to_string(bulkhead.path("data/sealed.json")).unwrap();
+    assert!(!kept.contains("refresh-"), "{kept}");
+}
+
+/// The endpoint has given the next refresh token away: an answer that nobody waits for any more must not be lost.
+#[test]
+fn a_fetch_goes_on_when_its_requester_has_gone() {
+    let (open, opened) = mpsc::sync_channel::<()>(1);
+    let opened = Mutex::new(opened);
+    let fixture = Fixture::start(move |request| {
+        if !is_asking(request) {
+            return Answer::status(200);
+        }
+        // Where the test has failed meanwhile, nobody opens any more.
+        let _ = opened.lock().unwrap().recv();
+        Answer::json(&json!({ "access_token": "token-1", "expires_in": 3600, "refresh_token": "refresh-1" }))
+    });
+    // Goes before the server does, which waits for it.
+    let open = open;
+    let patient = "limits = { wall = '300ms' }\n[connectors.one.retry]\nattempts = 1000\nmax = '20ms'";
+    let bulkhead = deliver_with(&fixture, &["one"], "refresh_token = 'first'", patient);
+    let running = bulkhead.start();
+    bulkhead.send("in", &["{}"]);
+    running.wait_until("a requester that has gone", SOON, |metrics| {
+        metrics.value("bulkhead_deliveries_total", &[("outcome", "retry")]) >= 1.0
+    });
+    open.send(()).unwrap();
+    running.wait_until("a settled message", SOON, |metrics| {
+        metrics.value("bulkhead_deliveries_total", &[("outcome", "done")]) >= 1.0
+    });
+    let _ = running.terminate().ok();
+    assert_eq!((asked(&fixture).len(), used(&fixture)), (1, vec!["Bearer token-1".to_owned()]));
+}
+
+#[test]
+fn another_first_refresh_token_takes_over_from_a_rotated_one() {
+    let fixture = Fixture::start(|request| match is_asking(request) {
+        true => Answer::json(&json!({ "access_token": "token", "refresh_token": "rotated" })),
+        false => Answer::status(200),
+    });
+    let bulkhead = deliver(&fixture, &["one"], "refresh_token = 'first'");
+    bulkhead.send("in", &["{}"]);
+    let _ = bulkhead.run_until_idle();
+    let bulkhead = bulkhead.variable("FIRST", "given-anew");
+    bulkhead.send("in", &["{}"]);
+    let _ = bulkhead.run_until_idle();
+    assert!(asked(&fixture)[1].contains("refresh_token=given-anew&"), "{:?}", asked(&fixture));
+}
+
+#[test]
+fn a_token_that_was_revoked_is_replaced_and_the_request_sent_once_more() {
+    let (tokens, requests) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let fixture = Fixture::start(move |request| {
+        if is_asking(request) {
+            let number = tokens.fetch_add(1, Ordering::Relaxed);
+            return Answer::json(&json!({ "access_token": format!("token-{number}"), "expires_in": 3600 }));
+        }
+        // From the third request on, the first token is refused.
+        let is_revoked =
+            requests.fetch_add(1, Ordering::Relaxed) >= 2 && request.header("authorization") == Some("Bearer token-0");
+        Answer::status(if is_revoked { 401 } else { 200 })
+    });
+    let bulkhead = deliver(&fixture, &["one"], "client_secret = 'secret'");
+    let running = bulkhead.start();
+    for count in 1..=4 {
+        bulkhead.send("in", &[format!(r#"{{"number": {count}}}"#)]);
+        running.wait_until("a settled message", SOON, |metrics| {
+            metrics.value("bulkhead_deliveries_total", &[("outcome", "done")]) >= f64::from(count)
+        });
+    }
+    let _ = running.terminate().ok();
+    let expected = ["token-0", "token-0", "token-0", "token-1", "token-1"].map(|token| format!("Bearer {token}"));
+    assert_eq!((used(&fixture), asked(&fixture).len(), bulkhead.dead().len()), (expected.to_vec(), 2, 0));
+    let bodies: Vec<String> = fixture.requests().iter().filter(|request| !is_asking(request)).map(form).collect();
+    assert_eq!(bodies[2], bodies[3], "the same request again");
+}
+
+#[test]
+fn a_receiver_that_refuses_every_token_causes_no_storm() {
+    let fixture = Fixture::start(|request| match is_asking(request) {
+        true => Answer::json(&json!({ "access_token": "token", "expires_in": 3600 })),
+        false => Answer::status(401),
+    });
+    let bulkhead = deliver(&fixture, &["one"], "client_secret = 'secret'");
+    bulkhead.send("in", &["{}"; 10]);
+    let _ = bulkhead.run_until_idle();
+    assert!(asked(&fixture).len() <= 2, "{} tokens were fetched", asked(&fixture).len());
+    assert_eq!(bulkhead.dead().len(), 10);
+}
+
+#[test]
+fn messages_wait_for_an_endpoint_that_fails_and_it_is_left_alone() {
+    let count = AtomicUsize::new(0);
+    let fixture = Fixture::start(move |request| match is_asking(request) {
+        true if count.fetch_add(1, Ordering::Relaxed) == 0 => {
+            Answer::status(400).body(r#"{"error": "invalid_client", "error_description": "s3cret is wrong"}"#)
+        }
+        true => Answer::json(&json!({ "access_token": "token" })),
+        false => Answer::status(200),
+    });
+    let bulkhead = deliver(&fixture, &["one"], "client_secret = 'secret', client_auth = 'body'");
+    bulkhead.send("in", &["{}"; 20]);
+    let log = bulkhead.run_until_idle().errors();
+    assert!(log.contains("it answered 400 with `invalid_client`") && !log.contains("s3cret"), "{log}");
+    assert_eq!((asked(&fixture).len(), used(&fixture).len(), bulkhead.dead().len()), (2, 20, 0));
+    assert_eq!(asked(&fixture)[1], "grant_type=client_credentials&client_id=me&client_secret=s3cret");
+}
+
+#[test]
+fn a_service_account_shows_a_signed_statement() {
+    let fixture = Fixture::start(|request| match is_asking(request) {
+        true => Answer::json(&json!({ "access_token": "token" })),
+        false => Answer::status(200),
+    });
+    let key = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgevZzL1gdAFr88hb2\nOF/2NxApJCzGCEDdfSp6VQO30hyhRANCAAQRWz+jn65BtOMvdyHKcvjBeBSDZH2r\n1RTwjmYSi9R/zpBnuQ4EiMnCqfMPWiZqB4QdbAd0E7oH50VpuZ1P087G\n-----END PRIVATE KEY-----\n";
+    let oauth2 = "scopes = ['a'], assertion = { key = 'key', algorithm = 'ES256', issuer = 'robot@example.com' }";
+    let bulkhead = deliver(&fixture, &["one"], oauth2).variable("KEY", key);
+    bulkhead.send("in", &["{}"]);
+    let _ = bulkhead.run_until_idle();
+    let asked = asked(&fixture).remove(0);
+    let start = "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=eyJ";
+    assert!(asked.starts_with(start) && asked.ends_with("&scope=a&client_id=me"), "{asked}");
+    assert_eq!((asked.matches('.').count(), used(&fixture)), (2, vec!["Bearer token".to_owned()]));
+}
+
+/// The endpoint is on loopback, and the grant is not private.
+#[test]
+fn the_endpoint_is_reached_under_the_rules_of_the_grant() {
+    let fixture = Fixture::answering([Answer::status(200)]);
+    let toml = format!(
+        r#"
+        [secrets]
+        secret = {{ env = "SECRET" }}
+
+        [connectors.one]
+        plugin  = "builtin:http-request"
+        consume = "in"
+        config  = {{ url = "https://api.example.com/" }}
+        allow.http = [{{ url = "https://api.example.com/", methods = ["POST"], auth = {{ oauth2 = {{ token_url = "{}/token", client_id = "me", client_secret = "secret" }} }} }}]
+        "#,
+        fixture.url().replace("http:", "https:")
+    );
+    let bulkhead = Bulkhead::new(&toml).variable("SECRET", "s3cret");
+    let running = bulkhead.start();
+    bulkhead.send("in", &["{}"]);
+    running.wait_for_log("the address is not allowed", SOON);
+    let _ = running.terminate().ok();
+    assert_eq!((fixture.requests().len(), bulkhead.dead().len()), (0, 0));
+}
