@@ -236,3 +236,41 @@ fn a_proxy_is_asked_for_no_name_that_leads_to_a_forbidden_place() {
         check_unvisited(&canaries);
     });
 }
+
+#[test]
+fn names_that_nobody_answers_for_hold_up_no_neighbour() {
+    let _built = guest("hostile");
+    secluded("names_that_nobody_answers_for_hold_up_no_neighbour", &addresses(), || {
+        let (names, server) = (name_server(), public_server(PUBLIC));
+        let host = Bulkhead::new(&toml(&["hostile", "neighbour"], ""));
+        host.send("hostile", &["seek 1000 dead.test"]);
+        let running = host.start();
+        let ended = |connector: &'static str, outcome: &'static str| {
+            let labels = [("connector", connector), ("outcome", outcome)];
+            running.wait_until("end", PATIENCE, |metrics| metrics.value("bulkhead_deliveries_total", &labels) == 1.0);
+        };
+        // All of them are asked for by now, and none of them is answered as long as the test lasts.
+        ended("hostile", "done");
+        host.send("neighbour", &["get http://honest.test/"]);
+        ended("neighbour", "done");
+        assert_eq!(server.requests().len(), 1);
+        assert!((1..=8).contains(&names.names_below(".dead.test")), "{}", names.names_below(".dead.test"));
+        // It does not wait for them either.
+        let _ = running.terminate().ok();
+    });
+}
+
+/// Where the host cannot look, it does not let pass: the proxy looks names up elsewhere.
+#[test]
+fn names_that_nobody_answers_for_lead_no_other_past_the_judge() {
+    let _built = guest("hostile");
+    secluded("names_that_nobody_answers_for_lead_no_other_past_the_judge", &addresses(), || {
+        let (_names, proxy) = (name_server(), public_server(PROXY));
+        let host = Bulkhead::new(&toml(&["caller"], &format!("[host.proxy]\nurl = 'http://{PROXY}:80'\n")));
+        host.send("caller", &["seek 1000 dead.test", "get http://loopback.test/"]);
+        let running = host.start();
+        running.wait_for_log("too many names of the connector wait for an answer", PATIENCE);
+        let _ = running.terminate().ok();
+        assert_eq!(proxy.requests().len(), 0);
+    });
+}

@@ -37,6 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// When the head of an answer must be there, where the grant names no `timeout`: a receiver that has said nothing by
 /// then is not going to.
 const HEAD_MAX: Duration = Duration::from_secs(60);
+const UNRESOLVED: &str = "its name was not resolved in time";
 const SLOW: &str = "the answer did not come in time";
 
 /// A request that may be sent.
@@ -246,10 +247,13 @@ impl Admitted {
     async fn judge_address(&self) -> Result<(), Failure> {
         let (egress, reach) = (&self.grant.services.egress, self.entry().reach());
         let judged = match self.target.host() {
-            Host::Name(name) => egress.judge_name(reach, name).await,
-            Host::Address(address) => egress.judge(reach, *address),
+            Host::Name(name) => {
+                let judged = self.grant.entries[self.entry].client.judge_name(name);
+                timeout_at(self.deadline, judged).await.map_err(|_| self.unreachable(UNRESOLVED))?
+            }
+            Host::Address(address) => egress.judge(reach, *address).map_err(client::Failure::Refused),
         };
-        judged.map_err(|refused| self.failure(client::Failure::Refused(refused)))
+        judged.map_err(|failure| self.failure(failure))
     }
 
     /// The client, with the present private key where a certificate is shown.
