@@ -271,3 +271,15 @@ fn bad_settings_of_the_way_out_are_problems_of_the_configuration() {
         ],
     );
 }
+
+#[test]
+fn a_password_for_the_proxy_is_refused_and_repeated_nowhere() {
+    let toml = "[host.proxy]\nurl = 'http://user:canary@proxy.example:3128'\n";
+    let host = Bulkhead::new(toml);
+    for arguments in [&["check"][..], &["check", "--json"], &["run"]] {
+        let finished = host.run(arguments).ended_with(2);
+        let shown = finished.output.clone() + &finished.errors();
+        assert!(shown.contains("host.proxy.url") && shown.contains("leave out user and password"), "{shown}");
+        assert!(!shown.contains("canary"), "{shown}");
+    }
+}
