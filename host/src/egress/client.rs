@@ -8,7 +8,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::{AlertDescription, CertificateError, ClientConfig, PeerIncompatible, RootCertStore};
 use sha2::{Digest, Sha256};
 
 use super::Egress;
@@ -227,7 +227,9 @@ fn unreachable_because(error: &reqwest::Error) -> &'static str {
     if let Some(tls) = find::<rustls::Error>(error) {
         return untrusted_because(tls);
     }
-    match find::<io::Error>(error).map(io::Error::kind) {
+    // An error that wraps another is of no kind itself.
+    let mut kinds = causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+    match kinds.find(|kind| *kind != io::ErrorKind::Other) {
         Some(io::ErrorKind::ConnectionRefused) => "the connection was refused",
         Some(io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof) => "the connection broke off",
         _ if error.is_timeout() => "there was no connection in time",
@@ -236,7 +238,16 @@ fn unreachable_because(error: &reqwest::Error) -> &'static str {
 }
 
 fn untrusted_because(error: &rustls::Error) -> &'static str {
-    let rustls::Error::InvalidCertificate(problem) = error else { return "the TLS handshake failed" };
+    let problem = match error {
+        rustls::Error::InvalidCertificate(problem) => problem,
+        rustls::Error::PeerIncompatible(
+            PeerIncompatible::ServerDoesNotSupportTls12Or13 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
+        )
+        | rustls::Error::AlertReceived(AlertDescription::ProtocolVersion) => {
+            return "it speaks no version of TLS that is safe";
+        }
+        _ => return "the TLS handshake failed",
+    };
     match problem {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "its certificate has expired",
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
@@ -262,8 +273,12 @@ fn interrupted_because(error: &reqwest::Error) -> &'static str {
 }
 
 fn find<Cause: Error + 'static>(error: &reqwest::Error) -> Option<&Cause> {
+    causes(error).find_map(|cause| cause.downcast_ref())
+}
+
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
     let first: &(dyn Error + 'static) = error;
-    std::iter::successors(Some(first), |cause| cause_of(*cause)).find_map(|cause| cause.downcast_ref())
+    std::iter::successors(Some(first), |cause| cause_of(*cause))
 }
 
 /// What an `io::Error` wraps is not its source: that is the source of what it wraps.
