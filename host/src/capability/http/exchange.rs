@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{Method, StatusCode};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout_at;
@@ -293,6 +293,9 @@ impl Admitted {
         if header_bytes > RESPONSE_HEADER_BYTES_MAX as usize {
             return Err(self.interrupted("the answer has too many headers"));
         }
+        if has_two_ends(response.headers()) {
+            return Err(self.interrupted("the answer says in two ways where it ends"));
+        }
         let (host, deadline) = (self.host(), self.deadline);
         let mut scrubbing = dress.scrubber.map(Scrubbing::new);
         if scrubbing.as_mut().is_some_and(|scrubbing| scrubbing.head(response.headers_mut())) {
@@ -335,6 +338,11 @@ impl Admitted {
     fn host(&self) -> String {
         self.target.host_text().to_owned()
     }
+}
+
+/// A length and chunks: whoever stands in between may have believed the other (RFC 9112, 6.3).
+fn has_two_ends(headers: &HeaderMap) -> bool {
+    headers.contains_key(CONTENT_LENGTH) && headers.contains_key(TRANSFER_ENCODING)
 }
 
 impl Answered {
