@@ -160,6 +160,32 @@ async fn a_compression_that_lies_interrupts() {
     }
 }
 
+/// What is compressed twice is not undone at all: the plugin gets what came, and is told what it is.
+#[tokio::test]
+async fn nested_compressions_are_not_undone() {
+    for encodings in ["gzip, gzip", "br, gzip", "gzip, identity", "x-gzip", "zstd,zstd,zstd"] {
+        let body = zeros("gzip", 10_000_000).await;
+        let head =
+            format!("HTTP/1.1 200 OK\r\nContent-Encoding: {encodings}\r\nContent-Length: {}\r\n\r\n", body.len());
+        let answer = [head.into_bytes(), body.clone()].concat();
+        let server = Server::start(move |_| answer.clone()).await;
+        let limits = Limits { response_bytes: 1_000_000, ..Limits::default() };
+        let mut gate = Fixture::limited(vec![entry(&server.url("/*"), &["GET"])], limits);
+        let response = gate.send(get(&server.url("/"))).await.unwrap();
+        assert!(response.body == body, "{encodings}: {} bytes", response.body.len());
+        assert!(response.headers.contains(&("content-encoding".to_owned(), encodings.to_owned())), "{encodings}");
+    }
+}
+
+#[tokio::test]
+async fn an_entry_may_take_smaller_answers_than_its_connector() {
+    let server = Server::start(|_| ok("12345")).await;
+    let granted = |max_response| GrantSettings { max_response, ..entry(&server.url("/*"), &["GET"]) };
+    Fixture::new(vec![granted(Some(5))]).send(get(&server.url("/"))).await.unwrap();
+    let fix = "raise `connectors.orders.allow.http[0].max_response`";
+    check(&mut Fixture::new(vec![granted(Some(4))]), get(&server.url("/")), "response_bytes", fix).await;
+}
+
 #[tokio::test]
 async fn heads_without_an_end_interrupt() {
     let one_line = [b"HTTP/1.1 200 OK\r\nX: ".to_vec(), vec![b'x'; 10_000_000]].concat();

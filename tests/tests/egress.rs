@@ -193,6 +193,36 @@ fn connections_are_kept_within_a_connector_and_not_shared_between_two() {
 }
 
 #[test]
+fn a_connection_that_one_grant_may_open_is_not_there_for_another() {
+    let server = Fixture::answering([Answer::status(200)]);
+    let url = server.url().replace("127.0.0.1", "localhost");
+    let grants = format!(
+        "{{ url = '{url}/private/*', methods = ['GET'], private = true }}, {{ url = '{url}/public/*', methods = ['GET'] }}"
+    );
+    let host = Bulkhead::new(&connector("caller", "", &grants));
+    host.send("caller", &["/private/1", "/public/x", "/private/2"].map(|path| format!("get {url}{path}")));
+    let _ = host.run_until_idle();
+    let asked: Vec<String> = server.requests().into_iter().map(|request| request.uri).collect();
+    assert_eq!(asked, ["/private/1", "/private/2"]);
+    assert!(reasons(&host)[0].contains("connectors.caller.allow.http[1].private"), "{:?}", reasons(&host));
+}
+
+#[test]
+fn an_address_of_ipv6_is_reached_where_it_is_spelled_out() {
+    let server = Fixture::start_at("[::1]:0".parse().expect("an address and a port"), |_| Answer::status(200));
+    let host = Bulkhead::new(
+        &(connector("one", "", &grant(&server.url(), ""))
+            + &connector("two", "", &format!("{{ url = '{}/*', methods = ['GET'] }}", server.url()))),
+    );
+    host.send("one", &[format!("get {}/x", server.url())]);
+    host.send("two", &[format!("get {}/y", server.url())]);
+    let _ = host.run_until_idle();
+    let asked: Vec<String> = server.requests().into_iter().map(|request| request.uri).collect();
+    assert_eq!(asked, ["/x"]);
+    assert!(reasons(&host)[0].contains("private network or this machine"), "{:?}", reasons(&host));
+}
+
+#[test]
 fn http_2_is_spoken_where_the_server_does() {
     let authority = Authority::new();
     let server = TlsServer::http2(&authority.issue(Flaw::None));
