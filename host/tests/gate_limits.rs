@@ -216,6 +216,21 @@ async fn what_waits_too_long_behind_the_connectors_own_requests_is_held() {
 }
 
 #[tokio::test]
+async fn all_runs_of_a_connector_share_its_requests_under_way_and_no_other_does() {
+    let server = Server::hanging(b"").await;
+    let limits = Limits { requests_at_once: 1, ..Limits::default() };
+    let mut gate = Fixture::limited(vec![entry(&server.url("/*"), &["GET"])], limits);
+    let within = |timeout_ms| Request { timeout_ms: Some(timeout_ms), ..get(&server.url("/")) };
+    let (mut other_run, mut neighbour) = (gate.another_run(), gate.neighbour(vec![entry(&server.url("/*"), &["GET"])]));
+    let (first, second, third) =
+        tokio::join!(gate.send(within(1000)), other_run.send(within(50)), neighbour.send(within(50)),);
+    assert!(matches!(first, Err(HttpError::Interrupted(_))), "{first:?}");
+    assert!(matches!(second, Err(HttpError::Held(1000))), "{second:?}");
+    assert!(matches!(third, Err(HttpError::Interrupted(_))), "{third:?}");
+    assert_eq!(server.lines().len(), 2);
+}
+
+#[tokio::test]
 async fn all_answers_of_a_call_together_fit_the_sandbox() {
     let server = Server::start(|_| ok(&"x".repeat(600))).await;
     let limits = Limits { memory_bytes: 1000, ..Limits::default() };
