@@ -76,20 +76,23 @@ fn waiting_for_a_rate_costs_no_attempt() {
 
 #[test]
 fn a_retry_after_puts_off_the_deliveries_of_every_connector_at_no_attempt() {
-    let busy = Answer::status(429).with("retry-after", "2");
-    let server = Fixture::answering([busy, Answer::status(200)]);
-    let toml = connector("one", "", &grant(&server.url(), "")) + &connector("two", "", &grant(&server.url(), ""));
-    let host = Bulkhead::new(&toml.replace("attempts = 1,", "attempts = 2,"));
+    let server = Fixture::answering([Answer::status(429).with("retry-after", "3600")]);
+    let one = connector("one", "", &grant(&server.url(), "")).replace("attempts = 1,", "attempts = 2,");
+    let host = Bulkhead::new(&(one + &connector("two", "", &grant(&server.url(), ""))));
     let line = format!("get {}/x", server.url());
     host.send("one", &[&line]);
     let running = host.start();
-    server.wait_for(1, PATIENCE);
-    let put_off = [("connector", "one"), ("outcome", "retry")];
-    running.wait_until("retry", PATIENCE, |metrics| metrics.value("bulkhead_deliveries_total", &put_off) > 0.0);
+    let put_off = |connector: &'static str, count: f64| {
+        let labels = [("connector", connector), ("outcome", "retry")];
+        running.wait_until("retry", PATIENCE, |metrics| metrics.value("bulkhead_deliveries_total", &labels) == count);
+    };
+    put_off("one", 1.0);
     host.send("two", &[&line; 5]);
-    let done = [("outcome", "done")];
-    running.wait_until("end", PATIENCE, |metrics| metrics.value("bulkhead_deliveries_total", &done) == 6.0);
+    put_off("two", 5.0);
+    let held = [("connector", "two"), ("effect", "http"), ("reason", "retry_after")];
+    assert_eq!(running.metrics().value("bulkhead_denied_total", &held), 5.0);
     let _ = running.terminate().ok();
+    assert_eq!(server.requests().len(), 1);
     assert_eq!(reasons(&host), Vec::<String>::new());
 }
 
