@@ -12,6 +12,8 @@ use std::thread;
 /// What fits into a packet of a client that promises no more.
 const PACKET_BYTES_MAX: usize = 512;
 const HEADER_BYTES: usize = 12;
+/// Stands for the name in the question, which begins right after the header.
+const ASKED_NAME: [u8; 2] = [0xc0, 12];
 /// Response, authoritative, recursion available; beside what the question says.
 const ANSWERED: [u8; 2] = [0x85, 0x80];
 const CUT_SHORT: u8 = 2;
@@ -185,8 +187,7 @@ fn question(packet: &[u8], end: usize) -> Option<Question> {
 
 fn encoded(name: &str, records: &[Record]) -> Vec<u8> {
     let (mut owner, mut bytes) = (encoded_name(name), Vec::new());
-    // Where the question stands, which most records belong to: 2,000 of them fit no other way.
-    let asked = [0xc0, HEADER_BYTES as u8];
+    // Most records belong to it: 2,000 of them fit no other way.
     let mut is_asked = true;
     for record in records {
         let (kind, data) = match record {
@@ -194,7 +195,7 @@ fn encoded(name: &str, records: &[Record]) -> Vec<u8> {
             Record::V6(address) => (KIND_AAAA, address.octets().to_vec()),
             Record::Alias(target) => (KIND_CNAME, encoded_name(target)),
         };
-        bytes.extend_from_slice(if is_asked { &asked } else { &owner });
+        bytes.extend_from_slice(if is_asked { &ASKED_NAME } else { &owner });
         bytes.extend(kind.to_be_bytes());
         // Class `IN`, and a time to live of zero.
         bytes.extend([0, 1, 0, 0, 0, 0]);

@@ -28,6 +28,7 @@ pub const NAME_SERVER: &str = "127.0.0.53:53";
 /// Runs `work` in a world in which the machine has these addresses beside its loopback ones. `test` is the name of the
 /// test that calls; it must do nothing else. Where the machine permits no name spaces, nothing is run, and loudly so; in
 /// CI that is a failure.
+#[expect(clippy::disallowed_methods, reason = "how a test is run is no setting of the host")]
 pub fn secluded(test: &str, addresses: &[IpAddr], work: impl FnOnce()) {
     if std::env::var_os(WITHIN).is_some() {
         return work();

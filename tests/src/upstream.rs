@@ -134,9 +134,11 @@ fn misbehave(mut connection: TcpStream, misdeed: &Misdeed, shared: &Shared) -> O
         }
         Misdeed::Drip(words) => drip(&mut connection, words, shared),
         Misdeed::Pour(first, again) => {
-            let _ = connection.write_all(first);
+            let mut pouring = connection.write_all(first);
             // Ends when the other side does not take it any more.
-            while !shared.is_stopped.load(Ordering::SeqCst) && connection.write_all(again).is_ok() {}
+            while pouring.is_ok() && !shared.is_stopped.load(Ordering::SeqCst) {
+                pouring = connection.write_all(again);
+            }
         }
     }
     Some(connection)

@@ -316,3 +316,25 @@ fn a_password_for_the_proxy_is_refused_and_repeated_nowhere() {
         assert!(!shown.contains("canary"), "{shown}");
     }
 }
+
+#[test]
+fn what_opens_much_must_be_written_out() {
+    let entries = [
+        ("url = 'https://a.example/*', private = true", Some("private")),
+        ("url = 'https://*.a.example:443/*', private = true", Some("private")),
+        ("url = 'https://*:443/*', any = true, private = true", Some("private")),
+        ("url = 'https://a.example:443/*', private = true", None),
+        ("url = 'https://10.0.0.5/*', private = true", Some("url")),
+        ("url = 'https://[fd00::5]:443/*', private = true", None),
+        ("url = 'https://*'", Some("url")),
+        ("url = 'https://*', any = true", None),
+        ("url = 'https://a.example/x*'", Some("url")),
+    ];
+    let grants: Vec<String> = entries.iter().map(|(entry, _)| format!("{{ {entry}, methods = ['GET'] }}")).collect();
+    let key = |(nth, (_, key)): (usize, &(&str, Option<&str>))| {
+        key.map(|key| format!("connectors.caller.allow.http[{nth}].{key}"))
+    };
+    let expected: Vec<String> = entries.iter().enumerate().filter_map(key).collect();
+    let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+    check_refused(&connector("caller", "", &grants.join(", ")), &expected);
+}
