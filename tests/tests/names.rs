@@ -145,7 +145,10 @@ fn reasons(host: &Bulkhead) -> Vec<String> {
 
 /// Answers everybody, and keeps no connection: each request looks its name up anew.
 fn public_server(at: Ipv4Addr) -> Fixture {
-    Fixture::start_at(SocketAddr::from((at, 80)), |_| Answer::status(200).with("connection", "close"))
+    Fixture::start_at(SocketAddr::from((at, 80)), |request| {
+        let answer = Answer::status(if request.uri == "/away" { 302 } else { 200 });
+        answer.with("location", "http://127.0.0.1/").with("connection", "close")
+    })
 }
 
 /// That nobody came, and that somebody could have.
@@ -174,6 +177,7 @@ fn no_lie_of_a_name_server_leads_to_a_forbidden_place() {
         host.send(
             "caller",
             &[
+                "get http://honest.test/away",
                 "get http://silent.test/",
                 "get http://gone.test/",
                 "get http://rebind.test/1",
@@ -192,6 +196,7 @@ fn no_lie_of_a_name_server_leads_to_a_forbidden_place() {
                 "{name}: {reason:?} of {reasons:#?}"
             );
         }
+        assert!(reasons.iter().any(|reason| reason.contains("302")), "{reasons:#?}");
         assert!(asked.contains(&"/1".to_owned()) && !asked.contains(&"/2".to_owned()), "{asked:?}");
         for (name, because) in
             [("rebind.test", PRIVATE), ("gone.test", "not resolved"), ("silent.test", "not resolved in time")]

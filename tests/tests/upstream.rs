@@ -202,6 +202,16 @@ fn a_head_without_an_end_is_cut() {
 }
 
 #[test]
+fn a_tail_without_an_end_is_cut() {
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    // Trailers, and an extension of a chunk.
+    for (start, again) in [("0\r\n", b"x: y\r\n".repeat(1_000)), ("5;", vec![b'x'; 1 << 16])] {
+        let upstream = Upstream::start(Misdeed::Pour([head, start].concat().into_bytes(), again));
+        check_sent(&upstream.url(), "", &interrupted("broke off"));
+    }
+}
+
+#[test]
 fn interim_answers_without_an_end_are_cut_by_the_deadline() {
     let upstream =
         Upstream::start(Misdeed::Pour(Vec::new(), b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n".repeat(100)));

@@ -32,7 +32,7 @@ enum Manner {
     /// Says this much and nothing more.
     Hang(&'static [u8]),
     /// Says this much to each request, and keeps the connection.
-    Keep(&'static [u8]),
+    Keep(Arc<Vec<u8>>),
     /// Answers with the path once this many requests are under way.
     InStep(Arc<Barrier>),
 }
@@ -46,8 +46,8 @@ impl Server {
         Self::listen(Manner::Hang(start)).await
     }
 
-    pub async fn keeping(answer: &'static [u8]) -> Self {
-        Self::listen(Manner::Keep(answer)).await
+    pub async fn keeping(answer: Vec<u8>) -> Self {
+        Self::listen(Manner::Keep(Arc::new(answer))).await
     }
 
     pub async fn in_step(requests: usize) -> Self {
@@ -100,9 +100,9 @@ async fn serve(mut stream: TcpStream, manner: Manner, seen: Arc<Mutex<Vec<String
             return;
         }
         Manner::Keep(answer) => {
-            let _ = stream.write_all(answer).await;
+            let _ = stream.write_all(&answer).await;
             while read(&mut stream).await.is_some() {
-                let _ = stream.write_all(answer).await;
+                let _ = stream.write_all(&answer).await;
             }
             return;
         }

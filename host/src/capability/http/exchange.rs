@@ -189,7 +189,7 @@ impl Admitted {
     }
 
     fn head_by(&self) -> tokio::time::Instant {
-        let usual = self.entry().timeout.is_none().then(|| tokio::time::Instant::now() + HEAD_MAX);
+        let usual = head_within(self.entry().timeout).map(|within| tokio::time::Instant::now() + within);
         self.head_by.into_iter().chain(usual).fold(self.deadline, tokio::time::Instant::min)
     }
 
@@ -340,6 +340,11 @@ impl Admitted {
     }
 }
 
+/// How soon an answer must begin, unless the grant says how long all of it may take.
+fn head_within(timeout: Option<Duration>) -> Option<Duration> {
+    timeout.is_none().then_some(HEAD_MAX)
+}
+
 /// A length and chunks: whoever stands in between may have believed the other (RFC 9112, 6.3).
 fn has_two_ends(headers: &HeaderMap) -> bool {
     headers.contains_key(CONTENT_LENGTH) && headers.contains_key(TRANSFER_ENCODING)
@@ -479,5 +484,16 @@ impl Answer {
             body.extend_from_slice(&chunk);
         }
         Ok(Response { status, headers, body })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receiver_has_a_minute_to_begin_unless_the_grant_names_a_timeout() {
+        assert_eq!(head_within(None), Some(Duration::from_secs(60)));
+        assert_eq!(head_within(Some(Duration::from_secs(300))), None);
     }
 }
