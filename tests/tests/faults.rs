@@ -208,8 +208,8 @@ fn ticks_of_a_paused_connector_do_not_pile_up() {
 /// that second run, in which its worker has nothing else left to decide.
 #[test]
 fn a_delivery_that_runs_again_after_a_conflict_is_a_suspect_of_a_crash() {
-    let (arrived, arrivals) = std::sync::mpsc::channel();
-    let (go, gone) = std::sync::mpsc::channel::<Answer>();
+    let (arrived, arrivals) = std::sync::mpsc::sync_channel(8);
+    let (go, gone) = std::sync::mpsc::sync_channel::<Answer>(1);
     let (arrived, gone) = (Mutex::new(arrived), Mutex::new(gone));
     let server = Fixture::start(move |_| {
         let _ = arrived.lock().unwrap().send(());

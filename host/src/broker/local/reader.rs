@@ -181,11 +181,11 @@ mod tests {
         let ledger =
             Ledger::open(Settings::new(folder.path().join("data")), Clock::default(), Metrics::default()).unwrap();
         let alarm = Alarm(ledger.clone());
-        let thread = std::thread::spawn(move || {
+        let thread = std::thread::Builder::new().spawn(move || {
             let _alarm = alarm;
             panic!("a page that cannot be");
         });
-        assert!(thread.join().is_err());
+        assert!(thread.unwrap().join().is_err());
         assert!(ledger.fatal().await.to_string().contains("reads ahead panicked"));
     }
 }
