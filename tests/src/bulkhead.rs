@@ -153,6 +153,18 @@ impl Bulkhead {
         Finished { code, output, log: process.log() }
     }
 
+    /// Runs a verb with something on standard input, which stays open until `meanwhile` has returned; then to its end.
+    #[must_use]
+    pub fn run_slowly(&self, arguments: &[&str], input: &[u8], meanwhile: impl FnOnce()) -> Finished {
+        let mut process = Process::start(self.command(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()));
+        process.feed(input);
+        meanwhile();
+        process.write(b"");
+        let output = process.output();
+        let code = process.wait(ENDED_WITHIN);
+        Finished { code, output, log: process.log() }
+    }
+
     /// `bulkhead run --until-idle`, which must succeed.
     pub fn run_until_idle(&self) -> Finished {
         self.run(&["run", "--until-idle"]).ok()

@@ -47,6 +47,11 @@ impl Process {
         let _ = stdin.write_all(input);
     }
 
+    /// Writes to standard input and leaves it open.
+    pub(crate) fn feed(&mut self, input: &[u8]) {
+        self.child.stdin.as_mut().expect("standard input is piped").write_all(input).expect("it is read");
+    }
+
     /// Everything on standard output, when it ends.
     pub(crate) fn output(&mut self) -> String {
         std::io::read_to_string(self.child.stdout.take().expect("standard output is piped")).expect("it is UTF-8")

@@ -1,8 +1,10 @@
 //! Plugins and machines that fail: what a fault costs, and that it costs nothing else.
+#![allow(clippy::unwrap_used)]
 
+use std::sync::Mutex;
 use std::time::Duration;
 
-use bulkhead_tests::{Bulkhead, Metrics, guest};
+use bulkhead_tests::{Answer, Bulkhead, Fixture, Metrics, guest};
 
 /// Long enough for a busy machine; every wait ends with the event itself.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -200,4 +202,35 @@ fn ticks_of_a_paused_connector_do_not_pile_up() {
     let done = |metrics: &Metrics| metrics.value("bulkhead_deliveries_total", &[("outcome", "done")]);
     running.wait_until("ticks again", PATIENCE, |metrics| done(metrics) >= 3.0);
     let _ = running.terminate().ok();
+}
+
+/// Two messages count in one key; the slower one's state is stale when it commits, so it runs again. The process dies in
+/// that second run, in which its worker has nothing else left to decide.
+#[test]
+fn a_delivery_that_runs_again_after_a_conflict_is_a_suspect_of_a_crash() {
+    let (arrived, arrivals) = std::sync::mpsc::sync_channel(8);
+    let (go, gone) = std::sync::mpsc::sync_channel::<Answer>(1);
+    let (arrived, gone) = (Mutex::new(arrived), Mutex::new(gone));
+    let server = Fixture::start(move |_| {
+        let _ = arrived.lock().unwrap().send(());
+        gone.lock().unwrap().recv_timeout(PATIENCE).unwrap_or(Answer::Hang)
+    });
+    let url = server.url();
+    let grant = format!("allow.http = [{{ url = '{url}/*', methods = ['GET'], private = true }}]");
+    let host = Bulkhead::new(&hostile(&grant).replace("'in'", "{ queue = 'in', batch = 1, concurrency = 2 }"));
+    let running = host.start();
+    host.send("in", &[format!("count-slowly {url}/")]);
+    arrivals.recv_timeout(PATIENCE).expect("the slow one has read its state");
+    host.send("in", &["count count"]);
+    running.wait_until("the quick one", PATIENCE, |metrics| {
+        metrics.value("bulkhead_deliveries_total", &[("outcome", "done")]) == 1.0
+    });
+    go.send(Answer::status(200)).unwrap();
+    arrivals.recv_timeout(PATIENCE).expect("the slow one runs again");
+    assert_eq!(running.metrics().value("bulkhead_conflicts_total", &[]), 1.0);
+    running.kill9();
+    // The server waits for this before it ends.
+    drop(go);
+    let seqs: Vec<_> = host.in_flight().into_iter().map(|run| run.seqs).collect();
+    assert_eq!(seqs, [[1]]);
 }

@@ -306,6 +306,17 @@ fn lines_before_one_that_is_too_long_are_accepted_and_counted() {
 }
 
 #[test]
+fn a_line_from_a_slow_pipe_is_not_kept_waiting_for_the_next() {
+    let bulkhead = Bulkhead::new(&hostile("hostile", ""));
+    let running = bulkhead.start();
+    let done = [("connector", "hostile"), ("outcome", "done")];
+    let sent = bulkhead.run_slowly(&["send", "in", "--lines"], b"ok\n", || {
+        running.wait_until("delivery", PATIENCE, |metrics| metrics.value("bulkhead_deliveries_total", &done) == 1.0);
+    });
+    assert_eq!(sent.ok().output, "1 message accepted\n");
+}
+
+#[test]
 fn any_bytes_are_a_message_and_no_lines_are_none() {
     let bulkhead = Bulkhead::new(&hostile("hostile", ""));
     assert_eq!(bulkhead.run(&["send", "in", "--lines"]).ok().output, "0 messages accepted\n");

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use super::main::complain;
-use super::output::print;
+use super::output::{counted, print};
 use super::{Cli, unusable};
 use crate::config::{Loaded, Problem, Severity};
 
@@ -105,8 +105,4 @@ fn counts(outcome: &Outcome) -> String {
 fn summary(loaded: &Loaded) -> String {
     let connectors = counted(loaded.config.connectors.len(), "connector");
     format!("{connectors}, {}", counted(loaded.config.queues.len(), "queue"))
-}
-
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

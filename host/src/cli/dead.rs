@@ -1,7 +1,7 @@
 //! `bulkhead dead`: look at dead letters, deliver them again, drop them.
 
 use super::main::Failed;
-use super::output::{plain, print, table};
+use super::output::{counted, plain, print, table};
 use super::target::Target;
 use super::{Dead, Selection};
 use crate::admin::api::dead::{Entry, Filter, Letter, Selection as Selected};
@@ -66,7 +66,7 @@ fn show(letter: &Letter) -> String {
         format!("queue      {}", entry.queue),
         format!("message    {}", entry.message_id),
         format!("accepted   {}", letter.enqueued_at),
-        format!("died       {}, after {} attempts", entry.died_at, entry.attempts),
+        format!("died       {}, after {}", entry.died_at, counted(entry.attempts as usize, "attempt")),
     ];
     lines.extend(letter.key.iter().map(|key| format!("key        {key}")));
     lines.extend(letter.parent.iter().map(|parent| format!("parent     {parent}")));

@@ -6,6 +6,7 @@ pub mod check;
 pub mod dead;
 pub mod explain;
 pub mod inspect;
+mod lines;
 pub mod lock;
 mod main;
 pub mod output;

@@ -46,3 +46,8 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let rows = rows.iter().map(|row| line(&mut row.iter().map(String::as_str)));
     std::iter::once(head).chain(rows).collect::<Vec<_>>().join("\n")
 }
+
+/// A count with its word, as `1 attempt` or `2 attempts`.
+pub(super) fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}

@@ -2,15 +2,16 @@
 //!
 //! Invariant: an error says what was accepted all the same, so that nobody has to guess what to send again.
 
-use std::io::{BufRead, Read};
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::Context;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 
+use super::lines::{self, Piece};
 use super::main::Failed;
-use super::output::print;
+use super::output::{counted, print};
 use super::target::Target;
 use super::{Body, Send};
 use crate::admin::api::{Incoming, malformed};
@@ -18,11 +19,6 @@ use crate::config::{Config, closest};
 use crate::limit::MESSAGE_BYTES_MAX;
 use crate::message::{self, Header};
 use crate::plugin_store::{self, ReadError};
-
-/// Messages of one piece of the input.
-const PIECE_MESSAGES: usize = 4_096;
-/// Bytes of one piece of the input: the reader is ahead of the disk by a few of them.
-const PIECE_BYTES: usize = 4 << 20;
 
 /// Sends what the arguments say.
 ///
@@ -41,8 +37,7 @@ pub async fn run(config: &Config, arguments: Send, as_json: bool) -> Result<(), 
         .map_err(|what| anyhow::Error::from(malformed(format!("the message is not accepted: {what}"))))?;
     let target = Target::find(config)?;
     let sent = if arguments.lines {
-        let lines = Lines::new(std::io::stdin().lock(), policy.message_bytes);
-        send_lines(&target, &arguments, lines).await
+        send_lines(&target, &arguments, policy.message_bytes).await
     } else {
         send_body(&target, &arguments).await.map_err(Failed::from)
     };
@@ -51,7 +46,7 @@ pub async fn run(config: &Config, arguments: Send, as_json: bool) -> Result<(), 
     let text = if as_json {
         (serde_json::json!({ "ids": ids })).to_string()
     } else if arguments.lines {
-        format!("{} messages accepted", ids.len())
+        format!("{} accepted", counted(ids.len(), "message"))
     } else {
         ids.join("\n")
     };
@@ -87,23 +82,23 @@ fn read_all(input: impl Read) -> anyhow::Result<Vec<u8>> {
 }
 
 /// Reads ahead while earlier pieces are on their way to the disk.
-async fn send_lines(target: &Target, arguments: &Send, mut lines: Lines<impl BufRead>) -> Result<Vec<String>, Failed> {
+async fn send_lines(target: &Target, arguments: &Send, bytes_max: u64) -> Result<Vec<String>, Failed> {
+    let mut pieces = lines::read(bytes_max)?;
     let mut ids = Vec::new();
     let mut failed = None;
     let mut on_their_way = FuturesOrdered::new();
     while failed.is_none() {
-        match lines.piece(arguments) {
-            Ok(piece) if piece.messages.is_empty() => break,
-            Ok(piece) => on_their_way.push_back(send_piece(target, arguments, piece)),
-            Err(error) => failed = Some(error),
-        }
-        if on_their_way.len() >= target.pieces_at_once()
-            && let Some(accepted) = on_their_way.next().await
-        {
-            match accepted {
+        tokio::select! {
+            biased;
+            Some(accepted) = on_their_way.next(), if !on_their_way.is_empty() => match accepted {
                 Ok(accepted) => ids.extend(accepted),
                 Err(error) => failed = Some(error),
-            }
+            },
+            piece = pieces.recv(), if on_their_way.len() < target.pieces_at_once() => match piece {
+                Some(Ok(piece)) => on_their_way.push_back(send_piece(target, arguments, piece)),
+                Some(Err(error)) => failed = Some(error),
+                None => break,
+            },
         }
     }
     // Pieces behind one that was refused are on their way already: they count, and the first error is the one to tell.
@@ -116,86 +111,19 @@ async fn send_lines(target: &Target, arguments: &Send, mut lines: Lines<impl Buf
     match failed {
         None => Ok(ids),
         Some(error) if ids.is_empty() => Err(error.into()),
-        Some(error) => Err(Failed::Broken(error.context(format!("{} messages were accepted, not all", ids.len())))),
+        Some(error) => {
+            let accepted = counted(ids.len(), "message");
+            let were = if ids.len() == 1 { "was" } else { "were" };
+            Err(Failed::Broken(error.context(format!("{accepted} {were} accepted, not all"))))
+        }
     }
 }
 
 async fn send_piece(target: &Target, arguments: &Send, piece: Piece) -> anyhow::Result<Vec<String>> {
-    let Piece { messages, first, last } = piece;
+    let Piece { lines, first, last } = piece;
+    let messages = lines.into_iter().map(|line| incoming(arguments, line)).collect();
     let sent = target.send(arguments.queue.as_str(), messages).await;
     sent.with_context(|| format!("lines {first} to {last} were not accepted"))
-}
-
-/// Messages of consecutive lines.
-struct Piece {
-    messages: Vec<Incoming>,
-    first: usize,
-    last: usize,
-}
-
-/// Lines of the input, counted from 1.
-struct Lines<Input> {
-    input: Input,
-    number: usize,
-    bytes_max: u64,
-    /// Told once the lines before it are on their way.
-    failed: Option<anyhow::Error>,
-}
-
-impl<Input: BufRead> Lines<Input> {
-    fn new(input: Input, bytes_max: u64) -> Self {
-        Self { input, number: 0, bytes_max, failed: None }
-    }
-
-    fn piece(&mut self, arguments: &Send) -> anyhow::Result<Piece> {
-        if let Some(error) = self.failed.take() {
-            return Err(error);
-        }
-        let mut piece = Piece { messages: Vec::new(), first: self.number + 1, last: self.number };
-        let mut bytes = 0;
-        while piece.messages.len() < PIECE_MESSAGES && bytes < PIECE_BYTES {
-            let line = match self.line() {
-                Ok(Some(line)) => line,
-                Ok(None) => break,
-                Err(error) => {
-                    self.failed = Some(error);
-                    break;
-                }
-            };
-            piece.last = self.number;
-            bytes += line.len();
-            if !line.is_empty() {
-                piece.messages.push(incoming(arguments, line));
-            }
-        }
-        match self.failed.take_if(|_| piece.messages.is_empty()) {
-            Some(error) => Err(error),
-            None => Ok(piece),
-        }
-    }
-
-    /// The next line without its end; one that is longer than the queue takes is not read to its end.
-    fn line(&mut self) -> anyhow::Result<Option<Vec<u8>>> {
-        let mut line = Vec::new();
-        // Room for the end of a line that is as long as it may be.
-        let mut bounded = self.input.by_ref().take(self.bytes_max + 2);
-        let read = bounded.read_until(b'\n', &mut line).context("cannot read standard input")?;
-        if read == 0 {
-            return Ok(None);
-        }
-        self.number += 1;
-        if line.ends_with(b"\n") {
-            line.pop();
-        }
-        if line.ends_with(b"\r") {
-            line.pop();
-        }
-        let (number, bytes_max) = (self.number, self.bytes_max);
-        if line.len() as u64 > bytes_max {
-            return Err(malformed(format!("line {number} is larger than the queue takes ({bytes_max} bytes)")).into());
-        }
-        Ok(Some(line))
-    }
 }
 
 fn incoming(arguments: &Send, body: Vec<u8>) -> Incoming {

@@ -257,6 +257,7 @@ impl Handing {
     async fn finish_stateful(&mut self, deliveries: Vec<Delivery>, permit: &Permit) -> Result<(), SettleError> {
         match self.drain().await {
             Err(SettleError::Conflict) => {
+                self.worker.begin_again(&deliveries);
                 for delivery in deliveries {
                     Box::pin(self.run_again(delivery, permit)).await?;
                 }
@@ -280,6 +281,7 @@ impl Handing {
             if self.attempt_again(&delivery, permit).await? {
                 break;
             }
+            self.worker.begin_again(from_ref(&delivery));
             conflicts += 1;
         }
         if conflicts >= CONFLICTS_MAX {

@@ -349,13 +349,19 @@ impl Ledger {
         self.shared().policy(queue).map(|(_, policy)| policy).unwrap_or_default()
     }
 
-    /// Resolves when the disk can no longer be trusted; the process must end. Cancel-safe.
+    /// Resolves when the disk can no longer be trusted, or a part has given up; the process must end. Cancel-safe.
     pub async fn fatal(&self) -> anyhow::Error {
         let mut fatal = self.shared().fatal.subscribe();
         match fatal.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(text)) => anyhow::anyhow!("{text}"),
             _ => anyhow::anyhow!("the ledger has stopped"),
         }
+    }
+
+    /// Ends the ledger for everybody: a part without which the host cannot go on has broken.
+    pub fn give_up(&self, reason: &str) {
+        tracing::error!(reason, "the host cannot go on");
+        self.shared().end(reason);
     }
 
     /// The clock that due times and ages are measured by.

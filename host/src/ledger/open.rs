@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::Context;
 use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use super::error::is_for_want_of_room;
 use super::{OpenError, schema};
@@ -65,7 +66,7 @@ pub(super) struct Opened {
 /// Whether another process works on the folder just now.
 pub(super) fn is_in_use(dir: &Path) -> bool {
     let file = OpenOptions::new().read(true).open(dir.join(LOCK));
-    file.is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared).is_err())
+    file.is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK))
 }
 
 /// Locks the folder and opens the file for writing, making both where they are missing.
@@ -119,11 +120,18 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
         .mode(0o600)
         .open(&path)
         .with_context(|| format!("cannot open {}", path.display()))?;
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        let mut text = String::new();
-        // Who holds it is a courtesy: without it the message is still right.
-        let _ = file.read_to_string(&mut text);
-        return Err(OpenError::Locked { dir: dir.to_owned(), holder: text.trim().parse().ok() });
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => {
+            let mut text = String::new();
+            // Who holds it is a courtesy: without it the message is still right.
+            let _ = file.read_to_string(&mut text);
+            return Err(OpenError::Locked { dir: dir.to_owned(), holder: text.trim().parse().ok() });
+        }
+        Err(error) => {
+            let what = format!("cannot lock {}: its file system may not offer locks", path.display());
+            return Err(anyhow::Error::new(error).context(what).into());
+        }
     }
     let note = || -> std::io::Result<()> {
         file.set_len(0)?;

@@ -11,7 +11,7 @@ use crate::order::order;
 use crate::sink;
 
 /// Between two looks at the metrics.
-const LOOK: Duration = Duration::from_millis(10);
+const LOOK: Duration = Duration::from_millis(50);
 /// For one pass.
 const WITHIN: Duration = Duration::from_secs(300);
 

@@ -71,7 +71,7 @@ impl Local {
     /// The file could not be opened, or the thread not be started.
     pub fn start(ledger: Ledger) -> anyhow::Result<Self> {
         let (inflight, suspects) = ledger.open_inflight()?;
-        let reader = Reader::start().context("cannot start the thread that reads ahead")?;
+        let reader = Reader::start(ledger.clone()).context("cannot start the thread that reads ahead")?;
         Ok(Self { ledger, inflight, suspects: Mutex::new(suspects), alone: Arc::new(Semaphore::new(1)), reader })
     }
 

@@ -1,7 +1,8 @@
 //! The thread that reads ahead for every subscription of the host.
 //!
 //! A subscription is in its queue at most once, and has one page read at a turn, so one with a long backlog does not
-//! keep the others waiting. Invariant: nothing is read while a subscription's state is locked.
+//! keep the others waiting. A panic of the thread ends the host: nothing would be delivered any more, and nobody would
+//! say so. Invariant: nothing is read while a subscription's state is locked.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use super::Shared;
 use super::lease::Want;
-use crate::ledger::Tail;
+use crate::ledger::{Ledger, Tail};
 
 /// A page of the log.
 const PAGE_MESSAGES: usize = 512;
@@ -70,12 +71,24 @@ impl Handle {
     }
 }
 
+/// Ends the ledger if the thread ends by a panic.
+struct Alarm(Ledger);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.give_up("the thread that reads ahead panicked: nothing can be delivered any more");
+        }
+    }
+}
+
 impl Reader {
     /// Starts the thread.
-    pub(super) fn start() -> std::io::Result<Self> {
+    pub(super) fn start(ledger: Ledger) -> std::io::Result<Self> {
         let handle = Handle::default();
         let asked = handle.clone();
         let thread = std::thread::Builder::new().name("read-ahead".to_owned()).spawn(move || {
+            let _alarm = Alarm(ledger);
             while let Some(subscription) = asked.next() {
                 turn(&asked, subscription);
             }
@@ -152,4 +165,27 @@ fn read(subscription: &Shared, want: Want, tail: Tail) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::ledger::Settings;
+    use crate::metrics::Metrics;
+
+    #[tokio::test]
+    async fn a_panic_of_the_thread_is_fatal_for_the_host() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger =
+            Ledger::open(Settings::new(folder.path().join("data")), Clock::default(), Metrics::default()).unwrap();
+        let alarm = Alarm(ledger.clone());
+        let thread = std::thread::Builder::new().spawn(move || {
+            let _alarm = alarm;
+            panic!("a page that cannot be");
+        });
+        assert!(thread.unwrap().join().is_err());
+        assert!(ledger.fatal().await.to_string().contains("reads ahead panicked"));
+    }
 }

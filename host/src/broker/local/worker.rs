@@ -1,6 +1,6 @@
 //! A worker: leases a batch, says what it runs, hands in what became of it.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ pub struct Worker {
     slot: Slot,
     /// Deliveries of the run under way that are not decided yet.
     undecided: AtomicUsize,
+    /// Whether the run under way is that of a suspect.
+    is_alone: AtomicBool,
     /// How long it has waited to fill a batch.
     filling_since: Mutex<Option<Instant>>,
 }
@@ -38,7 +40,14 @@ enum Found {
 impl Worker {
     pub(super) fn new(subscription: Arc<Shared>, number: u64) -> Self {
         let slot = subscription.inflight.slot();
-        Self { subscription, number, slot, undecided: AtomicUsize::new(0), filling_since: Mutex::default() }
+        Self {
+            subscription,
+            number,
+            slot,
+            undecided: AtomicUsize::new(0),
+            is_alone: AtomicBool::new(false),
+            filling_since: Mutex::default(),
+        }
     }
 
     /// Waits until something is deliverable, and leases up to `max` of it, waiting up to `batch_wait` to fill the
@@ -76,11 +85,26 @@ impl Worker {
     /// Says that a run of these deliveries begins: if the process dies, they are suspects.
     pub fn begin(&self, batch: &Batch) {
         self.undecided.store(batch.deliveries.len(), Ordering::Relaxed);
-        let origins = batch.deliveries.iter().map(|delivery| delivery.origin);
-        self.slot.write(self.subscription.settings.subscription, origins, batch.alone);
+        self.is_alone.store(batch.alone, Ordering::Relaxed);
+        self.note(&batch.deliveries);
     }
 
-    /// Hands in what a segment decided. On a conflict its deliveries stay leased to this worker, which runs them again.
+    /// Says that what was decided about these did not hold, and that they run again: they are suspects once more.
+    pub fn begin_again(&self, deliveries: &[Delivery]) {
+        let before = self.undecided.fetch_add(deliveries.len(), Ordering::Relaxed);
+        // Before the last one of a run is decided the slot still names all of them.
+        if before == 0 {
+            self.note(deliveries);
+        }
+    }
+
+    fn note(&self, deliveries: &[Delivery]) {
+        let origins = deliveries.iter().map(|delivery| delivery.origin);
+        self.slot.write(self.subscription.settings.subscription, origins, self.is_alone.load(Ordering::Relaxed));
+    }
+
+    /// Hands in what a segment decided. On a conflict its deliveries stay leased to this worker, which runs them again
+    /// (see [`Worker::begin_again`]).
     pub fn settle(&self, settlement: Settlement) -> Receipt {
         self.decided(settlement.outcomes.len());
         self.subscription.lock().leases.hand_in(&settlement.outcomes);

@@ -92,8 +92,8 @@ impl Writer {
 }
 
 impl Shared {
-    /// The disk can no longer be trusted: everything waiting and everything to come learns that the ledger is closed.
-    pub(super) fn end(&self, reason: &str) {
+    /// The ledger cannot go on: everything waiting and everything to come learns that the ledger is closed.
+    pub(in crate::ledger) fn end(&self, reason: &str) {
         self.fatal.send_if_modified(|fatal| {
             let is_first = fatal.is_none();
             fatal.get_or_insert_with(|| reason.into());

@@ -65,6 +65,11 @@ fn act(verb: &str, rest: &str) -> Result<(), Failure> {
         },
         "seek" => seek(rest),
         "count" => count(rest),
+        "count-slowly" => {
+            let before: Option<u64> = state::get("count")?;
+            http::get(rest).send()?.check()?;
+            state::set("count", &(before.unwrap_or(0) + 1))
+        }
         "post" => http::post(rest).body(vec![b'x'; 1 << 16]).send().map(drop).map_err(Failure::from),
         "handles" => handles(),
         "fill-state" => (0..20_000).try_for_each(|number: u32| state::set(&format!("key-{number}"), &number)),
