@@ -7,7 +7,7 @@
 use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 /// Set within.
 const WITHIN: &str = "BULKHEAD_TEST_SECLUDED";
@@ -33,7 +33,7 @@ pub fn secluded(test: &str, addresses: &[IpAddr], work: impl FnOnce()) {
     if std::env::var_os(WITHIN).is_some() {
         return work();
     }
-    let Some(way) = WAYS.into_iter().find(|way| enter(way, addresses, &[])) else {
+    let Some(way) = WAYS.into_iter().find(|way| enter(way, addresses, &[]).is_ok()) else {
         assert!(std::env::var_os(CI).is_none(), "this machine permits no name spaces (see `unshare` and `ip`)");
         // Not through `println`, whose output is shown of failed tests only.
         let _ = writeln!(std::io::stderr(), "SKIPPED: this machine permits no name spaces, so `{test}` did not run");
@@ -41,11 +41,14 @@ pub fn secluded(test: &str, addresses: &[IpAddr], work: impl FnOnce()) {
     };
     let program = std::env::current_exe().expect("a test knows where it lies");
     let program = program.to_str().expect("its path is UTF-8");
-    assert!(enter(way, addresses, &[program, "--exact", test, "--nocapture"]), "`{test}` failed within");
+    let said = enter(way, addresses, &[program, "--exact", test, "--nocapture"]);
+    let said = said.unwrap_or_else(|output| panic!("`{test}` failed within:\n{output}"));
+    assert!(said.contains("1 passed"), "there is no test called `{test}`:\n{said}");
 }
 
-/// Whether `command` succeeds within; without one, whether there is a within.
-fn enter(way: &str, addresses: &[IpAddr], command: &[&str]) -> bool {
+/// Runs `command` within, which may be none: then it is known that there is a within. Answers what it said, and
+/// shows it to nobody else: who counts tests by what they say must not count this one twice.
+fn enter(way: &str, addresses: &[IpAddr], command: &[&str]) -> Result<String, String> {
     let files = tempfile::tempdir().expect("a temporary folder can be made");
     let address: SocketAddr = NAME_SERVER.parse().expect("an address and a port");
     // A name that nobody answers for is waited for longer than any test takes.
@@ -56,10 +59,10 @@ fn enter(way: &str, addresses: &[IpAddr], command: &[&str]) -> bool {
     let mut unshare = Command::new("unshare");
     unshare.args([way, "sh", "-c", ENTER, "sh"]).args(command);
     unshare.env(WITHIN, "1").env("FILES", files.path()).env("ADDRESSES", addresses.join(" "));
-    if command.is_empty() {
-        unshare.stdout(Stdio::null()).stderr(Stdio::null());
-    }
-    unshare.status().is_ok_and(|status| status.success())
+    let output = unshare.output().map_err(|error| error.to_string())?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let said = text(&output.stdout) + &text(&output.stderr);
+    if output.status.success() { Ok(said) } else { Err(said) }
 }
 
 /// Listeners where nobody may come.
