@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use bulkhead_host::capability::{Allow, Grants, Services, Subject};
 use bulkhead_host::limit::{Limit, Limits};
+use bulkhead_host::metrics::Metrics;
 use bulkhead_host::plugin_store::{self, PLUGIN_BYTES_MAX, PluginStore};
 use bulkhead_host::runtime::Plugin;
 use bulkhead_host::runtime::compile::{LoadError, Maker, compile, keep};
 use bulkhead_host::runtime::inspect::inspect;
 use bulkhead_host::settlement::ConnectorId;
+use bulkhead_host::{config, host};
 
 use support::guest::guest;
 use support::runtime::{compiled, counts, engine, name};
@@ -91,6 +93,19 @@ fn a_plugin_that_is_too_large_is_a_limit() {
     let error = LoadError::from(plugin_store::read(&path).unwrap_err());
     assert_eq!(error.limit(), Some(Limit::Compile));
     check(&error.to_string(), &["large.wasm", "32 MiB"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_over_a_bound_of_the_compiler_is_counted_under_its_connector() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::File::create(folder.path().join("large.wasm")).unwrap().set_len(PLUGIN_BYTES_MAX + 1).unwrap();
+    let file = folder.path().join("bulkhead.toml");
+    std::fs::write(&file, "[connectors.large]\nplugin = 'large.wasm'\nconsume = 'in'\n").unwrap();
+    let (loaded, metrics) = (config::load(&[file], &|_| None).unwrap(), Metrics::default());
+    assert!(host::prepare(&loaded, &metrics).await.is_err());
+    let text = metrics.text();
+    let hits: Vec<_> = text.lines().filter(|line| line.contains("limit_hits_total{")).collect();
+    assert_eq!(hits, [r#"bulkhead_limit_hits_total{connector="large",limit="compile"} 1"#]);
 }
 
 /// A component that exports a `consumer` of the wrong type; `start` runs when it is instantiated.

@@ -18,6 +18,7 @@ fn check(host: &Bulkhead, plugin: &[u8], says: &str) {
     let refused = host.run(&["run"]).ended_with(2);
     let errors = refused.errors();
     assert!(errors.contains("connectors.bomb.plugin") && errors.contains(says), "{errors}");
+    assert!(errors.contains(r#""connector":"bomb","limit":"compile","key":"connectors.bomb.plugin""#), "{errors}");
     assert!(!host.data().exists(), "nothing is written");
 }
 

@@ -128,17 +128,15 @@ fn log_over_its_limit_is_dropped_and_costs_nothing_else() {
     assert_eq!(printed, 4, "one line for each KiB");
 }
 
-/// Before the host runs there are no metrics: the refusal is all there is to see.
+/// A host that does not start shows no metrics: its log has the label.
 #[test]
 fn a_plugin_too_large_to_compile_is_refused_at_the_start() {
     let host = Bulkhead::new("[connectors.large]\nplugin = 'large.wasm'\nconsume = 'in'\n");
     let plugin = std::fs::File::create(host.path("large.wasm")).expect("the folder takes a file");
     plugin.set_len((32 << 20) + 1).expect("a file of holes");
     let refused = host.run(&["run"]).ended_with(2);
-    assert!(
-        refused.errors().contains("is larger than 32 MiB, the most that a plugin may have"),
-        "{}",
-        refused.errors()
-    );
+    let errors = refused.errors();
+    assert!(errors.contains("is larger than 32 MiB, the most that a plugin may have"), "{errors}");
+    assert!(errors.contains(r#""limit":"compile""#), "{errors}");
     assert!(!host.data().exists());
 }

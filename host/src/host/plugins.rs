@@ -87,10 +87,13 @@ pub(super) async fn load(loaded: &Loaded, metrics: &Metrics) -> Result<Plugins, 
                 }
             }
             Err(refusal) => {
+                let key = format!("connectors.{}.plugin", connector.name);
                 if let Some(limit) = refusal.limit {
                     metrics.limit_hit(&connector.name, limit);
+                    let (connector, limit) = (&connector.name, limit.label());
+                    // Nobody can ask for the metrics of a host that does not start.
+                    tracing::error!(%connector, limit, key, "the plugin is over a bound of the compiler");
                 }
-                let key = format!("connectors.{}.plugin", connector.name);
                 problems.push(loaded.problem(&key, refusal.message, refusal.help));
             }
         }
