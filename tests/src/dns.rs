@@ -93,6 +93,13 @@ impl NameServer {
         asked.keys().filter(|question| question.family == Family::V4 && question.name.ends_with(suffix)).count()
     }
 
+    /// How often the IPv4 addresses of `name` were asked for.
+    #[must_use]
+    pub fn times(&self, name: &str) -> usize {
+        let question = Question { name: name.to_owned(), family: Family::V4 };
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).get(&question).copied().unwrap_or(0)
+    }
+
     fn serve_packets(&self, socket: &UdpSocket, decide: &Decide) {
         let mut packet = [0; PACKET_BYTES_MAX];
         while let Ok((length, from)) = socket.recv_from(&mut packet) {
