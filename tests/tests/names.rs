@@ -170,7 +170,7 @@ fn canaries() -> [Canaries; 2] {
 fn no_lie_of_a_name_server_leads_to_a_forbidden_place() {
     let _built = guest("hostile");
     secluded("no_lie_of_a_name_server_leads_to_a_forbidden_place", &addresses(), || {
-        let (_names, canaries, server) = (name_server(), canaries(), public_server(PUBLIC));
+        let (names, canaries, server) = (name_server(), canaries(), public_server(PUBLIC));
         let host = Bulkhead::new(&toml(&["caller"], ""));
         let urls: Vec<String> = liars().iter().map(|(name, ..)| format!("get http://{name}/{name}")).collect();
         host.send("caller", &urls);
@@ -198,6 +198,8 @@ fn no_lie_of_a_name_server_leads_to_a_forbidden_place() {
         }
         assert!(reasons.iter().any(|reason| reason.contains("302")), "{reasons:#?}");
         assert!(asked.contains(&"/1".to_owned()) && !asked.contains(&"/2".to_owned()), "{asked:?}");
+        // Once a request: what is judged is what is dialled.
+        assert_eq!(names.times("rebind.test"), 2);
         for (name, because) in
             [("rebind.test", PRIVATE), ("gone.test", "not resolved"), ("silent.test", "not resolved in time")]
         {
