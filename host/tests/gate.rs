@@ -178,6 +178,53 @@ async fn a_redirect_goes_to_the_plugin_and_cookies_are_not_kept() {
     assert!(server.requests().iter().all(|request| !request.to_lowercase().contains("cookie")));
 }
 
+/// An answer that a proxy and a client could end at different places is none, and what comes behind it answers nobody.
+#[tokio::test]
+async fn an_answer_whose_end_is_in_doubt_interrupts() {
+    let behind = "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nsmuggled";
+    for head in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nContent-Length: 5\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 0, 5\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: +0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: xchunked\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0x0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000000\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length : 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nX: y\r\n folded\r\nContent-Length: 0\r\n\r\n",
+    ] {
+        let server = Server::start(move |_| [head, behind].concat().into_bytes()).await;
+        let mut gate = Fixture::new(vec![entry(&server.url("/*"), &["GET"])]);
+        let answer = gate.send(get(&server.url("/"))).await;
+        assert!(matches!(answer, Err(HttpError::Interrupted(_))), "{head:?}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_comes_behind_an_answer_is_nobodys_answer() {
+    let behind = "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nsmuggled";
+    for head in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n",
+        "HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+    ] {
+        let server = Server::keeping([head, behind].concat().into_bytes()).await;
+        let mut gate = Fixture::new(vec![entry(&server.url("/*"), &["GET"])]);
+        for _ in 0..50 {
+            let answer = gate.send(get(&server.url("/"))).await;
+            let is_own =
+                answer.as_ref().is_ok_and(|response| ["ok", ""].map(str::as_bytes).contains(&&response.body[..]));
+            assert!(is_own || matches!(answer, Err(HttpError::Interrupted(_))), "{head:?}: {answer:?}");
+        }
+    }
+}
+
 /// What the server saw of one request under `auth`, with a secret `canary`.
 async fn sent_with(auth: Auth, given: &[(&str, &str)], path: &str) -> String {
     let server = Server::start(|_| ok("")).await;

@@ -160,6 +160,32 @@ async fn a_compression_that_lies_interrupts() {
     }
 }
 
+/// What is compressed twice is not undone at all: the plugin gets what came, and is told what it is.
+#[tokio::test]
+async fn nested_compressions_are_not_undone() {
+    for encodings in ["gzip, gzip", "br, gzip", "gzip, identity", "x-gzip", "zstd,zstd,zstd"] {
+        let body = zeros("gzip", 10_000_000).await;
+        let head =
+            format!("HTTP/1.1 200 OK\r\nContent-Encoding: {encodings}\r\nContent-Length: {}\r\n\r\n", body.len());
+        let answer = [head.into_bytes(), body.clone()].concat();
+        let server = Server::start(move |_| answer.clone()).await;
+        let limits = Limits { response_bytes: 1_000_000, ..Limits::default() };
+        let mut gate = Fixture::limited(vec![entry(&server.url("/*"), &["GET"])], limits);
+        let response = gate.send(get(&server.url("/"))).await.unwrap();
+        assert!(response.body == body, "{encodings}: {} bytes", response.body.len());
+        assert!(response.headers.contains(&("content-encoding".to_owned(), encodings.to_owned())), "{encodings}");
+    }
+}
+
+#[tokio::test]
+async fn an_entry_may_take_smaller_answers_than_its_connector() {
+    let server = Server::start(|_| ok("12345")).await;
+    let granted = |max_response| GrantSettings { max_response, ..entry(&server.url("/*"), &["GET"]) };
+    Fixture::new(vec![granted(Some(5))]).send(get(&server.url("/"))).await.unwrap();
+    let fix = "raise `connectors.orders.allow.http[0].max_response`";
+    check(&mut Fixture::new(vec![granted(Some(4))]), get(&server.url("/")), "response_bytes", fix).await;
+}
+
 #[tokio::test]
 async fn heads_without_an_end_interrupt() {
     let one_line = [b"HTTP/1.1 200 OK\r\nX: ".to_vec(), vec![b'x'; 10_000_000]].concat();
@@ -187,6 +213,21 @@ async fn what_waits_too_long_behind_the_connectors_own_requests_is_held() {
     assert!(matches!(answers[1], Err(HttpError::Held(1000))));
     assert_eq!(gate.end_call().held, Some(Duration::from_secs(1)));
     assert!(gate.metrics().contains(r#"bulkhead_limit_hits_total{connector="orders",limit="requests"} 1"#));
+}
+
+#[tokio::test]
+async fn all_runs_of_a_connector_share_its_requests_under_way_and_no_other_does() {
+    let server = Server::hanging(b"").await;
+    let limits = Limits { requests_at_once: 1, ..Limits::default() };
+    let mut gate = Fixture::limited(vec![entry(&server.url("/*"), &["GET"])], limits);
+    let within = |timeout_ms| Request { timeout_ms: Some(timeout_ms), ..get(&server.url("/")) };
+    let (mut other_run, mut neighbour) = (gate.another_run(), gate.neighbour(vec![entry(&server.url("/*"), &["GET"])]));
+    let (first, second, third) =
+        tokio::join!(gate.send(within(1000)), other_run.send(within(50)), neighbour.send(within(50)),);
+    assert!(matches!(first, Err(HttpError::Interrupted(_))), "{first:?}");
+    assert!(matches!(second, Err(HttpError::Held(1000))), "{second:?}");
+    assert!(matches!(third, Err(HttpError::Interrupted(_))), "{third:?}");
+    assert_eq!(server.lines().len(), 2);
 }
 
 #[tokio::test]

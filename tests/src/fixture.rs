@@ -107,6 +107,12 @@ impl Fixture {
     /// Answers each request as `decide` says.
     #[must_use]
     pub fn start(decide: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
+        Self::start_at("127.0.0.1:0".parse().expect("an address and a port"), decide)
+    }
+
+    /// The same at an address of the test's choice.
+    #[must_use]
+    pub fn start_at(at: SocketAddr, decide: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
         let shared = Arc::new(Shared { requests: Mutex::default(), arrived: Condvar::new(), decide: Box::new(decide) });
         let (told, address) = std::sync::mpsc::sync_channel(1);
         let (stop, stopped) = oneshot::channel();
@@ -114,7 +120,7 @@ impl Fixture {
         let serve = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
             runtime.block_on(async {
-                let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+                let listener = TcpListener::bind(at).await.expect("the address is free");
                 told.send(listener.local_addr().expect("a bound socket has an address")).expect("the test waits");
                 let routes = Router::new().fallback(answer).with_state(state);
                 tokio::select! {

@@ -1,7 +1,7 @@
 //! The world outside over TLS: an authority of the tests' own, and a server with a certificate from it.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -18,6 +18,7 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::server::TlsStream;
 
+const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 /// Issues certificates; what trusts it trusts them.
@@ -57,7 +58,8 @@ pub struct TlsServer {
 #[derive(Clone)]
 enum Manner {
     Answer,
-    Http2,
+    /// Where it sends everybody to, or nowhere.
+    Http2(Option<String>),
     Flood(Arc<(Vec<u8>, Vec<u8>)>),
 }
 
@@ -90,7 +92,12 @@ impl Authority {
     /// A certificate for `localhost`, with a flaw or without.
     #[must_use]
     pub fn issue(&self, flaw: Flaw) -> Certified {
-        let name = if flaw == Flaw::OtherName { "elsewhere.example" } else { "localhost" };
+        self.issue_for(if flaw == Flaw::OtherName { "elsewhere.example" } else { "localhost" }, flaw)
+    }
+
+    /// The same for another name.
+    #[must_use]
+    pub fn issue_for(&self, name: &str, flaw: Flaw) -> Certified {
         let mut params = CertificateParams::new([name.to_owned()]).expect("a name");
         if flaw == Flaw::Expired {
             (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2020, 2, 1));
@@ -132,19 +139,21 @@ impl TlsServer {
     /// Speaks HTTP/2, and answers in the same way.
     #[must_use]
     pub fn http2(certified: &Certified) -> Self {
-        let mut config = config(certified, None);
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        Self::listen(config, Manner::Http2)
+        Self::listen(LOOPBACK, http2_config(certified), Manner::Http2(None))
+    }
+
+    /// Speaks HTTP/2 at this address, and sends everybody elsewhere.
+    #[must_use]
+    pub fn redirecting(at: SocketAddr, certified: &Certified, location: &str) -> Self {
+        Self::listen(at, http2_config(certified), Manner::Http2(Some(location.to_owned())))
     }
 
     /// Speaks HTTP/2: begins every connection with `start`, then says `again` for ever.
     #[must_use]
     pub fn flooding(certified: &Certified, start: Vec<u8>, again: Vec<u8>) -> Self {
-        let mut config = config(certified, None);
-        config.alpn_protocols = vec![b"h2".to_vec()];
         // Many at once: the flood shall not be slowed down by its source.
         let again = again.repeat(16 * 1024 / again.len());
-        Self::listen(config, Manner::Flood(Arc::new((start, again))))
+        Self::listen(LOOPBACK, http2_config(certified), Manner::Flood(Arc::new((start, again))))
     }
 
     /// `https://localhost:PORT` and a path.
@@ -166,10 +175,10 @@ impl TlsServer {
     }
 
     fn serve(certified: &Certified, clients: Option<RootCertStore>) -> Self {
-        Self::listen(config(certified, clients), Manner::Answer)
+        Self::listen(LOOPBACK, config(certified, clients), Manner::Answer)
     }
 
-    fn listen(config: ServerConfig, manner: Manner) -> Self {
+    fn listen(at: SocketAddr, config: ServerConfig, manner: Manner) -> Self {
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let seen = Arc::<Mutex<Seen>>::default();
         let (told, address) = std::sync::mpsc::sync_channel(1);
@@ -178,7 +187,7 @@ impl TlsServer {
         let serve = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
             runtime.block_on(async {
-                let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+                let listener = TcpListener::bind(at).await.expect("the address is free");
                 told.send(listener.local_addr().expect("a bound socket has an address")).expect("the test waits");
                 tokio::select! {
                     () = accept(&listener, &acceptor, &manner, &shared) => {}
@@ -220,6 +229,12 @@ fn config(certified: &Certified, clients: Option<RootCertStore>) -> ServerConfig
     builder.with_single_cert(vec![cert], key).expect("the key is the certificate's")
 }
 
+fn http2_config(certified: &Certified) -> ServerConfig {
+    let mut config = config(certified, None);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config
+}
+
 async fn accept(listener: &TcpListener, acceptor: &TlsAcceptor, manner: &Manner, seen: &Arc<Mutex<Seen>>) {
     let mut connections = tokio::task::JoinSet::new();
     loop {
@@ -231,7 +246,9 @@ async fn accept(listener: &TcpListener, acceptor: &TlsAcceptor, manner: &Manner,
             seen.lock().unwrap_or_else(PoisonError::into_inner).connections += 1;
             let ended = match manner {
                 Manner::Answer => answer(stream, &seen).await,
-                Manner::Http2 => answer_http2(stream, &seen).await.map_err(io::Error::other),
+                Manner::Http2(location) => {
+                    answer_http2(stream, location.as_deref(), &seen).await.map_err(io::Error::other)
+                }
                 Manner::Flood(flood) => self::flood(stream, &flood.0, &flood.1).await,
             };
             ended.unwrap_or_default();
@@ -256,13 +273,23 @@ async fn answer(mut stream: TlsStream<TcpStream>, seen: &Mutex<Seen>) -> io::Res
     }
 }
 
-async fn answer_http2(stream: TlsStream<TcpStream>, seen: &Mutex<Seen>) -> Result<(), h2::Error> {
+async fn answer_http2(
+    stream: TlsStream<TcpStream>,
+    location: Option<&str>,
+    seen: &Mutex<Seen>,
+) -> Result<(), h2::Error> {
     let mut connection = h2::server::handshake(stream).await?;
     while let Some(asked) = connection.accept().await {
         let (request, mut respond) = asked?;
         let line = format!("{} {} {:?}", request.method(), request.uri().path(), request.version());
         seen.lock().unwrap_or_else(PoisonError::into_inner).requests.push(line);
-        respond.send_response(http::Response::new(()), false)?.send_data("ok".into(), true)?;
+        let mut response = http::Response::new(());
+        if let Some(location) = location {
+            *response.status_mut() = http::StatusCode::FOUND;
+            let location = location.parse().expect("a header's value");
+            response.headers_mut().insert(http::header::LOCATION, location);
+        }
+        respond.send_response(response, false)?.send_data("ok".into(), true)?;
     }
     Ok(())
 }

@@ -5,18 +5,43 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-/// What it does with a connection.
+/// How often one that drips says something more.
+const DRIP_EVERY: Duration = Duration::from_millis(10);
+
+/// What it does with a connection: what it says, and what comes then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Misdeed {
-    /// Breaks the connection off without a word.
-    Reset,
-    /// Answers a head and the beginning of a body, and nothing more.
-    Stall,
+    /// Breaks the connection off.
+    Reset(&'static [u8]),
+    /// Ends the connection in good order.
+    Close(Vec<u8>),
+    /// Says nothing more.
+    Hang(&'static [u8]),
+    /// Goes on, one byte at a time, again and again.
+    Drip(&'static [u8]),
+    /// Says the second for ever after the first, as fast as it is taken.
+    Pour(Vec<u8>, Vec<u8>),
+}
+
+impl Misdeed {
     /// Announces a body of so many bytes and sends as much of it as is taken.
-    Endless(u64),
+    #[must_use]
+    pub fn endless(bytes: u64) -> Self {
+        Self::Pour(head(&format!("Content-Length: {bytes}")), vec![b'x'; 1 << 16])
+    }
+
     /// Answers a body without an announced end, for as long as it is taken.
-    Chunks,
+    #[must_use]
+    pub fn chunks() -> Self {
+        let chunk = [b"10000\r\n".as_slice(), &[b'x'; 1 << 16], b"\r\n"].concat();
+        Self::Pour(head("Transfer-Encoding: chunked"), chunk)
+    }
+}
+
+fn head(header: &str) -> Vec<u8> {
+    format!("HTTP/1.1 200 OK\r\n{header}\r\n\r\n").into_bytes()
 }
 
 /// A server on loopback; it ends when dropped.
@@ -50,7 +75,7 @@ impl Upstream {
                 }
                 state.connections.fetch_add(1, Ordering::SeqCst);
                 let Ok(connection) = connection else { continue };
-                kept.extend(misbehave(connection, &misdeed));
+                kept.extend(misbehave(connection, &misdeed, &state));
             }
         };
         let server = thread::Builder::new().name("upstream".to_owned()).spawn(serve).expect("a thread can be started");
@@ -61,6 +86,12 @@ impl Upstream {
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// `https://127.0.0.1:PORT`.
+    #[must_use]
+    pub fn tls_url(&self) -> String {
+        format!("https://{}", self.address)
     }
 
     /// Connections so far.
@@ -83,27 +114,47 @@ impl Drop for Upstream {
 }
 
 /// Answers the connection where it is to be kept.
-fn misbehave(mut connection: TcpStream, misdeed: &Misdeed) -> Option<TcpStream> {
-    if *misdeed == Misdeed::Reset {
+fn misbehave(mut connection: TcpStream, misdeed: &Misdeed, shared: &Shared) -> Option<TcpStream> {
+    if let Misdeed::Reset(words) = misdeed {
         // A socket that is closed with unread bytes resets its connection.
         let _ = connection.peek(&mut [0]);
+        let _ = connection.write_all(words);
         return None;
     }
     // Enough of the request to answer it.
     let _ = connection.read(&mut [0; 1024]);
-    let head = match misdeed {
-        Misdeed::Reset => return None,
-        Misdeed::Stall => "Content-Length: 1000\r\n\r\nthe beginning".to_owned(),
-        Misdeed::Endless(bytes) => format!("Content-Length: {bytes}\r\n\r\n"),
-        Misdeed::Chunks => "Transfer-Encoding: chunked\r\n\r\n".to_owned(),
-    };
-    let piece = match misdeed {
-        Misdeed::Reset | Misdeed::Stall => Vec::new(),
-        Misdeed::Endless(_) => vec![b'x'; 1 << 16],
-        Misdeed::Chunks => [b"10000\r\n".as_slice(), &[b'x'; 1 << 16], b"\r\n"].concat(),
-    };
-    let _ = write!(connection, "HTTP/1.1 200 OK\r\n{head}");
-    // Ends when the other side does not take it any more.
-    while !piece.is_empty() && connection.write_all(&piece).is_ok() {}
+    match misdeed {
+        Misdeed::Reset(_) => return None,
+        Misdeed::Close(words) => {
+            let _ = connection.write_all(words);
+            return None;
+        }
+        Misdeed::Hang(words) => {
+            let _ = connection.write_all(words);
+        }
+        Misdeed::Drip(words) => drip(&mut connection, words, shared),
+        Misdeed::Pour(first, again) => {
+            let mut pouring = connection.write_all(first);
+            // Ends when the other side does not take it any more.
+            while pouring.is_ok() && !shared.is_stopped.load(Ordering::SeqCst) {
+                pouring = connection.write_all(again);
+            }
+        }
+    }
     Some(connection)
+}
+
+/// Until the other side has enough of it; what it says meanwhile is not heard.
+fn drip(connection: &mut TcpStream, words: &[u8], shared: &Shared) {
+    let is_set = connection.set_nodelay(true).and_then(|()| connection.set_read_timeout(Some(DRIP_EVERY)));
+    is_set.expect("a socket of ours");
+    let mut words = words.iter().copied().chain(std::iter::repeat(b'x'));
+    while !shared.is_stopped.load(Ordering::SeqCst) {
+        let byte = words.next().unwrap_or(b'x');
+        let is_over =
+            connection.write_all(&[byte]).is_err() || connection.read(&mut [0; 1024]).is_ok_and(|read| read == 0);
+        if is_over {
+            return;
+        }
+    }
 }

@@ -76,20 +76,23 @@ fn waiting_for_a_rate_costs_no_attempt() {
 
 #[test]
 fn a_retry_after_puts_off_the_deliveries_of_every_connector_at_no_attempt() {
-    let busy = Answer::status(429).with("retry-after", "2");
-    let server = Fixture::answering([busy, Answer::status(200)]);
-    let toml = connector("one", "", &grant(&server.url(), "")) + &connector("two", "", &grant(&server.url(), ""));
-    let host = Bulkhead::new(&toml.replace("attempts = 1,", "attempts = 2,"));
+    let server = Fixture::answering([Answer::status(429).with("retry-after", "3600")]);
+    let one = connector("one", "", &grant(&server.url(), "")).replace("attempts = 1,", "attempts = 2,");
+    let host = Bulkhead::new(&(one + &connector("two", "", &grant(&server.url(), ""))));
     let line = format!("get {}/x", server.url());
     host.send("one", &[&line]);
     let running = host.start();
-    server.wait_for(1, PATIENCE);
-    let put_off = [("connector", "one"), ("outcome", "retry")];
-    running.wait_until("retry", PATIENCE, |metrics| metrics.value("bulkhead_deliveries_total", &put_off) > 0.0);
+    let put_off = |connector: &'static str, count: f64| {
+        let labels = [("connector", connector), ("outcome", "retry")];
+        running.wait_until("retry", PATIENCE, |metrics| metrics.value("bulkhead_deliveries_total", &labels) == count);
+    };
+    put_off("one", 1.0);
     host.send("two", &[&line; 5]);
-    let done = [("outcome", "done")];
-    running.wait_until("end", PATIENCE, |metrics| metrics.value("bulkhead_deliveries_total", &done) == 6.0);
+    put_off("two", 5.0);
+    let held = [("connector", "two"), ("effect", "http"), ("reason", "retry_after")];
+    assert_eq!(running.metrics().value("bulkhead_denied_total", &held), 5.0);
     let _ = running.terminate().ok();
+    assert_eq!(server.requests().len(), 1);
     assert_eq!(reasons(&host), Vec::<String>::new());
 }
 
@@ -193,6 +196,36 @@ fn connections_are_kept_within_a_connector_and_not_shared_between_two() {
 }
 
 #[test]
+fn a_connection_that_one_grant_may_open_is_not_there_for_another() {
+    let server = Fixture::answering([Answer::status(200)]);
+    let url = server.url().replace("127.0.0.1", "localhost");
+    let grants = format!(
+        "{{ url = '{url}/private/*', methods = ['GET'], private = true }}, {{ url = '{url}/public/*', methods = ['GET'] }}"
+    );
+    let host = Bulkhead::new(&connector("caller", "", &grants));
+    host.send("caller", &["/private/1", "/public/x", "/private/2"].map(|path| format!("get {url}{path}")));
+    let _ = host.run_until_idle();
+    let asked: Vec<String> = server.requests().into_iter().map(|request| request.uri).collect();
+    assert_eq!(asked, ["/private/1", "/private/2"]);
+    assert!(reasons(&host)[0].contains("connectors.caller.allow.http[1].private"), "{:?}", reasons(&host));
+}
+
+#[test]
+fn an_address_of_ipv6_is_reached_where_it_is_spelled_out() {
+    let server = Fixture::start_at("[::1]:0".parse().expect("an address and a port"), |_| Answer::status(200));
+    let host = Bulkhead::new(
+        &(connector("one", "", &grant(&server.url(), ""))
+            + &connector("two", "", &format!("{{ url = '{}/*', methods = ['GET'] }}", server.url()))),
+    );
+    host.send("one", &[format!("get {}/x", server.url())]);
+    host.send("two", &[format!("get {}/y", server.url())]);
+    let _ = host.run_until_idle();
+    let asked: Vec<String> = server.requests().into_iter().map(|request| request.uri).collect();
+    assert_eq!(asked, ["/x"]);
+    assert!(reasons(&host)[0].contains("private network or this machine"), "{:?}", reasons(&host));
+}
+
+#[test]
 fn http_2_is_spoken_where_the_server_does() {
     let authority = Authority::new();
     let server = TlsServer::http2(&authority.issue(Flaw::None));
@@ -270,4 +303,38 @@ fn bad_settings_of_the_way_out_are_problems_of_the_configuration() {
             &format!("{http}.auth.mtls.cert"),
         ],
     );
+}
+
+#[test]
+fn a_password_for_the_proxy_is_refused_and_repeated_nowhere() {
+    let toml = "[host.proxy]\nurl = 'http://user:canary@proxy.example:3128'\n";
+    let host = Bulkhead::new(toml);
+    for arguments in [&["check"][..], &["check", "--json"], &["run"]] {
+        let finished = host.run(arguments).ended_with(2);
+        let shown = finished.output.clone() + &finished.errors();
+        assert!(shown.contains("host.proxy.url") && shown.contains("leave out user and password"), "{shown}");
+        assert!(!shown.contains("canary"), "{shown}");
+    }
+}
+
+#[test]
+fn what_opens_much_must_be_written_out() {
+    let entries = [
+        ("url = 'https://a.example/*', private = true", Some("private")),
+        ("url = 'https://*.a.example:443/*', private = true", Some("private")),
+        ("url = 'https://*:443/*', any = true, private = true", Some("private")),
+        ("url = 'https://a.example:443/*', private = true", None),
+        ("url = 'https://10.0.0.5/*', private = true", Some("url")),
+        ("url = 'https://[fd00::5]:443/*', private = true", None),
+        ("url = 'https://*'", Some("url")),
+        ("url = 'https://*', any = true", None),
+        ("url = 'https://a.example/x*'", Some("url")),
+    ];
+    let grants: Vec<String> = entries.iter().map(|(entry, _)| format!("{{ {entry}, methods = ['GET'] }}")).collect();
+    let key = |(nth, (_, key)): (usize, &(&str, Option<&str>))| {
+        key.map(|key| format!("connectors.caller.allow.http[{nth}].{key}"))
+    };
+    let expected: Vec<String> = entries.iter().enumerate().filter_map(key).collect();
+    let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+    check_refused(&connector("caller", "", &grants.join(", ")), &expected);
 }

@@ -12,9 +12,13 @@ const GROWTH_MAX: u64 = 64 << 20;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
+const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PUSH_PROMISE: u8 = 5;
 const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const UNKNOWN: u8 = 0xfe;
 const END_HEADERS: u8 = 4;
@@ -37,14 +41,27 @@ fn header_bomb() -> Vec<u8> {
     [OK, &[0x40, 1, b'x', 0x7f, 0xa1, 0x1e], &[b'y'; 4_000], &[0xbe; 12_000]].concat()
 }
 
+/// A request with a body that nobody takes.
+const NO_WINDOW: &str = "no window";
+
 /// What begins a connection, and what then goes on for ever.
 fn floods() -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
     let settings = frame(SETTINGS, 0, 0, &[]);
     let with = |start: Vec<u8>| [settings.clone(), start].concat();
     let head = frame(HEADERS, END_HEADERS, 1, OK);
+    // `SETTINGS_INITIAL_WINDOW_SIZE`: 0.
+    let no_window = frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
     vec![
         ("settings", Vec::new(), settings.clone()),
         ("pings", with(Vec::new()), frame(PING, 0, 0, &[0; 8])),
+        // For no reason, and "not processed, ask again".
+        ("resets", with(Vec::new()), frame(RST_STREAM, 0, 1, &[0; 4])),
+        ("refusals", with(Vec::new()), frame(RST_STREAM, 0, 1, &[0, 0, 0, 7])),
+        ("resets of streams to come", with(Vec::new()), frame(RST_STREAM, 0, 0x7f, &[0, 0, 0, 7])),
+        ("farewells", with(Vec::new()), frame(GOAWAY, 0, 0, &[0; 8])),
+        ("windows", with(Vec::new()), frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1])),
+        ("priorities", with(Vec::new()), frame(PRIORITY, 0, 3, &[0, 0, 0, 0, 1])),
+        (NO_WINDOW, no_window, frame(PING, 1, 0, &[0; 8])),
         ("unknown frames", with(Vec::new()), frame(UNKNOWN, 0, 0, &[0; 100])),
         ("a head without an end", with(frame(HEADERS, 0, 1, OK)), frame(CONTINUATION, 0, 1, &header())),
         ("empty continuations", with(frame(HEADERS, 0, 1, OK)), frame(CONTINUATION, 0, 1, &[])),
@@ -65,7 +82,7 @@ fn floods_of_http_2_end_in_time_and_the_host_stays_small() {
         .map(|(name, start, again)| (name, TlsServer::flooding(&authority.issue(Flaw::None), start, again)))
         .collect();
     let grant = |server: &TlsServer| {
-        format!("{{ url = '{}', methods = ['GET'], private = true, timeout = '1s' }}", server.url("/*"))
+        format!("{{ url = '{}', methods = ['GET', 'POST'], private = true, timeout = '1s' }}", server.url("/*"))
     };
     let grants: Vec<String> = servers.iter().map(|(_, server)| grant(server)).chain([grant(&good)]).collect();
     let host = Bulkhead::new("");
@@ -87,7 +104,11 @@ fn floods_of_http_2_end_in_time_and_the_host_stays_small() {
     host.send("in", &[format!("get {}", good.url("/x"))]);
     done(1);
     let before = running.memory_peak_bytes();
-    let lines: Vec<String> = servers.iter().map(|(_, server)| format!("get {}", server.url("/x"))).collect();
+    let line = |name: &str, server: &TlsServer| {
+        let verb = if name == NO_WINDOW { "post" } else { "get" };
+        format!("{verb} {}", server.url("/x"))
+    };
+    let lines: Vec<String> = servers.iter().map(|(name, server)| line(name, server)).collect();
     host.send("in", &lines);
     host.send("in", &[format!("get {}", good.url("/x"))]);
     done(2);

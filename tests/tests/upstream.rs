@@ -12,6 +12,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const GROWTH_BYTES_MAX: u64 = 48 << 20;
 /// Attempts before a dead letter.
 const ATTEMPTS: usize = 3;
+/// A head, and less of a body than it says.
+const BEGINNING: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nthe beginning";
+/// What a server of twenty years ago answers, a `ServerHello` of TLS 1.0 up to its random number; and what one says that
+/// is asked for something newer.
+const OLD_HELLO: [u8; 11] = [22, 3, 1, 0, 42, 2, 0, 0, 38, 3, 1];
+const OLD_ALERT: [u8; 7] = [21, 3, 1, 0, 2, 2, 70];
 const RETRY: &str = "retry = { attempts = 3, first = '1ms', max = '5ms' }";
 
 fn deliver(url: &str, limits: &str) -> Bulkhead {
@@ -97,26 +103,26 @@ fn a_plugin_that_keeps_asking_one_that_hangs_is_ended_by_its_wall_deadline() {
 
 #[test]
 fn one_that_stops_in_the_middle_of_its_answer_is_tried_again() {
-    let upstream = Upstream::start(Misdeed::Stall);
+    let upstream = Upstream::start(Misdeed::Hang(BEGINNING));
     check_sent(&upstream.url(), "wall = '1s'", &interrupted("the answer did not come in time"));
     assert_eq!(upstream.connections(), ATTEMPTS);
 }
 
 #[test]
 fn one_that_resets_its_connections_is_tried_again() {
-    let upstream = Upstream::start(Misdeed::Reset);
+    let upstream = Upstream::start(Misdeed::Reset(b""));
     check_sent(&upstream.url(), "", &interrupted("broke off"));
 }
 
 #[test]
 fn ten_gigabytes_are_refused_by_their_announcement() {
-    let upstream = Upstream::start(Misdeed::Endless(10 << 30));
+    let upstream = Upstream::start(Misdeed::endless(10 << 30));
     check_sent(&upstream.url(), "response_bytes = '1MiB'", &too_large());
 }
 
 #[test]
 fn a_body_without_an_end_is_cut() {
-    let upstream = Upstream::start(Misdeed::Chunks);
+    let upstream = Upstream::start(Misdeed::chunks());
     check_sent(&upstream.url(), "response_bytes = '1MiB'", &too_large());
 }
 
@@ -130,7 +136,7 @@ fn a_bomb_is_cut_at_its_decompressed_size() {
 
 #[test]
 fn a_poll_of_a_body_without_an_end_publishes_nothing() {
-    let upstream = Upstream::start(Misdeed::Chunks);
+    let upstream = Upstream::start(Misdeed::chunks());
     let host = poll(&upstream.url(), "response_bytes = '1MiB'");
     let running = host.start();
     let memory = running.memory_peak_bytes();
@@ -139,17 +145,106 @@ fn a_poll_of_a_body_without_an_end_publishes_nothing() {
 
 #[test]
 fn a_poll_of_one_that_resets_is_tried_again() {
-    let upstream = Upstream::start(Misdeed::Reset);
+    let upstream = Upstream::start(Misdeed::Reset(b""));
     let host = poll(&upstream.url(), "");
     let running = host.start();
     let memory = running.memory_peak_bytes();
     check(&host, running, memory, &interrupted("broke off"));
 }
 
+#[test]
+fn one_that_hangs_in_the_tls_handshake_is_tried_again() {
+    let upstream = Upstream::start(Misdeed::Hang(b""));
+    check_sent(&upstream.tls_url(), "wall = '1s'", &interrupted("the answer did not come in time"));
+    assert_eq!(upstream.connections(), ATTEMPTS);
+}
+
+#[test]
+fn an_old_version_of_tls_is_not_spoken() {
+    // The random number, no session, a cipher, no compression.
+    let hello = [&OLD_HELLO[..], &[7; 32], &[0, 0, 0x2f, 0]].concat();
+    for answer in [hello, OLD_ALERT.to_vec()] {
+        let upstream = Upstream::start(Misdeed::Close(answer));
+        check_sent(
+            &upstream.tls_url(),
+            "",
+            &interrupted("cannot be reached: it speaks no version of TLS that is safe"),
+        );
+    }
+}
+
+#[test]
+fn one_that_resets_is_tried_again_wherever_it_does() {
+    for words in [b"".as_slice(), b"HTTP/1.1 200", b"HTTP/1.1 200 OK\r\nContent-Le", BEGINNING] {
+        let upstream = Upstream::start(Misdeed::Reset(words));
+        check_sent(&upstream.url(), "", &interrupted("broke off"));
+    }
+    let upstream = Upstream::start(Misdeed::Reset(b""));
+    check_sent(&upstream.tls_url(), "", &interrupted("the connection broke off"));
+}
+
+#[test]
+fn an_answer_shorter_than_it_says_is_tried_again() {
+    let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\nhalf";
+    for answer in [BEGINNING, chunked] {
+        let upstream = Upstream::start(Misdeed::Close(answer.to_vec()));
+        check_sent(&upstream.url(), "", &interrupted("broke off"));
+    }
+}
+
+#[test]
+fn a_head_without_an_end_is_cut() {
+    let line = [&[b'x'; 100][..], b": y\r\n"].concat();
+    for (start, again) in [("HTTP/1.1 200 OK\r\n", line), ("HTTP/1.1 200 OK\r\nX: ", vec![b'x'; 1 << 16])] {
+        let upstream = Upstream::start(Misdeed::Pour(start.into(), again));
+        check_sent(&upstream.url(), "", &interrupted("broke off"));
+    }
+}
+
+#[test]
+fn a_tail_without_an_end_is_cut() {
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    // Trailers, and an extension of a chunk.
+    for (start, again) in [("0\r\n", b"x: y\r\n".repeat(1_000)), ("5;", vec![b'x'; 1 << 16])] {
+        let upstream = Upstream::start(Misdeed::Pour([head, start].concat().into_bytes(), again));
+        check_sent(&upstream.url(), "", &interrupted("broke off"));
+    }
+}
+
+#[test]
+fn interim_answers_without_an_end_are_cut_by_the_deadline() {
+    let upstream =
+        Upstream::start(Misdeed::Pour(Vec::new(), b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n".repeat(100)));
+    check_sent(&upstream.url(), "wall = '1s'", &interrupted("the answer did not come in time"));
+}
+
+#[test]
+fn drops_end_by_the_deadline_and_harm_no_other_delivery() {
+    for start in [b"HTTP/1.1 200 OK\r\nX: ".as_slice(), b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"] {
+        let (upstream, good) = (Upstream::start(Misdeed::Drip(start)), Fixture::answering([Answer::status(200)]));
+        let grant = |url: &str, extra: &str| format!("{{ url = '{url}/*', methods = ['GET'], private = true{extra} }}");
+        let host = Bulkhead::new(&format!(
+            "[connectors.deliver]\nplugin = '{}'\nconsume = 'in'\nretry = {{ attempts = 1 }}\nallow.http = [{}, {}]\n",
+            guest("hostile").display(),
+            grant(&upstream.url(), ", timeout = '1s'"),
+            grant(&good.url(), "")
+        ));
+        // One run has all of them, the drops in the middle.
+        let (bad, good_line) = (format!("get {}/", upstream.url()), format!("get {}/", good.url()));
+        host.send("in", &[&good_line, &bad, &good_line, &good_line]);
+        let _ = host.run_until_idle();
+        assert_eq!(good.requests().len(), 3);
+        let dead = host.dead();
+        assert_eq!(dead.len(), 1, "{dead:?}");
+        let reason = dead[0]["reason"].as_str().unwrap_or_default();
+        assert!(reason.contains("the answer did not come in time"), "{reason}");
+    }
+}
+
 /// A guest of no good will gets no more than the built-in ones.
 #[test]
 fn a_hostile_plugin_is_cut_like_the_others() {
-    let (upstream, plugin) = (Upstream::start(Misdeed::Chunks), guest("hostile"));
+    let (upstream, plugin) = (Upstream::start(Misdeed::chunks()), guest("hostile"));
     let url = upstream.url();
     let host = Bulkhead::new(&format!(
         "[connectors.deliver]\nplugin = '{}'\nconsume = 'in'\n{RETRY}\nlimits = {{ response_bytes = '1MiB' }}\n

@@ -8,12 +8,12 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::{AlertDescription, CertificateError, ClientConfig, PeerIncompatible, RootCertStore};
 use sha2::{Digest, Sha256};
 
 use super::Egress;
 use super::address::Reach;
-use super::resolver::{LookupError, ProxyResolver, Refused, Resolver};
+use super::resolver::{LookupError, Lookups, ProxyResolver, Refused, Resolver};
 use super::trust::{self, Identity};
 use crate::mask::Secret;
 
@@ -54,6 +54,7 @@ pub struct Client {
     egress: Egress,
     policy: Policy,
     slot: Arc<Slot>,
+    lookups: Lookups,
 }
 
 /// Where one client is kept while it is used.
@@ -81,15 +82,19 @@ pub enum Unusable {
 }
 
 /// Why a request got no answer; the parts of an error that anybody may read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// The address is not allowed: nothing was sent.
+    #[error(transparent)]
     Refused(Refused),
     /// It is not a request that can be sent.
+    #[error("it is not a request of HTTP")]
     Malformed,
     /// No connection: nothing was sent.
+    #[error("{0}")]
     Unreachable(&'static str),
     /// It may have had its effect.
+    #[error("{0}")]
     Interrupted(&'static str),
 }
 
@@ -99,13 +104,26 @@ impl Client {
     pub fn new(egress: &Egress, policy: Policy) -> Self {
         let slot = Arc::<Slot>::default();
         egress.watch(&slot);
-        Self { egress: egress.clone(), policy, slot }
+        Self { egress: egress.clone(), policy, slot, lookups: Lookups::default() }
     }
 
     /// What keeps it apart from others.
     #[must_use]
     pub fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// Judges a name that a proxy will look up, as far as it can be looked up here. Without a proxy in between there is
+    /// nothing to do: names are judged when they are dialled.
+    ///
+    /// # Errors
+    /// It leads to a place that may not be reached, or nobody has looked.
+    pub async fn judge_name(&self, name: &str) -> Result<(), Failure> {
+        let reach = self.policy.reach;
+        match self.egress.proxy(reach) {
+            Some(_) => self.lookups.judge_name(&self.egress.listeners(), reach, name).await,
+            None => Ok(()),
+        }
     }
 
     /// The client; `key` is the present private key of its identity, if it has one.
@@ -125,7 +143,7 @@ impl Client {
 
     #[expect(clippy::disallowed_methods, reason = "egress makes the clients, with its own resolver")]
     fn build(&self, key: Option<&Secret>) -> Result<Sender, Unusable> {
-        let (egress, reach) = (&self.egress, self.policy.reach);
+        let (egress, reach, lookups) = (&self.egress, self.policy.reach, self.lookups.clone());
         let builder = reqwest::Client::builder()
             .tls_backend_preconfigured(self.tls(key)?)
             .redirect(reqwest::redirect::Policy::none())
@@ -143,11 +161,11 @@ impl Client {
             .http2_max_frame_size(FRAME_BYTES_MAX);
         let builder = match egress.proxy(reach) {
             Some(proxy) => {
-                let resolver = ProxyResolver { host: proxy.host().to_owned() };
+                let resolver = ProxyResolver { host: proxy.host().to_owned(), lookups };
                 let proxy = reqwest::Proxy::all(proxy.url().clone()).map_err(|_| Unusable::Tls)?;
                 builder.proxy(proxy).dns_resolver(resolver)
             }
-            None => builder.dns_resolver(Resolver::new(egress.listeners(), reach)),
+            None => builder.dns_resolver(Resolver { listeners: egress.listeners(), reach, lookups }),
         };
         builder.build().map_err(|_| Unusable::Tls)
     }
@@ -204,15 +222,14 @@ impl Failure {
 
 fn unreachable_because(error: &reqwest::Error) -> &'static str {
     if let Some(lookup) = find::<LookupError>(error) {
-        return match lookup {
-            LookupError::Slow => "its name was not resolved in time",
-            LookupError::Failed => "its name was not resolved",
-        };
+        return lookup.because();
     }
     if let Some(tls) = find::<rustls::Error>(error) {
         return untrusted_because(tls);
     }
-    match find::<io::Error>(error).map(io::Error::kind) {
+    // An error that wraps another is of no kind itself.
+    let mut kinds = causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+    match kinds.find(|kind| *kind != io::ErrorKind::Other) {
         Some(io::ErrorKind::ConnectionRefused) => "the connection was refused",
         Some(io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof) => "the connection broke off",
         _ if error.is_timeout() => "there was no connection in time",
@@ -221,7 +238,16 @@ fn unreachable_because(error: &reqwest::Error) -> &'static str {
 }
 
 fn untrusted_because(error: &rustls::Error) -> &'static str {
-    let rustls::Error::InvalidCertificate(problem) = error else { return "the TLS handshake failed" };
+    let problem = match error {
+        rustls::Error::InvalidCertificate(problem) => problem,
+        rustls::Error::PeerIncompatible(
+            PeerIncompatible::ServerDoesNotSupportTls12Or13 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
+        )
+        | rustls::Error::AlertReceived(AlertDescription::ProtocolVersion) => {
+            return "it speaks no version of TLS that is safe";
+        }
+        _ => return "the TLS handshake failed",
+    };
     match problem {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "its certificate has expired",
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
@@ -247,8 +273,12 @@ fn interrupted_because(error: &reqwest::Error) -> &'static str {
 }
 
 fn find<Cause: Error + 'static>(error: &reqwest::Error) -> Option<&Cause> {
+    causes(error).find_map(|cause| cause.downcast_ref())
+}
+
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
     let first: &(dyn Error + 'static) = error;
-    std::iter::successors(Some(first), |cause| cause_of(*cause)).find_map(|cause| cause.downcast_ref())
+    std::iter::successors(Some(first), |cause| cause_of(*cause))
 }
 
 /// What an `io::Error` wraps is not its source: that is the source of what it wraps.

@@ -106,18 +106,6 @@ impl Egress {
         if reach.allows_literal(class) { Ok(()) } else { Err(Refused { class }) }
     }
 
-    /// Judges a name that a proxy will look up, as far as it can be looked up here. Without a proxy in between there is
-    /// nothing to do: names are judged when they are dialled.
-    ///
-    /// # Errors
-    /// It leads to a place that may not be reached.
-    pub async fn judge_name(&self, reach: Reach, name: &str) -> Result<(), Refused> {
-        match self.proxy(reach) {
-            Some(_) => resolver::judge_name(&self.0.listeners, reach, name).await,
-            None => Ok(()),
-        }
-    }
-
     /// What requests of this reach pass.
     fn proxy(&self, reach: Reach) -> Option<&Proxy> {
         match reach {

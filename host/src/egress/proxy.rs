@@ -20,7 +20,9 @@ impl Proxy {
         const FORM: &str = "write it as \"http://proxy.example:3128\": a scheme, a host and a port";
         let url = Url::parse(text).map_err(|_| FORM)?;
         if !url.username().is_empty() || url.password().is_some() {
-            return Err("a user or a password for the proxy cannot be used");
+            return Err(
+                "leave out user and password: the file holds no secrets, and the host shows none to a proxy; let the proxy know this machine by its address",
+            );
         }
         let is_bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
         match url.scheme() {

@@ -31,6 +31,8 @@ enum Manner {
     Answer(Answer),
     /// Says this much and nothing more.
     Hang(&'static [u8]),
+    /// Says this much to each request, and keeps the connection.
+    Keep(Arc<Vec<u8>>),
     /// Answers with the path once this many requests are under way.
     InStep(Arc<Barrier>),
 }
@@ -42,6 +44,10 @@ impl Server {
 
     pub async fn hanging(start: &'static [u8]) -> Self {
         Self::listen(Manner::Hang(start)).await
+    }
+
+    pub async fn keeping(answer: Vec<u8>) -> Self {
+        Self::listen(Manner::Keep(Arc::new(answer))).await
     }
 
     pub async fn in_step(requests: usize) -> Self {
@@ -91,6 +97,13 @@ async fn serve(mut stream: TcpStream, manner: Manner, seen: Arc<Mutex<Vec<String
             let _ = stream.write_all(start).await;
             // Until the other side gives up.
             let _ = stream.read_to_end(&mut Vec::new()).await;
+            return;
+        }
+        Manner::Keep(answer) => {
+            let _ = stream.write_all(&answer).await;
+            while read(&mut stream).await.is_some() {
+                let _ = stream.write_all(&answer).await;
+            }
             return;
         }
         Manner::InStep(barrier) => {

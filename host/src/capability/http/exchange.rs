@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{Method, StatusCode};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout_at;
@@ -37,6 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// When the head of an answer must be there, where the grant names no `timeout`: a receiver that has said nothing by
 /// then is not going to.
 const HEAD_MAX: Duration = Duration::from_secs(60);
+const UNRESOLVED: &str = "its name was not resolved in time";
 const SLOW: &str = "the answer did not come in time";
 
 /// A request that may be sent.
@@ -188,7 +189,7 @@ impl Admitted {
     }
 
     fn head_by(&self) -> tokio::time::Instant {
-        let usual = self.entry().timeout.is_none().then(|| tokio::time::Instant::now() + HEAD_MAX);
+        let usual = head_within(self.entry().timeout).map(|within| tokio::time::Instant::now() + within);
         self.head_by.into_iter().chain(usual).fold(self.deadline, tokio::time::Instant::min)
     }
 
@@ -246,10 +247,13 @@ impl Admitted {
     async fn judge_address(&self) -> Result<(), Failure> {
         let (egress, reach) = (&self.grant.services.egress, self.entry().reach());
         let judged = match self.target.host() {
-            Host::Name(name) => egress.judge_name(reach, name).await,
-            Host::Address(address) => egress.judge(reach, *address),
+            Host::Name(name) => {
+                let judged = self.grant.entries[self.entry].client.judge_name(name);
+                timeout_at(self.deadline, judged).await.map_err(|_| self.unreachable(UNRESOLVED))?
+            }
+            Host::Address(address) => egress.judge(reach, *address).map_err(client::Failure::Refused),
         };
-        judged.map_err(|refused| self.failure(client::Failure::Refused(refused)))
+        judged.map_err(|failure| self.failure(failure))
     }
 
     /// The client, with the present private key where a certificate is shown.
@@ -288,6 +292,9 @@ impl Admitted {
         }
         if header_bytes > RESPONSE_HEADER_BYTES_MAX as usize {
             return Err(self.interrupted("the answer has too many headers"));
+        }
+        if has_two_ends(response.headers()) {
+            return Err(self.interrupted("the answer says in two ways where it ends"));
         }
         let (host, deadline) = (self.host(), self.deadline);
         let mut scrubbing = dress.scrubber.map(Scrubbing::new);
@@ -331,6 +338,16 @@ impl Admitted {
     fn host(&self) -> String {
         self.target.host_text().to_owned()
     }
+}
+
+/// How soon an answer must begin, unless the grant says how long all of it may take.
+fn head_within(timeout: Option<Duration>) -> Option<Duration> {
+    timeout.is_none().then_some(HEAD_MAX)
+}
+
+/// A length and chunks: whoever stands in between may have believed the other (RFC 9112, 6.3).
+fn has_two_ends(headers: &HeaderMap) -> bool {
+    headers.contains_key(CONTENT_LENGTH) && headers.contains_key(TRANSFER_ENCODING)
 }
 
 impl Answered {
@@ -467,5 +484,16 @@ impl Answer {
             body.extend_from_slice(&chunk);
         }
         Ok(Response { status, headers, body })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receiver_has_a_minute_to_begin_unless_the_grant_names_a_timeout() {
+        assert_eq!(head_within(None), Some(Duration::from_secs(60)));
+        assert_eq!(head_within(Some(Duration::from_secs(300))), None);
     }
 }

@@ -24,7 +24,7 @@ use crate::capability::credential::oauth2::{Flow, Granted, Settings, error_word}
 use crate::clock::Clock;
 use crate::egress::Egress;
 use crate::egress::address::Reach;
-use crate::egress::client::{Client, Policy};
+use crate::egress::client::{self, Client, Policy};
 use crate::mask::Secret;
 use crate::secret_store::SecretStore;
 
@@ -219,10 +219,10 @@ impl Credential {
         let present = self.present_refresh_token()?;
         let asking = self.settings.ask(&values, present.as_ref()).map_err(|error| error.to_string())?;
         let judged = match self.settings.token_url.host() {
-            Host::Name(name) => self.egress.judge_name(self.reach, name).await,
-            Host::Address(address) => self.egress.judge(self.reach, *address),
+            Host::Name(name) => self.client.judge_name(name).await,
+            Host::Address(address) => self.egress.judge(self.reach, *address).map_err(client::Failure::Refused),
         };
-        judged.map_err(|refused| refused.to_string())?;
+        judged.map_err(|failure| failure.to_string())?;
         let mut request = Request::new(Method::POST, self.settings.token_url.url().clone());
         *request.headers_mut() = asking.headers;
         let headers = request.headers_mut();

@@ -63,6 +63,7 @@ fn act(verb: &str, rest: &str) -> Result<(), Failure> {
         "insist" => loop {
             let _ = http::get(rest).send();
         },
+        "seek" => seek(rest),
         "count" => count(rest),
         "count-slowly" => {
             let before: Option<u64> = state::get("count")?;
@@ -126,6 +127,15 @@ fn handles() -> Result<(), Failure> {
         let bucket = store::open("").map_err(|error| Failure::reject(format!("{error:?}")))?;
         std::mem::forget(bucket);
     }
+}
+
+/// Asks for so many names below a domain, and waits for none of them.
+fn seek(rest: &str) -> Result<(), Failure> {
+    let (count, domain) = rest.split_once(' ').unwrap_or(("1", rest));
+    for nth in 0..number(count) {
+        let _ = http::get(format!("http://n{nth}.{domain}/")).timeout(Duration::ZERO).send();
+    }
+    Ok(())
 }
 
 /// Adds one to a counter in the connector's state.

@@ -1,5 +1,5 @@
 //! Streams bodies through `wasi:http`, holding one chunk at a time. The body of a message is a verb with its arguments:
-//! `download URL BYTES`, `upload URL BYTES`, `events URL COUNT`.
+//! `download URL BYTES`, `upload URL BYTES`, `events URL COUNT`, `ignore URL SECONDS`.
 
 use bulkhead_sdk::prelude::*;
 use wasip2::http::outgoing_handler;
@@ -20,6 +20,7 @@ impl Consumer for Stream {
             "download" => download(url, number),
             "upload" => upload(url, number),
             "events" => events(url, number),
+            "ignore" => ignore(url, number),
             other => Err(Failure::reject(format!("no such verb: {other}"))),
         }
     }
@@ -42,6 +43,14 @@ fn events(url: &str, count: u64) -> Result<(), Failure> {
     receive(request(Method::Get, url)?, |chunk| {
         seen += chunk.windows(2).filter(|pair| *pair == b"\n\n").count() as u64;
         seen < count
+    })
+}
+
+/// Takes the beginning of a body and does something else then.
+fn ignore(url: &str, seconds: u64) -> Result<(), Failure> {
+    receive(request(Method::Get, url)?, |_| {
+        std::thread::sleep(std::time::Duration::from_secs(seconds));
+        false
     })
 }
 
