@@ -49,7 +49,6 @@ pub(crate) fn ask(address: SocketAddr, method: &str, path: &str, token: &str, bo
 }
 
 /// Sends one request to a host that may go before it has answered.
-#[expect(clippy::disallowed_methods, reason = "a test asks its own host on loopback")]
 pub(crate) fn try_ask(address: SocketAddr, token: &str, request: &Request<'_>) -> std::io::Result<Reply> {
     let Request { method, path, content_type, body } = request;
     let mut head = format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: {}\r\n", body.len());
@@ -59,10 +58,19 @@ pub(crate) fn try_ask(address: SocketAddr, token: &str, request: &Request<'_>) -
     if !content_type.is_empty() {
         head += &format!("Content-Type: {content_type}\r\n");
     }
+    exchange(address, &format!("{head}\r\n{body}"))
+}
+
+/// Sends a request as it is written, and reads the answer; with HTTP/1.0 the end of the answer is the end of the
+/// connection.
+///
+/// # Errors
+/// The connection broke, or the answer did not come in time.
+#[expect(clippy::disallowed_methods, reason = "a test asks its own host on loopback")]
+pub fn exchange(address: SocketAddr, request: &str) -> std::io::Result<Reply> {
     let mut connection = TcpStream::connect(address)?;
     connection.set_read_timeout(Some(ANSWER_WITHIN))?;
-    // HTTP/1.0: the end of the answer is the end of the connection.
-    connection.write_all(format!("{head}\r\n{body}").as_bytes())?;
+    connection.write_all(request.as_bytes())?;
     let mut answer = String::new();
     connection.read_to_string(&mut answer)?;
     let cut_short = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);

@@ -21,7 +21,7 @@ mod seclusion;
 mod tls;
 mod upstream;
 
-pub use admin::Reply;
+pub use admin::{Reply, exchange};
 pub use bulk::BulkServer;
 pub use bulkhead::{Bulkhead, Finished, Posted, Running};
 pub use disk::SmallDisk;

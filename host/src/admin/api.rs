@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::routing::{delete, get, post, put};
+use axum::routing::{MethodFilter, MethodRouter};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
@@ -31,22 +31,34 @@ const BODY_BYTES_MAX: usize = 64 << 20;
 /// Seconds after which a sender may try again when a queue or the disk is full.
 const FULL_RETRY_SECONDS: u64 = 1;
 
-/// The routes.
-pub fn router() -> Router<Admin> {
-    Router::new()
-        .route("/queues", get(queues))
-        .route("/queues/{name}/messages", post(send))
-        .route("/queues/{name}/subscriptions/{connector}", delete(subscription::drop_one))
-        .route("/dead", get(dead::list))
-        .route("/dead/retry", post(dead::retry_many))
-        .route("/dead/drop", post(dead::drop_many))
-        .route("/dead/{id}", get(dead::show).delete(dead::drop_one))
-        .route("/dead/{id}/retry", post(dead::retry_one))
-        .route("/connectors/{name}/pause", post(pause))
-        .route("/connectors/{name}/resume", post(resume))
-        .route("/secrets", get(secrets::list))
-        .route("/secrets/{name}", put(secrets::set).delete(secrets::remove))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+/// Makes the router and the list of its routes from one table, so that no route is in one of them only.
+macro_rules! routes {
+    ($($path:literal => $($method:ident $handler:path),+;)+) => {
+        /// Method and path of every route, below `/api/v1`.
+        pub const ROUTES: &[(&str, &str)] = &[$($((stringify!($method), $path)),+),+];
+
+        /// The routes.
+        pub fn router() -> Router<Admin> {
+            Router::new()
+                $(.route($path, MethodRouter::new()$(.on(MethodFilter::$method, $handler))+))+
+                .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        }
+    };
+}
+
+routes! {
+    "/queues" => GET queues;
+    "/queues/{name}/messages" => POST send;
+    "/queues/{name}/subscriptions/{connector}" => DELETE subscription::drop_one;
+    "/dead" => GET dead::list;
+    "/dead/retry" => POST dead::retry_many;
+    "/dead/drop" => POST dead::drop_many;
+    "/dead/{id}" => GET dead::show, DELETE dead::drop_one;
+    "/dead/{id}/retry" => POST dead::retry_one;
+    "/connectors/{name}/pause" => POST pause;
+    "/connectors/{name}/resume" => POST resume;
+    "/secrets" => GET secrets::list;
+    "/secrets/{name}" => PUT secrets::set, DELETE secrets::remove;
 }
 
 /// One message as JSON: `body` is text, `body_base64` is bytes; one of them.
