@@ -18,6 +18,7 @@ use anyhow::{Context, bail};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::audit::{Audit, Event, Kind};
 use crate::broker::{Broker, Subscription};
 use crate::config::Config;
 use crate::delivery::connector::Connector;
@@ -63,6 +64,7 @@ pub struct Host {
     /// Reads ahead for every subscription as long as it lives.
     broker: Broker,
     metrics: Metrics,
+    audit: Audit,
     sealed: Arc<SealedStore>,
     connectors: Vec<Running>,
 }
@@ -116,8 +118,13 @@ impl Host {
         let drained = self.drain(&mut lanes, &mut clocks, &mut signals).await;
         listener.abort_all();
         drop(self.broker);
-        let ledger = self.ledger.clone();
-        tokio::task::spawn_blocking(move || ledger.close()).await.context("the ledger did not close")?;
+        let (ledger, audit) = (self.ledger.clone(), self.audit.clone());
+        let close = move || {
+            audit.note(Event::new(Kind::Stop, "", ""));
+            audit.close();
+            ledger.close();
+        };
+        tokio::task::spawn_blocking(close).await.context("the ledger did not close")?;
         ended.and(drained)
     }
 

@@ -16,6 +16,7 @@
 //! | 7 vocabulary | [`message`], [`settlement`], [`limit`], [`mask`], [`metrics`], [`bindings`], [`clock`], [`id`] |
 
 pub mod admin;
+pub mod audit;
 pub mod bindings;
 pub mod broker;
 pub mod capability;

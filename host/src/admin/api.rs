@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Admin;
 use super::problem::Problem;
+use crate::audit::Event;
 use crate::config::closest;
 use crate::delivery::connector::Connector;
 use crate::id;
@@ -193,6 +194,7 @@ async fn pause(State(admin): State<Admin>, Path(name): Path<String>) -> Result<S
     if let Some(connector) = running(&admin, &name) {
         connector.hold.set(Held::Paused);
     }
+    admin.audit.note(Event::action("pause", "").of(&name));
     tracing::info!(connector = name, "paused");
     Ok(StatusCode::NO_CONTENT)
 }
@@ -204,6 +206,7 @@ async fn resume(State(admin): State<Admin>, Path(name): Path<String>) -> Result<
         connector.hold.clear(Held::Paused);
         connector.hold.clear(Held::Brake);
     }
+    admin.audit.note(Event::action("resume", "").of(&name));
     tracing::info!(connector = name, "resumed");
     Ok(StatusCode::NO_CONTENT)
 }

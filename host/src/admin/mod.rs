@@ -15,6 +15,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Router, middleware};
 
+use crate::audit::Audit;
 use crate::delivery::connector::Connector;
 use crate::id::Name;
 use crate::ledger::{Directory, Ledger, QueueReport};
@@ -35,6 +36,8 @@ pub struct Admin {
     pub directory: Arc<Directory>,
     /// What `/metrics` prints.
     pub metrics: Metrics,
+    /// Where changes are recorded.
+    pub audit: Audit,
     /// The connectors that run.
     pub connectors: Arc<Vec<Arc<Connector>>>,
     /// What only the running host knows of its queues.

@@ -4,6 +4,7 @@
 //! the log. The interface answers nothing: a figure that is refused changes nothing for the plugin.
 
 use super::Session;
+use crate::audit::{Kind, Refused};
 use crate::bindings::bulkhead::connector::metrics::{Host, Label};
 use crate::metrics::Figure;
 
@@ -11,10 +12,9 @@ impl Session {
     fn record(&mut self, name: &str, labels: &[Label], figure: Figure) {
         let connector = &self.grants.subject.name;
         let Err(reason) = self.grants.services.metrics.plugin(connector, name, labels, figure) else { return };
-        if self.refusal_lines < super::REFUSAL_LINES_MAX {
-            self.refusal_lines += 1;
-            tracing::warn!(%connector, reason, "a figure of the plugin is refused");
-        }
+        let text = "a figure of the plugin is refused";
+        let refused = Refused { kind: Kind::Refusal, connector, subject: "metrics", reason, key: "", text };
+        self.grants.services.audit.refused(&refused);
     }
 }
 

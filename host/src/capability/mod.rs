@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
 
+use crate::audit::{Audit, Kind, Refused};
 use crate::bindings;
 use crate::egress::{self, Egress};
 use crate::id::Name;
@@ -35,9 +36,6 @@ use crate::metrics::{Effect, Metrics};
 use crate::secret_store::SecretStore;
 use crate::settlement::{Barrier, ConnectorId, Publish, StateChanges};
 
-/// Lines about refusals that one call may write to the operator's log; the metric counts them all.
-const REFUSAL_LINES_MAX: u32 = 16;
-
 /// What all connectors share. Cheap to clone.
 #[derive(Clone)]
 pub struct Services {
@@ -45,6 +43,8 @@ pub struct Services {
     pub ledger: Option<Ledger>,
     /// What is counted.
     pub metrics: Metrics,
+    /// What is recorded, and logged without repeating it.
+    pub audit: Audit,
     /// Values of secrets.
     pub secrets: Arc<SecretStore>,
     /// How requests go out.
@@ -56,9 +56,9 @@ impl Services {
     #[must_use]
     pub fn idle(runtime: Handle) -> Self {
         let (metrics, secrets) = (Metrics::default(), Arc::new(SecretStore::empty(Path::new(""))));
-        let http =
-            http::Services::new(Egress::start(runtime, egress::Settings::default()), secrets.clone(), metrics.clone());
-        Self { ledger: None, metrics, secrets, http }
+        let (audit, egress) = (Audit::default(), Egress::start(runtime, egress::Settings::default()));
+        let http = http::Services::new(egress, secrets.clone(), metrics.clone(), audit.clone());
+        Self { ledger: None, metrics, audit, secrets, http }
     }
 }
 
@@ -160,9 +160,17 @@ impl Grants {
         self.http.permissions().chain(self.queue.permissions()).chain(self.secrets.permissions()).collect()
     }
 
-    /// Counts a limit that bit.
+    /// Counts and records a limit that bit.
     pub fn limit_hit(&self, limit: Limit) {
-        self.services.metrics.limit_hit(&self.subject.name, limit);
+        let key = format!("connectors.{}.limits.{}", self.subject.name, limit.label());
+        self.over(limit, &key, "a call used more than it may: see the reason of its failure");
+    }
+
+    /// The same where it is known better what was too much, and which key says so.
+    fn over(&self, limit: Limit, key: &str, text: &str) {
+        let (connector, subject) = (&self.subject.name, limit.label());
+        self.services.metrics.limit_hit(connector, limit);
+        self.services.audit.refused(&Refused { kind: Kind::Limit, connector, subject, reason: "limit", key, text });
     }
 }
 
@@ -218,7 +226,6 @@ pub struct Session {
     log: log::Session,
     wasi: wasi::State,
     http: http::Session,
-    refusal_lines: u32,
     held: Option<Duration>,
 }
 
@@ -236,7 +243,6 @@ impl Session {
             log: log::Session::new(&grants),
             wasi: wasi::State::default(),
             http: http::Session::new(grants.http.clone()),
-            refusal_lines: 0,
             held: None,
             grants,
         }
@@ -244,7 +250,6 @@ impl Session {
 
     /// A call begins: counters start anew.
     pub fn begin_call(&mut self, call: &Call<'_>) {
-        self.refusal_lines = 0;
         self.held = None;
         self.memory.begin_call();
         self.queue.begin_call(call);
@@ -295,14 +300,21 @@ impl Session {
         self.log.stderr_tail()
     }
 
-    /// An effect was refused: counts it and tells the operator what to change.
-    fn refuse(&mut self, effect: Effect, reason: &'static str, text: &str) {
-        let connector = &self.grants.subject.name;
+    /// An effect was refused: counts it, records it, and tells the operator what to change. `key` is what would allow it
+    /// in the connector's table; empty where nothing would.
+    fn refuse(&self, effect: Effect, reason: &'static str, key: &str, text: &str) {
+        let (connector, subject) = (&self.grants.subject.name, effect.label());
+        let key = if key.is_empty() { String::new() } else { format!("connectors.{connector}.{key}") };
         self.grants.services.metrics.denied(connector, effect, reason);
-        if self.refusal_lines < REFUSAL_LINES_MAX {
-            self.refusal_lines += 1;
-            tracing::warn!(%connector, effect = effect.label(), reason, "{text}");
-        }
+        let refused = Refused { kind: Kind::Refusal, connector, subject, reason, key: &key, text };
+        self.grants.services.audit.refused(&refused);
+    }
+
+    /// An effect was refused for a limit.
+    fn refuse_over(&self, effect: Effect, limit: Limit, text: &str) {
+        let (connector, label) = (&self.grants.subject.name, limit.label());
+        self.grants.services.metrics.denied(connector, effect, "limit");
+        self.grants.over(limit, &format!("connectors.{connector}.limits.{label}"), text);
     }
 
     /// The gate held the call back: a retry costs no attempt.

@@ -289,21 +289,20 @@ impl Session {
     fn refuse_publish(&mut self, refusal: Refusal) -> PublishError {
         match refusal {
             Refusal::Denied(text) => {
-                self.refuse(Effect::Publish, "not_granted", &text);
+                self.refuse(Effect::Publish, "not_granted", "allow.publish", &text);
                 PublishError::Denied(text)
             }
             Refusal::Invalid(text) => {
-                self.refuse(Effect::Publish, "invalid", &text);
+                self.refuse(Effect::Publish, "invalid", "", &text);
                 PublishError::Invalid(text)
             }
             Refusal::Limit(limit, text) => {
-                self.grants.limit_hit(limit);
-                self.refuse(Effect::Publish, "limit", &text);
+                self.refuse_over(Effect::Publish, limit, &text);
                 PublishError::Invalid(text)
             }
             Refusal::Full(text) => {
                 self.hold(FULL_DELAY);
-                self.refuse(Effect::Publish, "full", &text);
+                self.refuse(Effect::Publish, "full", "", &text);
                 PublishError::Full(text)
             }
         }

@@ -51,7 +51,7 @@ impl Session {
         let text = format!(
             "the plugin asks for a secret: give it a place with `placeholders` of an http grant, or add it to `{key}` if the plugin may see it"
         );
-        self.refuse(Effect::Secret, "not_granted", &text);
+        self.refuse(Effect::Secret, "not_granted", "allow.secrets", &text);
         SecretError::Unavailable(format!("secret `{name}` is not available: `{key}` would grant it"))
     }
 }
@@ -80,7 +80,8 @@ impl reveal::Host for Session {
     fn reveal(&mut self, secret: Resource<SecretHandle>) -> wasmtime::Result<Result<Vec<u8>, SecretError>> {
         let name = self.table.get(&secret)?.name.clone();
         let Some(value) = self.grants.secrets.value(&name) else { return Ok(Err(self.unavailable(&name))) };
-        tracing::info!(connector = %self.grants.subject.name, secret = name, "the plugin has seen a secret");
+        let (connector, services) = (&self.grants.subject.name, &self.grants.services);
+        services.audit.secret_used(connector, &name, &format!("connectors.{connector}.allow.secrets"));
         Ok(Ok(value.expose().to_vec()))
     }
 }

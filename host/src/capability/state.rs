@@ -181,8 +181,7 @@ impl Session {
     fn refuse_state(&mut self, refusal: Refusal) -> String {
         match refusal {
             Refusal::Limit(text) => {
-                self.grants.limit_hit(Limit::State);
-                self.refuse(Effect::State, "limit", &text);
+                self.refuse_over(Effect::State, Limit::State, &text);
                 text
             }
             Refusal::Other(text) => text,
@@ -244,7 +243,7 @@ impl Session {
         let is_own = identifier.is_empty() || identifier == "default";
         if !is_own {
             let text = "the plugin opens a bucket that is not its own: a connector has the one bucket `default`";
-            self.refuse(Effect::State, "not_granted", text);
+            self.refuse(Effect::State, "not_granted", "", text);
         }
         is_own
     }

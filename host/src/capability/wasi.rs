@@ -300,7 +300,7 @@ impl cli::terminal_stderr::Host for Session {
 impl filesystem::preopens::Host for Session {
     /// Called by libraries when a plugin first touches a path.
     fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<filesystem::types::Descriptor>, String)>> {
-        self.refuse(Effect::Filesystem, "not_offered", "the plugin looks for files: a sandbox has none");
+        self.refuse(Effect::Filesystem, "not_offered", "", "the plugin looks for files: a sandbox has none");
         Ok(Vec::new())
     }
 }
@@ -308,7 +308,7 @@ impl filesystem::preopens::Host for Session {
 impl Session {
     fn no_socket<T>(&mut self) -> SocketResult<T> {
         let text = "the plugin wants a socket: a sandbox has none, requests go through `allow.http`";
-        self.refuse(Effect::Socket, "not_offered", text);
+        self.refuse(Effect::Socket, "not_offered", "", text);
         Err(sockets::network::ErrorCode::AccessDenied.into())
     }
 }
@@ -358,7 +358,7 @@ impl sockets::ip_name_lookup::Host for Session {
         _name: String,
     ) -> SocketResult<Resource<sockets::ip_name_lookup::ResolveAddressStream>> {
         let text = "the plugin looks up a name: a sandbox cannot, requests go through `allow.http`";
-        self.refuse(Effect::Lookup, "not_offered", text);
+        self.refuse(Effect::Lookup, "not_offered", "", text);
         Err(sockets::network::ErrorCode::AccessDenied.into())
     }
 }

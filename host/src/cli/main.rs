@@ -8,7 +8,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use super::{
-    Cli, Command, check, dead, explain, inspect, load, lock, parse, pause, queues, run, secrets, send, unusable,
+    Cli, Command, audit, check, dead, explain, inspect, load, lock, parse, pause, queues, run, secrets, send, unusable,
 };
 use crate::admin::problem::Problem;
 use crate::config::Loaded;
@@ -72,6 +72,7 @@ pub fn main() -> ExitCode {
         Command::Dead { command } => {
             with_config(&cli, |loaded| done(dead::run(&loaded.config, command.clone(), cli.json)))
         }
+        Command::Audit { command } => with_config(&cli, |loaded| audit::run(&loaded.config, command, cli.json)),
         Command::Secrets { command } => with_config(&cli, |loaded| {
             let config = &loaded.config;
             let environment = Environment::take(&config.secrets, &config.host.data_dir);

@@ -2,6 +2,7 @@
 //!
 //! Only parses: each verb's work lies in a file of its own. Invariant: arguments are checked types from here on.
 
+pub mod audit;
 pub mod check;
 pub mod dead;
 pub mod explain;
@@ -86,6 +87,12 @@ pub enum Command {
         /// What to do with them.
         #[command(subcommand)]
         command: Secrets,
+    },
+    /// The record of what was refused, used and changed
+    Audit {
+        /// What to do with it.
+        #[command(subcommand)]
+        command: Audit,
     },
 }
 
@@ -210,6 +217,13 @@ pub enum Dead {
         #[command(flatten)]
         selection: Selection,
     },
+}
+
+/// `bulkhead audit`.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum Audit {
+    /// Find out whether the record is as it was written: exit code 1 where it is not
+    Verify,
 }
 
 /// `bulkhead secrets`.

@@ -14,6 +14,7 @@ use super::Secrets;
 use super::main::{Failed, complain};
 use super::output::print;
 use crate::admin::api::secrets::NewValue;
+use crate::audit::{Audit, Event};
 use crate::config::Config;
 use crate::egress::own_admin::OwnAdmin;
 use crate::ledger::Ledger;
@@ -49,6 +50,7 @@ pub async fn run(config: &Config, environment: &Environment, command: Secrets, a
         Secrets::RotateKey { to } => {
             // The host reads the store and its key again by itself.
             let count = environment.sealed().rotate_key(to.as_deref())?;
+            record(&config.host.data_dir, Event::action("secrets rotate-key", &format!("{count} secrets")));
             if let Some(path) = to {
                 hint_key(&path);
             }
@@ -61,19 +63,19 @@ pub async fn run(config: &Config, environment: &Environment, command: Secrets, a
 /// Where the values lie: with the host that runs, or in the store itself.
 enum Target<'a> {
     Running(OwnAdmin),
-    Stopped(&'a SealedStore),
+    Stopped(&'a SealedStore, &'a Path),
 }
 
 impl<'a> Target<'a> {
-    fn find(config: &Config, environment: &'a Environment) -> Result<Self, Failed> {
+    fn find(config: &'a Config, environment: &'a Environment) -> Result<Self, Failed> {
         let data_dir = &config.host.data_dir;
         if !Ledger::is_in_use(data_dir) {
-            return Ok(Self::Stopped(environment.sealed()));
+            return Ok(Self::Stopped(environment.sealed(), data_dir));
         }
         // Another verb may hold the directory for a moment; only a host that runs has a token to be asked with.
         match token::load(data_dir) {
             Ok(token) => Ok(Self::Running(OwnAdmin::new(config.host.admin, token)?)),
-            Err(_) => Ok(Self::Stopped(environment.sealed())),
+            Err(_) => Ok(Self::Stopped(environment.sealed(), data_dir)),
         }
     }
 
@@ -83,28 +85,41 @@ impl<'a> Target<'a> {
                 let body = NewValue::of(value).to_json()?;
                 admin.put(&format!("secrets/{name}"), body.to_vec()).await
             }
-            Self::Stopped(store) => store.set(name, value),
+            Self::Stopped(store, data_dir) => {
+                store.set(name, value)?;
+                record(data_dir, Event::action("secrets set", name));
+                Ok(())
+            }
         }
     }
 
     async fn names(&self) -> anyhow::Result<Vec<String>> {
         match self {
             Self::Running(admin) => admin.get("secrets").await,
-            Self::Stopped(store) => store.names(),
+            Self::Stopped(store, _) => store.names(),
         }
     }
 
     async fn remove(&self, name: &str) -> anyhow::Result<()> {
         match self {
             Self::Running(admin) => admin.delete::<Value>(&format!("secrets/{name}")).await.map(drop),
-            Self::Stopped(store) => {
+            Self::Stopped(store, data_dir) => {
                 ensure!(
                     store.remove(name)?,
                     "no secret `{name}` is sealed: `bulkhead secrets list` shows those that are"
                 );
+                record(data_dir, Event::action("secrets rm", name));
                 Ok(())
             }
         }
+    }
+}
+
+/// A host that runs holds the lock, and records itself what it is asked to do; a rotation of the key beside it, for which
+/// it is not asked, is in no record.
+fn record(data_dir: &Path, event: Event) {
+    if let Ok(_lock) = Ledger::lock(data_dir) {
+        Audit::note_alone(data_dir, event);
     }
 }
 

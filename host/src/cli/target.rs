@@ -2,13 +2,14 @@
 //!
 //! The lock of the data directory decides: whoever holds it is asked. Invariant: both ways do the same.
 
-use std::sync::Arc;
+use std::path::PathBuf;
 
 use anyhow::Context;
 
 use super::main::Failed;
 use crate::admin::api::subscription::{self, Forgotten};
 use crate::admin::api::{self, Accepted, Incoming, dead, unknown_connector, unknown_queue};
+use crate::audit::{Audit, Event};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::egress::own_admin::OwnAdmin;
@@ -24,7 +25,14 @@ pub enum Target {
     /// The host that runs.
     Running(OwnAdmin),
     /// The ledger, opened for this verb.
-    Stopped(Ledger, Arc<Directory>),
+    Stopped(Alone),
+}
+
+/// What a verb works with when it is alone on the data directory.
+pub struct Alone {
+    ledger: Ledger,
+    directory: Directory,
+    data_dir: PathBuf,
 }
 
 impl Target {
@@ -38,7 +46,7 @@ impl Target {
         match Ledger::open(settings, Clock::default(), Metrics::default()) {
             Ok(ledger) => {
                 let directory = ledger.configure(&host::layout(config)).map_err(Failed::Unusable)?;
-                Ok(Self::Stopped(ledger, Arc::new(directory)))
+                Ok(Self::Stopped(Alone { ledger, directory, data_dir: data_dir.clone() }))
             }
             Err(OpenError::Locked { .. }) => {
                 let token = token::load(data_dir)
@@ -56,7 +64,7 @@ impl Target {
     pub fn pieces_at_once(&self) -> usize {
         match self {
             Self::Running(_) => 1,
-            Self::Stopped(..) => 3,
+            Self::Stopped(_) => 3,
         }
     }
 
@@ -75,7 +83,7 @@ impl Target {
                 let accepted = admin.post_lines::<Accepted>(&format!("queues/{queue}/messages"), lines).await;
                 Ok(accepted.with_context(|| format!("the running host does not take it for `{queue}`"))?.ids)
             }
-            Self::Stopped(ledger, directory) => {
+            Self::Stopped(Alone { ledger, directory, .. }) => {
                 let id = directory.queue(queue).ok_or_else(|| unknown_queue(directory, queue))?;
                 let drafts: Result<Vec<_>, String> = messages.into_iter().map(Incoming::into_draft).collect();
                 Ok(api::append(ledger, id, drafts.map_err(api::malformed)?).await?.ids)
@@ -90,7 +98,7 @@ impl Target {
     pub async fn queues(&self) -> anyhow::Result<Vec<QueueReport>> {
         match self {
             Self::Running(admin) => admin.get("queues").await,
-            Self::Stopped(ledger, _) => ledger.queues(),
+            Self::Stopped(alone) => alone.ledger.queues(),
         }
     }
 
@@ -101,8 +109,11 @@ impl Target {
     pub async fn forget(&self, queue: &Name, connector: &Name) -> anyhow::Result<Forgotten> {
         match self {
             Self::Running(admin) => admin.delete(&format!("queues/{queue}/subscriptions/{connector}")).await,
-            Self::Stopped(ledger, directory) => {
-                Ok(subscription::forget(ledger, directory, queue.as_str(), connector.as_str()).await?)
+            Self::Stopped(alone) => {
+                let Alone { ledger, directory, .. } = alone;
+                let forgotten = subscription::forget(ledger, directory, queue.as_str(), connector.as_str()).await?;
+                alone.record(forgotten.event(queue.as_str(), connector.as_str()));
+                Ok(forgotten)
             }
         }
     }
@@ -120,7 +131,7 @@ impl Target {
                     let filter = connector.map(|name| format!("&connector={name}")).unwrap_or_default();
                     admin.get(&format!("dead?after={after}{filter}")).await?
                 }
-                Self::Stopped(ledger, _) => dead::page(ledger, connector, &after)?,
+                Self::Stopped(alone) => dead::page(&alone.ledger, connector, &after)?,
             };
             if page.is_empty() {
                 return Ok(all);
@@ -136,7 +147,7 @@ impl Target {
     pub async fn dead_show(&self, id: &str) -> anyhow::Result<dead::Letter> {
         match self {
             Self::Running(admin) => admin.get(&format!("dead/{id}")).await,
-            Self::Stopped(ledger, _) => Ok(dead::letter(ledger, id)?),
+            Self::Stopped(alone) => Ok(dead::letter(&alone.ledger, id)?),
         }
     }
 
@@ -147,7 +158,11 @@ impl Target {
     pub async fn dead_retry(&self, selection: &dead::Selection) -> anyhow::Result<dead::Count> {
         match self {
             Self::Running(admin) => admin.post("dead/retry", serde_json::to_vec(selection)?).await,
-            Self::Stopped(ledger, directory) => Ok(dead::retry(ledger, directory, selection).await?),
+            Self::Stopped(alone) => {
+                let retried = dead::retry(&alone.ledger, &alone.directory, selection).await?;
+                selection.event("dead retry", retried).into_iter().for_each(|event| alone.record(event));
+                Ok(retried)
+            }
         }
     }
 
@@ -158,7 +173,11 @@ impl Target {
     pub async fn dead_drop(&self, selection: &dead::Selection) -> anyhow::Result<dead::Count> {
         match self {
             Self::Running(admin) => admin.post("dead/drop", serde_json::to_vec(selection)?).await,
-            Self::Stopped(ledger, _) => Ok(dead::remove(ledger, selection).await?),
+            Self::Stopped(alone) => {
+                let removed = dead::remove(&alone.ledger, selection).await?;
+                selection.event("dead drop", removed).into_iter().for_each(|event| alone.record(event));
+                Ok(removed)
+            }
         }
     }
 
@@ -169,7 +188,11 @@ impl Target {
     pub async fn pause(&self, connector: &str) -> anyhow::Result<()> {
         match self {
             Self::Running(admin) => admin.post(&format!("connectors/{connector}/pause"), Vec::new()).await,
-            Self::Stopped(ledger, directory) => ledger.hold(Self::id(directory, connector)?, Held::Paused).await,
+            Self::Stopped(alone) => {
+                alone.ledger.hold(alone.id(connector)?, Held::Paused).await?;
+                alone.record(Event::action("pause", "").of(connector));
+                Ok(())
+            }
         }
     }
 
@@ -180,18 +203,30 @@ impl Target {
     pub async fn resume(&self, connector: &str) -> anyhow::Result<()> {
         match self {
             Self::Running(admin) => admin.post(&format!("connectors/{connector}/resume"), Vec::new()).await,
-            Self::Stopped(ledger, directory) => ledger.release_holds(Self::id(directory, connector)?).await,
+            Self::Stopped(alone) => {
+                alone.ledger.release_holds(alone.id(connector)?).await?;
+                alone.record(Event::action("resume", "").of(connector));
+                Ok(())
+            }
         }
-    }
-
-    fn id(directory: &Directory, connector: &str) -> anyhow::Result<ConnectorId> {
-        Ok(directory.connector(connector).ok_or_else(|| unknown_connector(directory, connector))?)
     }
 
     /// Ends what [`Target::find`] began.
     pub fn close(self) {
-        if let Self::Stopped(ledger, _) = self {
-            ledger.close();
+        if let Self::Stopped(alone) = self {
+            alone.ledger.close();
         }
+    }
+}
+
+impl Alone {
+    fn id(&self, connector: &str) -> anyhow::Result<ConnectorId> {
+        let directory = &self.directory;
+        Ok(directory.connector(connector).ok_or_else(|| unknown_connector(directory, connector))?)
+    }
+
+    /// The ledger's lock is held, so that nobody else adds to the record.
+    fn record(&self, event: Event) {
+        Audit::note_alone(&self.data_dir, event);
     }
 }

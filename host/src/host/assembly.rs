@@ -9,6 +9,7 @@ use tokio::sync::RwLock;
 
 use super::plugins::Plugins;
 use super::{Host, Running, gate};
+use crate::audit::{Audit, Event, Kind};
 use crate::broker::{Broker, KeysInBatch, Subscription, SubscriptionSettings};
 use crate::capability::queue::Target;
 use crate::capability::{Services, Subject, http};
@@ -76,8 +77,10 @@ impl Host {
         warn_of_orphans(&directory, &metrics);
         let secrets = Arc::new(secrets);
         let egress = Egress::start(Handle::current(), way_out(&config));
-        let http = http::Services::new(egress, secrets.clone(), metrics.clone());
-        let services = Services { ledger: Some(ledger.clone()), metrics: metrics.clone(), secrets, http };
+        let audit = Audit::open_or_warn(&config.host.data_dir);
+        audit.note(Event::new(Kind::Start, "", concat!("bulkhead ", env!("CARGO_PKG_VERSION"))));
+        let http = http::Services::new(egress, secrets.clone(), metrics.clone(), audit.clone());
+        let services = Services { ledger: Some(ledger.clone()), metrics: metrics.clone(), audit, secrets, http };
         let broker = Broker::local(ledger.clone())?;
         let budget = Budget { runs: config.host.runs, memory_bytes: config.memory_for_runs() };
         let permits = Permits::new(budget, metrics.sandbox_reserved_bytes());
@@ -90,7 +93,8 @@ impl Host {
         }
         let Assembly { config, plugins, ledger, directory, broker, metrics, services, .. } = assembly;
         let sealed = services.secrets.sealed().clone();
-        Ok(Self { config, engine: plugins.engine, ledger, directory, broker, metrics, sealed, connectors })
+        let audit = services.audit;
+        Ok(Self { config, engine: plugins.engine, ledger, directory, broker, metrics, audit, sealed, connectors })
     }
 }
 
@@ -135,6 +139,9 @@ impl Assembly {
     fn plugin(&self, settings: &config::Connector, subject: Subject) -> anyhow::Result<Plugin> {
         let linked = self.plugins.linked.get(settings.name.as_str()).context("its plugin is not loaded")?.clone();
         let grants = gate::grants(&self.services, subject, settings, |queue| self.target(queue));
+        let may = grants.permissions().join("; ");
+        let text = if may.is_empty() { "may do nothing" } else { &may };
+        self.services.audit.note(Event::new(Kind::Grants, "", text).of(settings.name.as_str()));
         Ok(Plugin::new(linked, Arc::new(grants)))
     }
 

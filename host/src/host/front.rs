@@ -50,6 +50,7 @@ impl Front {
             ledger: host.ledger.clone(),
             directory: host.directory.clone(),
             metrics: host.metrics.clone(),
+            audit: host.audit.clone(),
             connectors: Arc::new(connectors),
             in_flight: in_flight(host),
             sealed: host.sealed.clone(),

@@ -219,6 +219,15 @@ impl Ledger {
         open::is_in_use(dir)
     }
 
+    /// Locks the folder of a ledger, making it where it is missing, and does not open the ledger: for work on what lies
+    /// beside it. The lock falls with the file.
+    ///
+    /// # Errors
+    /// Another process works on the folder, or it cannot be made or locked.
+    pub fn lock(dir: &Path) -> Result<File, OpenError> {
+        open::lock_folder(dir)
+    }
+
     /// Opens the ledger, making it where it is missing, and starts its writer.
     ///
     /// # Errors

@@ -79,14 +79,19 @@ pub(super) fn open(settings: &Settings) -> Result<Opened, OpenError> {
     })
 }
 
-fn open_folder(settings: &Settings) -> Result<Opened, OpenError> {
-    let is_new_folder = !settings.dir.exists();
+/// Makes the folder where it is missing, and locks it.
+pub(super) fn lock_folder(dir: &Path) -> Result<File, OpenError> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
-        .create(&settings.dir)
-        .with_context(|| format!("cannot make the data directory {}", settings.dir.display()))?;
-    let lock = lock(&settings.dir)?;
+        .create(dir)
+        .with_context(|| format!("cannot make the data directory {}", dir.display()))?;
+    lock(dir)
+}
+
+fn open_folder(settings: &Settings) -> Result<Opened, OpenError> {
+    let is_new_folder = !settings.dir.exists();
+    let lock = lock_folder(&settings.dir)?;
     let path = settings.file();
     refuse_strangers(&path)?;
     let db = connect(&path).with_context(|| format!("cannot open the ledger {}", path.display()))?;

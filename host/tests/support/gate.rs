@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bulkhead_host::audit::Audit;
 use bulkhead_host::bindings::bulkhead::connector::http::{HttpError, Request, Response};
 use bulkhead_host::capability::http::pattern::{AnyHost, UrlPattern};
 use bulkhead_host::capability::http::{CallScope, CallUse, Grant, GrantSettings, Holder, Services, Session};
@@ -44,7 +45,8 @@ impl Fixture {
         let sources = BTreeMap::from([("token".to_owned(), Source::File(path))]);
         let secrets = Arc::new(SecretStore::open(&sources, &Environment::empty(folder.path())).unwrap());
         let metrics = Metrics::default();
-        let services = Services::new(Egress::start(Handle::current(), way_out), secrets, metrics.clone());
+        let services =
+            Services::new(Egress::start(Handle::current(), way_out), secrets, metrics.clone(), Audit::default());
         let holder = Holder { connector: Name::parse("orders").unwrap(), lineage: Name::parse("first-name").unwrap() };
         let grant = Grant::new(&services, holder, entries, limits);
         let mut fixture = Self { session: Session::new(grant.clone()), grant, services, metrics, folder };

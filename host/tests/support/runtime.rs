@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bulkhead_host::audit::Audit;
 use bulkhead_host::capability::queue::Target;
 use bulkhead_host::capability::{Allow, Grants, Services, Subject};
 use bulkhead_host::clock::Clock;
@@ -97,8 +98,9 @@ fn services(ledger: &Ledger, metrics: &Metrics, folder: &Path) -> Services {
     let secrets = ["token", "other"].map(|name| (name.to_owned(), secret(&folder.join(name))));
     let secrets = Arc::new(SecretStore::open(&BTreeMap::from(secrets), &Environment::empty(folder)).unwrap());
     let egress = Egress::start(tokio::runtime::Handle::current(), bulkhead_host::egress::Settings::default());
-    let http = bulkhead_host::capability::http::Services::new(egress, secrets.clone(), metrics.clone());
-    Services { ledger: Some(ledger.clone()), metrics: metrics.clone(), secrets, http }
+    let http =
+        bulkhead_host::capability::http::Services::new(egress, secrets.clone(), metrics.clone(), Audit::default());
+    Services { ledger: Some(ledger.clone()), metrics: metrics.clone(), audit: Audit::default(), secrets, http }
 }
 
 fn secret(path: &Path) -> Source {

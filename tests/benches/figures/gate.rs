@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use bulkhead_host::audit::Audit;
 use bulkhead_host::bindings::bulkhead::connector::http::Request;
 use bulkhead_host::capability::http::pattern::{AnyHost, UrlPattern};
 use bulkhead_host::capability::http::{CallScope, Grant, GrantSettings, Holder, Services, Session};
@@ -94,7 +95,8 @@ fn bare() -> anyhow::Result<reqwest::Client> {
 /// A connector with one grant for this URL and the limits that a configuration gives it.
 fn session(outside: &Runtime, url: &str) -> anyhow::Result<Session> {
     let egress = Egress::start(outside.handle().clone(), egress::Settings::default());
-    let services = Services::new(egress, Arc::new(SecretStore::empty(Path::new(""))), Metrics::default());
+    let services =
+        Services::new(egress, Arc::new(SecretStore::empty(Path::new(""))), Metrics::default(), Audit::default());
     let name = Name::parse("orders").map_err(anyhow::Error::msg)?;
     let pattern = url.strip_suffix('1').context("the URL ends with a number")?;
     let settings = GrantSettings {

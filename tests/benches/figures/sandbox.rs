@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bulkhead_host::audit::Audit;
 use bulkhead_host::capability::queue::Target;
 use bulkhead_host::capability::{Allow, Grants, Services, Subject, http};
 use bulkhead_host::clock::Clock;
@@ -144,8 +145,9 @@ fn grants(folder: &Path) -> anyhow::Result<Grants> {
         Egress::start(Handle::current(), egress::Settings::default()),
         secrets.clone(),
         metrics.clone(),
+        Audit::default(),
     );
-    let services = Services { ledger: Some(ledger), metrics, secrets, http };
+    let services = Services { ledger: Some(ledger), metrics, audit: Audit::default(), secrets, http };
     let allow = Allow { publish: vec![target], ..Allow::default() };
     Ok(Grants::new(&services, subject, Limits::default(), &serde_json::Map::new(), allow))
 }

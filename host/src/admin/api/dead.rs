@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Problem, malformed, unknown_connector};
 use crate::admin::Admin;
+use crate::audit::Event;
 use crate::ledger::{DeadLetter, DeadSummary, Directory, FailedAttempt, Ledger};
 use crate::message::Header;
 use crate::settlement::{ConnectorId, SubscriptionId};
@@ -109,6 +110,16 @@ pub struct Count {
 pub(super) struct Page {
     connector: Option<String>,
     after: Option<String>,
+}
+
+impl Selection {
+    /// What was done to so many letters, for the audit record; nothing was where they were only counted.
+    #[must_use]
+    pub fn event(&self, what: &str, Count { count }: Count) -> Option<Event> {
+        let text = |json| format!("{count} dead letters, by {json}");
+        let json = serde_json::to_string(self).ok().filter(|_| !self.dry_run);
+        json.map(|json| Event::action(what, &text(json)))
+    }
 }
 
 impl Entry {
@@ -285,14 +296,18 @@ pub(super) async fn drop_many(
     State(admin): State<Admin>,
     Json(selection): Json<Selection>,
 ) -> Result<Json<Count>, Problem> {
-    Ok(Json(remove(&admin.ledger, &selection).await?))
+    let removed = remove(&admin.ledger, &selection).await?;
+    selection.event("dead drop", removed).into_iter().for_each(|event| admin.audit.note(event));
+    Ok(Json(removed))
 }
 
 pub(super) async fn retry_many(
     State(admin): State<Admin>,
     Json(selection): Json<Selection>,
 ) -> Result<Json<Count>, Problem> {
-    Ok(Json(retry(&admin.ledger, &admin.directory, &selection).await?))
+    let retried = retry(&admin.ledger, &admin.directory, &selection).await?;
+    selection.event("dead retry", retried).into_iter().for_each(|event| admin.audit.note(event));
+    Ok(Json(retried))
 }
 
 fn of_one(id: String) -> Selection {

@@ -11,6 +11,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::Problem;
 use crate::admin::Admin;
+use crate::audit::Event;
 use crate::config::is_secret_name;
 use crate::mask::Secret;
 use crate::secret_store::sealed::SealedStore;
@@ -80,6 +81,7 @@ pub(super) async fn set(
     }
     let of = name.clone();
     with(&admin, move |store| store.set(&of, &secret)).await?;
+    admin.audit.note(Event::action("secrets set", &name));
     tracing::info!(secret = name, "a secret was sealed");
     Ok(StatusCode::NO_CONTENT)
 }
@@ -90,6 +92,7 @@ pub(super) async fn remove(State(admin): State<Admin>, Path(name): Path<String>)
         let detail = "no secret of this name is sealed: `GET secrets` lists those that are";
         return Err(Problem::new(StatusCode::NOT_FOUND, detail));
     }
+    admin.audit.note(Event::action("secrets rm", &name));
     tracing::info!(secret = name, "a sealed secret was removed");
     Ok(StatusCode::NO_CONTENT)
 }

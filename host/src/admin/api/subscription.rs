@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Problem;
 use crate::admin::Admin;
+use crate::audit::Event;
 use crate::id::Name;
 use crate::ledger::{Directory, Ledger};
 
@@ -15,6 +16,15 @@ use crate::ledger::{Directory, Ledger};
 pub struct Forgotten {
     /// Messages that it had not settled.
     pub messages: u64,
+}
+
+impl Forgotten {
+    /// For the audit record.
+    #[must_use]
+    pub fn event(self, queue: &str, connector: &str) -> Event {
+        let text = format!("{} messages of queue `{queue}` were dropped", self.messages);
+        Event::action("queues forget", &text).of(connector)
+    }
 }
 
 /// Drops what a queue keeps for a connector; its dead letters stay.
@@ -54,6 +64,7 @@ pub(super) async fn drop_one(
     Path((queue, connector)): Path<(String, String)>,
 ) -> Result<Json<Forgotten>, Problem> {
     let forgotten = forget(&admin.ledger, &admin.directory, &queue, &connector).await?;
+    admin.audit.note(forgotten.event(&queue, &connector));
     admin.metrics.orphaned(&Name::stored(&queue), &Name::stored(&connector), 0);
     Ok(Json(forgotten))
 }

@@ -16,12 +16,14 @@ use super::exchange::{Admitted, SECRET_DELAY};
 use super::refusal::{Failure, HeldBy, Refusal};
 use super::token::{Credential, Token};
 use super::{Grant, GrantSettings};
+use crate::audit::{Kind, Refused};
 use crate::capability::credential::placeholder::{Part, fill_body, fill_headers, fill_path, fill_query};
 use crate::capability::credential::scrub::Scrubber;
 use crate::capability::credential::sigv4::Payload as Signed;
 use crate::capability::credential::{Auth, Draft, Unattached, Unfit, Values};
 use crate::egress::address::Reach;
 use crate::mask::Secret;
+use crate::metrics::Effect;
 
 /// A body that must be known first is held whole up to this, unless the grant says otherwise.
 const SIGNED_BODY_BYTES_MAX: u64 = 8 << 20;
@@ -159,6 +161,7 @@ impl Admitted {
         if let Some(auth) = &self.entry().auth {
             let token = credential.as_ref().map(|(_, token)| &token.value);
             used.extend(self.attach(auth, token, &mut headers, &mut url, payload.signed())?);
+            auth.secrets().into_iter().for_each(|name| self.record_use(name, "auth"));
         }
         let mut request = reqwest::Request::new(self.method.clone(), url);
         *request.headers_mut() = headers;
@@ -200,7 +203,10 @@ impl Admitted {
                 };
                 found |= filled.map_err(|problem| self.wait_for_repair(&problem.into(), "placeholders"))?;
             }
-            used.extend(found.then_some(value));
+            if found {
+                self.record_use(&word.secret, "placeholders");
+                used.push(value);
+            }
         }
         Ok(used)
     }
@@ -221,6 +227,11 @@ impl Admitted {
         Ok(true)
     }
 
+    fn record_use(&self, secret: &str, what: &str) {
+        let (grant, key) = (&self.grant, &self.entry().key);
+        grant.services.audit.secret_used(&grant.connector, secret, &format!("{key}.{what}"));
+    }
+
     /// A secret that is missing is the operator's to repair: messages wait for it instead of dying.
     fn wait_for_repair(&self, problem: &Unattached, what: &str) -> Failure {
         let (connector, key) = (&self.grant.connector, format!("{}.{what}", self.entry().key));
@@ -233,6 +244,10 @@ impl Grant {
     /// An answer repeated what its request was dressed with.
     pub(super) fn scrubbed(&self, host: &str) {
         self.services.metrics.scrubbed(&self.connector);
-        tracing::warn!(connector = %self.connector, host, "an answer repeated a credential: it was blotted out");
+        let (connector, key) = (&self.connector, self.key("allow.http"));
+        let text = format!("an answer of `{host}` repeated a credential: it was blotted out");
+        let subject = Effect::Secret.label();
+        let refused = Refused { kind: Kind::Refusal, connector, subject, reason: "echoed", key: &key, text: &text };
+        self.services.audit.refused(&refused);
     }
 }

@@ -26,6 +26,7 @@ use super::backoff::Backoff;
 use super::breaker::{self, Breakers};
 use super::credential::{Auth, placeholder};
 use super::rate::{Bucket, Rate};
+use crate::audit::Audit;
 use crate::bindings::bulkhead::connector::http as interface;
 use crate::clock::Clock;
 use crate::egress::Egress;
@@ -91,6 +92,7 @@ pub struct Services {
     egress: Egress,
     secrets: Arc<SecretStore>,
     metrics: Metrics,
+    audit: Audit,
     clock: Clock,
     tokens: Arc<token::Tokens>,
     backoff: Arc<Backoff>,
@@ -99,8 +101,16 @@ pub struct Services {
 impl Services {
     /// Collects them.
     #[must_use]
-    pub fn new(egress: Egress, secrets: Arc<SecretStore>, metrics: Metrics) -> Self {
-        Self { egress, secrets, metrics, clock: Clock::default(), tokens: Arc::default(), backoff: Arc::default() }
+    pub fn new(egress: Egress, secrets: Arc<SecretStore>, metrics: Metrics, audit: Audit) -> Self {
+        Self {
+            egress,
+            secrets,
+            metrics,
+            audit,
+            clock: Clock::default(),
+            tokens: Arc::default(),
+            backoff: Arc::default(),
+        }
     }
 }
 

@@ -3,26 +3,23 @@
 //! Invariant: every text that refuses names the TOML key that would allow it, and none contains a secret, a query or an
 //! address that the plugin did not write itself.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use wasmtime_wasi_http::Error as StreamError;
 
 use super::Grant;
 use super::header::Unsendable;
+use crate::audit::{Kind, Refused};
 use crate::bindings::bulkhead::connector::http::HttpError;
 use crate::egress::address::{Class, Reach};
 use crate::limit::Limit;
 use crate::metrics::Effect;
 
-/// Lines that one call may write to the operator's log; the metrics count all.
-const LINES_MAX: u32 = 16;
-
 /// What the failures of one call come to; requests that stream report late, so it is shared with them.
 #[derive(Debug, Default)]
 pub(super) struct Reports {
     held_ms: AtomicU64,
-    lines: AtomicU32,
 }
 
 /// Why there is no answer.
@@ -175,7 +172,6 @@ impl Reports {
     /// A call begins.
     pub(super) fn clear(&self) {
         self.held_ms.store(0, Ordering::Relaxed);
-        self.lines.store(0, Ordering::Relaxed);
     }
 
     /// The longest delay that the gate asked for in this call.
@@ -184,29 +180,29 @@ impl Reports {
         (held_ms > 0).then(|| Duration::from_millis(held_ms))
     }
 
-    /// Counts and logs what an operator should see.
+    /// Counts, records and logs what an operator should see.
     pub(super) fn report(&self, grant: &Grant, failure: &Failure) {
         if let Failure::Held(delay, _) = failure {
             self.held_ms.fetch_max(millis(*delay), Ordering::Relaxed);
         }
         let Some((counted, key)) = failure.counted(grant) else { return };
-        let (connector, metrics) = (&grant.connector, &grant.services.metrics);
-        let reason = match counted {
+        let (connector, services) = (&grant.connector, &grant.services);
+        let (kind, subject, reason) = match counted {
             Counted::Denied(reason) => {
-                metrics.denied(connector, Effect::Http, reason);
-                reason
+                services.metrics.denied(connector, Effect::Http, reason);
+                (Kind::Refusal, Effect::Http.label(), reason)
             }
             Counted::Limit(limit) => {
-                metrics.limit_hit(connector, limit);
-                limit.label()
+                services.metrics.limit_hit(connector, limit);
+                (Kind::Limit, limit.label(), "limit")
             }
         };
         let text = failure.text(grant);
         if matches!(failure, Failure::Held(_, HeldBy::Rate(_) | HeldBy::Breaker(_) | HeldBy::Receiver(_))) {
             // Nothing is wrong with it: an operator asked for it, or was told when the breaker opened or the receiver spoke.
-            tracing::debug!(%connector, effect = Effect::Http.label(), reason, key, "{text}");
-        } else if self.lines.fetch_add(1, Ordering::Relaxed) < LINES_MAX {
-            tracing::warn!(%connector, effect = Effect::Http.label(), reason, key, "{text}");
+            tracing::debug!(%connector, effect = subject, reason, key, "{text}");
+        } else {
+            services.audit.refused(&Refused { kind, connector, subject, reason, key: &key, text: &text });
         }
     }
 }

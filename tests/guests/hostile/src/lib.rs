@@ -75,6 +75,14 @@ fn act(verb: &str, rest: &str) -> Result<(), Failure> {
         "fill-state" => (0..20_000).try_for_each(|number: u32| state::set(&format!("key-{number}"), &number)),
         "file" => refused(std::fs::read_to_string("/etc/passwd").is_err()),
         "environment" => refused(std::env::vars().next().is_none() && std::env::args().len() <= 1),
+        "secret" => secrets::get(rest).map(drop).map_err(Failure::from),
+        "bucket" => refused(store::open(rest).is_err()),
+        "refused-requests" => {
+            for place in 0..number(rest) {
+                refused(http::get(format!("https://example.com/{place}")).send().is_err())?;
+            }
+            Ok(())
+        }
         "socket" => refused(std::net::TcpStream::connect("127.0.0.1:80").is_err()),
         "lookup" => refused(std::net::ToSocketAddrs::to_socket_addrs("localhost:80").is_err()),
         other => Err(Failure::reject(format!("no such verb: {other}"))),

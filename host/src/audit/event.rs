@@ -1,0 +1,119 @@
+//! One entry of the record, as it is written.
+//!
+//! Names and texts only: never a secret's value, a query or a body. Invariant: what an event says of itself is complete
+//! without the events beside it.
+
+use serde::{Deserialize, Serialize};
+
+use super::fold::Folded;
+use super::{Refused, bounded};
+use crate::id::Name;
+
+/// What kind of thing happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A host started with a configuration.
+    Start,
+    /// It stopped in an orderly way.
+    Stop,
+    /// What a connector may do, from now on.
+    Grants,
+    /// The gate refused an effect.
+    Refusal,
+    /// A limit bit.
+    Limit,
+    /// A request carried a secret.
+    Secret,
+    /// A person, or a program with the token, changed something.
+    Action,
+    /// The end of the record was cut short by a crash.
+    Repair,
+    /// Events that could not be written.
+    Lost,
+}
+
+/// An event; empty fields are left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// When it was recorded, as RFC 3339.
+    pub at: String,
+    /// What kind it is.
+    pub kind: Kind,
+    /// Whose it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connector: Option<String>,
+    /// The effect, the limit, the secret's name or the action.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub subject: String,
+    /// A fixed word.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// The TOML key that has to do with it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub key: String,
+    /// For people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub text: String,
+    /// How many times it happened.
+    pub count: u64,
+    /// Of what is folded, the first of these times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+}
+
+impl Event {
+    /// An event that happens now.
+    #[must_use]
+    pub fn new(kind: Kind, subject: &str, text: &str) -> Self {
+        Self {
+            at: now(),
+            kind,
+            connector: None,
+            subject: bounded(subject),
+            reason: String::new(),
+            key: String::new(),
+            text: bounded(text),
+            count: 1,
+            since: None,
+        }
+    }
+
+    /// Something that a person, or a program with the token, has changed.
+    #[must_use]
+    pub fn action(what: &str, text: &str) -> Self {
+        Self::new(Kind::Action, what, text)
+    }
+
+    /// The same with a connector's name.
+    #[must_use]
+    pub fn of(mut self, connector: &str) -> Self {
+        self.connector = Some(bounded(connector));
+        self
+    }
+
+    pub(super) fn refused(refused: &Refused<'_>) -> Self {
+        let Refused { kind, connector, subject, reason, key, text } = *refused;
+        let event = Self::new(kind, subject, text).of(connector.as_str());
+        Self { reason: reason.to_owned(), key: key.to_owned(), ..event }
+    }
+
+    pub(super) fn secret_used(connector: &Name, secret: &str, key: &str) -> Self {
+        let event = Self::new(Kind::Secret, secret, "").of(connector.as_str());
+        Self { reason: "used".to_owned(), key: key.to_owned(), ..event }
+    }
+
+    /// What repeated after the event that was recorded at once.
+    pub(super) fn folded(folded: Folded) -> Self {
+        let Folded { kind, connector, subject, reason, key, text, count, first } = folded;
+        let is_secret = kind == Kind::Secret;
+        let (subject, key, text) = if is_secret { (key, text, String::new()) } else { (subject.to_owned(), key, text) };
+        let (connector, reason, since) = (Some(connector.to_string()), reason.to_owned(), Some(first));
+        Self { at: now(), kind, connector, subject, reason, key, text, count, since }
+    }
+}
+
+/// The present time as it is written.
+pub(super) fn now() -> String {
+    jiff::Timestamp::now().to_string()
+}

@@ -1,0 +1,207 @@
+//! The audit record: what was refused, which secrets were used, what people changed, and whether anybody edited it.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bulkhead_tests::{Answer, Bulkhead, Fixture, Metrics, guest};
+use serde_json::Value;
+
+/// Long enough for a busy machine; every wait ends with the event itself.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn hostile(keys: &str) -> Bulkhead {
+    let plugin = guest("hostile");
+    Bulkhead::new(&format!(
+        "[connectors.hostile]\nplugin = '{}'\nconsume = 'in'\nbrake = 0\nretry = {{ attempts = 1 }}\n{keys}\n",
+        plugin.display()
+    ))
+}
+
+fn files(host: &Bulkhead) -> Vec<PathBuf> {
+    let entries = fs::read_dir(host.data().join("audit")).unwrap();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+fn records(host: &Bulkhead) -> Vec<Value> {
+    let text: String = files(host).iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The records of a kind about one subject.
+fn about(host: &Bulkhead, kind: &str, subject: &str) -> Vec<Value> {
+    let is_it = |record: &Value| record["kind"] == kind && record["subject"].as_str().unwrap_or_default() == subject;
+    records(host).into_iter().filter(is_it).collect()
+}
+
+/// How often it happened, as the records say; a folded one counts for many.
+fn times(records: &[Value]) -> u64 {
+    records.iter().map(|record| record["count"].as_u64().unwrap()).sum()
+}
+
+fn verify(host: &Bulkhead) -> (i32, String) {
+    let finished = host.run(&["audit", "verify"]);
+    (finished.code.unwrap(), finished.output)
+}
+
+/// The message is refused an effect: the operator's log, the metric and the record say so, naming the key to change.
+fn check(message: &str, keys: &str, effect: &str, reason: &str, key: &str) {
+    let host = hostile(keys);
+    let running = host.start();
+    host.send("in", &[message]);
+    let labels = [("connector", "hostile"), ("effect", effect), ("reason", reason)];
+    running.wait_until("refusal", PATIENCE, |metrics| metrics.value("bulkhead_denied_total", &labels) >= 1.0);
+    running.wait_until("end", PATIENCE, |metrics| metrics.value("bulkhead_deliveries_total", &[]) == 1.0);
+    let counted = running.metrics().value("bulkhead_denied_total", &labels);
+    let ended = running.terminate().ok();
+    let found = about(&host, "refusal", effect);
+    assert_eq!(times(&found) as f64, counted, "{message}: {found:?}");
+    assert!(found.iter().all(|record| record["reason"] == reason && record["connector"] == "hostile"), "{found:?}");
+    assert!(found.iter().all(|record| record["key"].as_str().unwrap_or_default() == key), "{found:?}");
+    let is_line = |line: &String| line.contains(&format!(r#""effect":"{effect}","reason":"{reason}","key":"{key}""#));
+    assert!(ended.log.iter().any(is_line), "{message}: {}", ended.errors());
+}
+
+#[test]
+fn every_refused_effect_is_in_the_log_the_metrics_and_the_record() {
+    let server = Fixture::answering([Answer::status(200)]);
+    let url = server.url();
+    let grant = format!("allow.http = [{{ url = '{url}/*', methods = ['POST'], private = true }}]");
+    let method = "connectors.hostile.allow.http[0].methods";
+    check("publish out", "", "publish", "not_granted", "connectors.hostile.allow.publish");
+    check("get https://example.com/x", "", "http", "not_granted", "connectors.hostile.allow.http");
+    check(&format!("get {url}/x"), &grant, "http", "method", method);
+    check(
+        "get http://127.0.0.1:9/x",
+        "allow.http = [{ url = 'http://*', any = true, methods = ['GET'] }]",
+        "http",
+        "address",
+        "connectors.hostile.allow.http[0].private",
+    );
+    check("socket", "", "socket", "not_offered", "");
+    check("lookup", "", "lookup", "not_offered", "");
+    check("file", "", "filesystem", "not_offered", "");
+    check("secret token", "", "secret", "not_granted", "connectors.hostile.allow.secrets");
+    check("bucket other", "", "state", "not_granted", "");
+    assert!(server.requests().is_empty());
+}
+
+#[test]
+fn a_limit_that_bites_is_in_the_record() {
+    let host = hostile("limits = { cpu = '50ms' }");
+    host.send("in", &["spin", "spin"]);
+    let ended = host.run_until_idle();
+    let found = about(&host, "limit", "cpu");
+    assert_eq!((times(&found), &found[0]["key"]), (2, &Value::from("connectors.hostile.limits.cpu")));
+    assert!(ended.errors().contains(r#""key":"connectors.hostile.limits.cpu""#), "{}", ended.errors());
+}
+
+/// A plugin that asks again and again fills neither the log nor the record.
+#[test]
+fn refusals_in_a_loop_are_few_lines_with_their_count() {
+    let host = hostile("limits = { requests = 2000, cpu = '60s', wall = '120s' }");
+    host.send("in", &["refused-requests 1500", "refused-requests 500"]);
+    let ended = host.run_until_idle();
+    let found = about(&host, "refusal", "http");
+    assert_eq!(times(&found), 2_000);
+    let lines = ended.log.iter().filter(|line| line.contains("may not GET")).count();
+    assert!(found.len() < 20 && lines == found.len(), "{} records, {lines} lines", found.len());
+}
+
+#[test]
+fn the_use_of_a_secret_is_recorded_by_its_name() {
+    let server = Fixture::answering([Answer::status(200)]);
+    let url = server.url();
+    let keys = format!(
+        "allow.http = [{{ url = '{url}/*', methods = ['GET'], private = true, auth = {{ bearer = 'token' }} }}]\n[secrets]\ntoken = {{ env = 'TOKEN' }}"
+    );
+    let host = hostile(&keys).variable("TOKEN", "tok-en-val-ue");
+    host.send("in", &vec![format!("get {url}/x"); 5]);
+    let _ = host.run_until_idle();
+    let found = about(&host, "secret", "token");
+    assert_eq!((times(&found), &found[0]["key"]), (5, &Value::from("connectors.hostile.allow.http[0].auth")));
+    assert!(found.len() <= 2 && !records(&host).iter().any(|record| record.to_string().contains("tok-en-val-ue")));
+}
+
+#[test]
+fn what_people_change_is_recorded_with_and_without_a_host() {
+    let host = hostile("");
+    host.send("in", &["reject a", "reject b", "reject c"]);
+    let _ = host.run_until_idle();
+    let _ = host.run(&["pause", "hostile"]).ok();
+    let _ = host.run_with(&["secrets", "set", "sealed"], b"value").ok();
+    let running = host.start();
+    let _ = host.run(&["resume", "hostile"]).ok();
+    let _ = host.run(&["dead", "retry", "1", "--dry-run"]);
+    let _ = host.run(&["dead", "drop", "1"]).ok();
+    let _ = host.run(&["secrets", "rm", "sealed"]).ok();
+    let _ = running.terminate().ok();
+    let _ = host.run(&["dead", "retry", "2"]).ok();
+    let actions = records(&host).into_iter().filter(|record| record["kind"] == "action");
+    let actions: Vec<String> = actions.map(|record| record["subject"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(actions, ["pause", "secrets set", "resume", "dead drop", "secrets rm", "dead retry"]);
+}
+
+#[test]
+fn a_start_records_what_each_connector_may_do() {
+    let host = hostile("allow.publish = ['out']");
+    let _ = host.run_until_idle();
+    let kinds: Vec<Value> = records(&host).into_iter().map(|record| record["kind"].clone()).collect();
+    assert_eq!(kinds, ["start", "grants", "stop"]);
+    let grants = &records(&host)[1];
+    assert_eq!((&grants["connector"], &grants["text"]), (&"hostile".into(), &"may publish to `out`".into()));
+    let folder = host.data().join("audit");
+    let mode = |path: &PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&folder), mode(&files(&host)[0])), (0o700, 0o600));
+}
+
+/// Every line is bound to the one before it: whoever changes one has to change all that follow.
+#[test]
+fn an_edit_of_the_record_shows() {
+    let host = hostile("");
+    assert_eq!(verify(&host).0, 0, "nothing is recorded yet");
+    let _ = (host.run_until_idle(), host.run_until_idle());
+    let (code, text) = verify(&host);
+    assert!(code == 0 && text.contains("6 records, 1 to 6"), "{text}");
+    let file = files(&host).remove(0);
+    let whole = fs::read_to_string(&file).unwrap();
+    let lines: Vec<&str> = whole.lines().collect();
+    let join = |lines: &[&str]| lines.join("\n") + "\n";
+    let tampered = |text: String, at: &str| {
+        fs::write(&file, text).unwrap();
+        let (code, said) = verify(&host);
+        assert!(code == 1 && said.contains(at), "{said}");
+    };
+    tampered(whole.replacen("may do nothing", "may do little", 1), ":3: it does not follow");
+    tampered(join(&[&lines[..2], &lines[3..]].concat()), ":3: record 3 is expected, 4 found");
+    tampered(join(&[lines[0], lines[1], lines[1], lines[2]]), ":3: record 3 is expected, 2 found");
+    tampered(join(&[lines[0], lines[2], lines[1]]), ":2: record 2 is expected, 3 found");
+    tampered(join(&[lines[0], "{}", lines[2]]), ":2: this is no record");
+    fs::write(&file, &whole).unwrap();
+    assert_eq!(verify(&host).0, 0);
+    let json = host.run(&["--json", "audit", "verify"]).ok().json();
+    assert_eq!((&json["ok"], &json["record"]["records"]), (&true.into(), &6.into()));
+}
+
+/// What a crash has left of a line is no edit, and the next start says that it has cut it off.
+#[test]
+fn a_line_that_a_crash_cut_short_is_mended_and_the_record_goes_on() {
+    let host = hostile("");
+    let running = host.start();
+    host.send("in", &["publish out"]);
+    running.wait_until("end", PATIENCE, |metrics: &Metrics| metrics.value("bulkhead_deliveries_total", &[]) == 1.0);
+    running.kill9();
+    let file = files(&host).remove(0);
+    let torn = fs::read_to_string(&file).unwrap() + r#"{"sequence":9,"at":"#;
+    fs::write(&file, torn).unwrap();
+    let (code, text) = verify(&host);
+    assert!(code == 0 && text.contains("cut short"), "{text}");
+    let _ = host.run_until_idle();
+    assert_eq!(verify(&host).0, 0);
+    assert_eq!(times(&about(&host, "repair", "")), 1);
+    assert_eq!(records(&host).last().unwrap()["kind"], "stop");
+}
