@@ -187,7 +187,7 @@ fn an_answer_that_repeats_a_credential_is_blotted_out_and_counted() {
     let bulkhead = courier(&fixture, "auth = { bearer = 'token' }", "");
     let running = bulkhead.start();
     bulkhead.send("in", &[errand(&fixture, "/", &json!({}))]);
-    running.wait_for_log("an answer repeated a credential", SOON);
+    running.wait_for_log("repeated a credential: it was blotted out", SOON);
     running.wait_until("a settled message", SOON, |metrics| {
         metrics.value("bulkhead_deliveries_total", &[("outcome", "done")]) >= 1.0
     });
