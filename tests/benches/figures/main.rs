@@ -6,7 +6,9 @@
 
 mod backlog;
 mod gate;
+mod kills;
 mod native;
+mod neighbour;
 mod order;
 mod pipeline;
 mod reference;
@@ -43,7 +45,7 @@ struct Arguments {
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
-    /// Parts to measure: sandbox, start, gate, send, pipeline, backlog; all when none is named
+    /// Parts to measure: sandbox, start, gate, kills, neighbour, send, pipeline, backlog; all when none is named
     parts: Vec<Part>,
 }
 
@@ -55,9 +57,12 @@ enum Part {
     Backlog,
     Start,
     Gate,
+    Kills,
+    Neighbour,
 }
 
-const ALL: [Part; 6] = [Part::Sandbox, Part::Start, Part::Gate, Part::Send, Part::Pipeline, Part::Backlog];
+const ALL: [Part; 8] =
+    [Part::Sandbox, Part::Start, Part::Gate, Part::Kills, Part::Neighbour, Part::Send, Part::Pipeline, Part::Backlog];
 
 fn main() -> anyhow::Result<ExitCode> {
     // A host compiles plugins in a process of its own, which is its binary once more: here it is this one.
@@ -82,6 +87,8 @@ fn measure(part: Part, arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
     match part {
         Part::Sandbox => sandbox::measure(),
         Part::Gate => gate::measure(),
+        Part::Kills => kills::measure(),
+        Part::Neighbour => neighbour::measure(),
         Part::Pipeline => pipeline(arguments),
         Part::Send => send(arguments),
         Part::Backlog => backlog(arguments),

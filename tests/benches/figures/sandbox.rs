@@ -38,7 +38,7 @@ pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
     runtime.block_on(async {
         let folder = tempfile::tempdir()?;
         let engine = Engine::start(engine::Settings { runs: 8, ..Default::default() })?;
-        let grants = Arc::new(grants(folder.path())?);
+        let grants = Arc::new(grants(folder.path(), Limits::default())?);
         let bytes = std::fs::read(bulkhead_tests::guest("map"))?;
         let compiled = compile(&engine, None, Maker::Host, &bytes)?;
         let measured = engine.clone();
@@ -94,7 +94,7 @@ async fn kept(plugin: &Plugin) -> anyhow::Result<f64> {
     Ok(microseconds(started.elapsed()))
 }
 
-fn permits() -> Permits {
+pub(crate) fn permits() -> Permits {
     Permits::new(Budget { runs: 1, memory_bytes: 1 << 30 }, Gauge::default())
 }
 
@@ -106,7 +106,7 @@ fn failed(failure: bulkhead_host::runtime::failure::Failure) -> anyhow::Error {
     anyhow::Error::msg(failure.reason().to_owned())
 }
 
-fn scope() -> Scope<'static> {
+pub(crate) fn scope() -> Scope<'static> {
     Scope { queue: "in", segment: 1, barrier: Barrier::default(), previous_ms: None }
 }
 
@@ -115,8 +115,8 @@ fn delivery() -> Delivery {
     Delivery { origin: Origin::Log(1), attempt: 1, message }
 }
 
-/// A connector `orders` that may publish to `out`, with the limits that a configuration gives it.
-fn grants(folder: &Path) -> anyhow::Result<Grants> {
+/// A connector `orders` that may publish to `out`, with these limits.
+pub(crate) fn grants(folder: &Path, limits: Limits) -> anyhow::Result<Grants> {
     let metrics = Metrics::default();
     let settings = Settings { min_free: Some(0), ..Settings::new(folder.to_owned()) };
     let ledger = Ledger::open(settings, Clock::default(), metrics.clone())?;
@@ -149,5 +149,5 @@ fn grants(folder: &Path) -> anyhow::Result<Grants> {
     );
     let services = Services { ledger: Some(ledger), metrics, audit: Audit::default(), secrets, http };
     let allow = Allow { publish: vec![target], ..Allow::default() };
-    Ok(Grants::new(&services, subject, Limits::default(), &serde_json::Map::new(), allow))
+    Ok(Grants::new(&services, subject, limits, &serde_json::Map::new(), allow))
 }
