@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot read its case has failed")]
 #![allow(clippy::disallowed_methods, reason = "BLESS is for whoever runs the tests")]
 
+mod properties;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -262,12 +264,16 @@ fn fragment() -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn arbitrary_text_never_panics(text in "\\PC{0,200}") {
-        let _ = load_text(&text);
+        properties::config::check(text.as_bytes());
+    }
+
+    #[test]
+    fn arbitrary_bytes_are_explained(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        properties::config::check(&bytes);
     }
 
     #[test]
     fn arbitrary_tables_never_panic(fragments in proptest::collection::vec(fragment(), 0..12)) {
-        let printed = check::text(&check::outcome(load_text(&fragments.concat()), |_| Vec::new()));
-        prop_assert!(!printed.is_empty());
+        properties::config::check(fragments.concat().as_bytes());
     }
 }

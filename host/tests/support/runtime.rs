@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bulkhead_host::audit::Audit;
+use bulkhead_host::capability::http::GrantSettings;
 use bulkhead_host::capability::queue::Target;
 use bulkhead_host::capability::{Allow, Grants, Services, Subject};
 use bulkhead_host::clock::Clock;
@@ -50,7 +51,16 @@ pub async fn connector(guest: &Compiled, limits: Limits) -> Fixture {
 }
 
 pub async fn configured(guest: &Compiled, limits: Limits, out: QueuePolicy) -> Fixture {
-    let Gate { grants, metrics, ledger, connector, folder } = gate(limits, out);
+    behind(guest, gate(limits, out)).await
+}
+
+/// The same with requests that it may send.
+pub async fn reaching(guest: &Compiled, limits: Limits, http: Vec<GrantSettings>) -> Fixture {
+    behind(guest, gate_with(limits, QueuePolicy::default(), http)).await
+}
+
+async fn behind(guest: &Compiled, gate: Gate) -> Fixture {
+    let Gate { grants, metrics, ledger, connector, folder } = gate;
     let plugin = Plugin::load(engine(), guest, grants).await.unwrap();
     let permits = Permits::new(Budget { runs: 4, memory_bytes: 1 << 30 }, metrics.sandbox_reserved_bytes());
     Fixture { plugin, metrics, ledger, connector, permits, _folder: folder }
@@ -67,6 +77,10 @@ pub struct Gate {
 
 /// The gate of a connector `orders` that may publish to `out` and see the secret `token`.
 pub fn gate(limits: Limits, out: QueuePolicy) -> Gate {
+    gate_with(limits, out, Vec::new())
+}
+
+fn gate_with(limits: Limits, out: QueuePolicy, http: Vec<GrantSettings>) -> Gate {
     let folder = tempfile::tempdir().unwrap();
     let metrics = Metrics::default();
     let settings = Settings { min_free: Some(0), ..Settings::new(folder.path().to_owned()) };
@@ -89,7 +103,7 @@ pub fn gate(limits: Limits, out: QueuePolicy) -> Gate {
     let connector = directory.connector(CONNECTOR).unwrap();
     let services = services(&ledger, &metrics, folder.path());
     let subject = Subject { lineage: name.clone(), name, id: connector };
-    let allow = Allow { publish: vec![target], secrets: vec!["token".to_owned()], ..Allow::default() };
+    let allow = Allow { publish: vec![target], secrets: vec!["token".to_owned()], http };
     let grants = Arc::new(Grants::new(&services, subject, limits, &serde_json::Map::new(), allow));
     Gate { grants, metrics, ledger, connector, folder }
 }
@@ -111,7 +125,17 @@ fn secret(path: &Path) -> Source {
 
 impl Fixture {
     pub async fn sandbox(&self) -> Sandbox {
-        self.plugin.sandbox(&self.permit().await).await.unwrap()
+        self.try_sandbox().await.unwrap()
+    }
+
+    /// One whose start may be cut short by a limit.
+    pub async fn try_sandbox(&self) -> Result<Sandbox, Failure> {
+        self.plugin.sandbox(&self.permit().await).await
+    }
+
+    /// All permits at once: it waits for ever where one was not given back.
+    pub async fn all_permits(&self) -> [Permit; 4] {
+        [self.permit().await, self.permit().await, self.permit().await, self.permit().await]
     }
 
     async fn permit(&self) -> Permit {
