@@ -12,7 +12,7 @@
 //! | 3 delivery | [`delivery`] |
 //! | 4 runtime | [`runtime`] |
 //! | 5 capability | [`capability`] |
-//! | 6 outside | [`broker`], [`ledger`], [`egress`], `listener`, [`secret_store`], [`plugin_store`], [`telemetry`] |
+//! | 6 outside | [`broker`], [`ledger`], [`egress`], `listener`, [`secret_store`], [`plugin_store`], [`audit`], [`telemetry`] |
 //! | 7 vocabulary | [`message`], [`settlement`], [`limit`], [`mask`], [`metrics`], [`bindings`], [`clock`], [`id`] |
 
 pub mod admin;

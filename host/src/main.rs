@@ -1,6 +1,6 @@
 //! The binary `bulkhead`: arguments in, exit code out.
 //!
-//! Secrets leave the environment here, before the first thread starts.
+//! Secrets leave the environment in there, before the first thread starts.
 
 use std::process::ExitCode;
 

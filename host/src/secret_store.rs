@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use key::KeyPlace;
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use sealed::SealedStore;
 
 use crate::mask::Secret;
@@ -98,9 +98,11 @@ fn remove(variable: &str) {
     }
 }
 
-/// Keeps the memory of this process, and of its children, out of core dumps.
+/// Keeps the memory of this process out of core dumps, also of those that a program of the system collects, and closes
+/// `/proc/PID/{mem,environ,fd}` to other processes of the same user.
 pub fn forbid_core_dumps() {
     // A system that refuses even this has none to forbid.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
 }
 

@@ -3,6 +3,7 @@
 
 mod support;
 
+use bulkhead_host::bindings::bulkhead::connector::http::{HttpError, Request};
 use bulkhead_host::capability::credential::{Auth, hmac};
 use bulkhead_host::capability::http::GrantSettings;
 use bulkhead_host::limit::Limits;
@@ -14,7 +15,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use support::gate::{Fixture, entry, get};
-use support::server::{Server, ok};
+use support::server::{Server, compress, ok};
 
 fn pieces(pieces: &[&'static str]) -> WasiBody {
     let frames: Vec<_> = pieces.iter().map(|piece| Ok(Frame::data(Bytes::from_static(piece.as_bytes())))).collect();
@@ -82,4 +83,53 @@ async fn a_credential_in_pieces_is_blotted_out_of_a_stream() {
     let whole = gate.send(get(&server.url("/"))).await.unwrap();
     assert_eq!(whole.body, body);
     assert!(gate.metrics().contains(r#"bulkhead_scrubbed_total{connector="orders"} 2"#));
+}
+
+fn bearing(server: &Server) -> GrantSettings {
+    let auth = Some(Auth::Bearer { secret: "token".into() });
+    GrantSettings { auth, ..entry(&server.url("/*"), &["GET", "HEAD"]) }
+}
+
+/// What cannot be searched for the credential is not handed over.
+#[tokio::test]
+async fn an_answer_that_stays_compressed_is_refused_where_a_credential_was_sent() {
+    for encodings in ["gzip, gzip", "br, gzip", "x-gzip", "compress", "aws-chunked", "Identity, x"] {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Encoding: {encodings}\r\nContent-Length: 6\r\n\r\n");
+        let server = Server::start(move |_| [head.as_bytes(), b"canary"].concat()).await;
+        let mut gate = Fixture::new(vec![bearing(&server)]);
+        let error = gate.send(get(&server.url("/"))).await.unwrap_err();
+        let HttpError::Interrupted(text) = &error else { panic!("{encodings}: {error:?}") };
+        assert!(text.contains("cannot be searched for the credential"), "{text}");
+        // Nothing else to search: the head alone goes on.
+        let head = Request { method: "HEAD".into(), ..get(&server.url("/")) };
+        assert!(gate.send(head).await.is_ok(), "{encodings}");
+    }
+}
+
+#[tokio::test]
+async fn every_compression_that_is_undone_is_searched() {
+    for encoding in ["gzip", "br", "zstd", "deflate"] {
+        let body = compress(encoding, b"<canary> <%63anary> <63616e617279>").await;
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\nContent-Length: {}\r\n\r\n", body.len());
+        let answer = [head.into_bytes(), body].concat();
+        let server = Server::start(move |_| answer.clone()).await;
+        let mut gate = Fixture::new(vec![bearing(&server)]);
+        let answer = gate.send(get(&server.url("/"))).await.unwrap();
+        assert_eq!(String::from_utf8(answer.body).unwrap(), "<******> <********> <************>", "{encoding}");
+        assert!(gate.metrics().contains("bulkhead_scrubbed_total{connector=\"orders\"} 1"));
+    }
+}
+
+/// The pair is as good as the password, and longer: it is looked for where the password is too short for that.
+#[tokio::test]
+async fn the_encoded_pair_of_a_short_password_is_blotted_out() {
+    let server = Server::start(|request: &str| {
+        let sent = request.lines().find_map(|line| line.strip_prefix("authorization: ")).unwrap().to_owned();
+        ok(&sent)
+    })
+    .await;
+    let auth = Some(Auth::Basic { user: "u".into(), secret: "token".into() });
+    let mut gate = Fixture::new(vec![GrantSettings { auth, ..entry(&server.url("/*"), &["GET"]) }]);
+    let answer = gate.send(get(&server.url("/"))).await.unwrap();
+    assert_eq!(answer.body, b"Basic ************");
 }

@@ -5,16 +5,13 @@ mod support;
 
 use std::time::Duration;
 
-use async_compression::Level;
-use async_compression::tokio::bufread::{BrotliEncoder, GzipEncoder, ZlibEncoder, ZstdEncoder};
 use bulkhead_host::bindings::bulkhead::connector::http::{HttpError, Request};
 use bulkhead_host::capability::http::GrantSettings;
 use bulkhead_host::limit::Limits;
-use tokio::io::AsyncReadExt;
 
 use support::gate::{Fixture, entry, get, post};
 use support::log;
-use support::server::{Server, gzip_of_zeros, ok};
+use support::server::{Server, compress, gzip_of_zeros, ok};
 
 /// Checks that a request goes over `limit`, counted once under that label and no other, and that the text names `fix`.
 async fn check(gate: &mut Fixture, request: Request, limit: &str, fix: &str) {
@@ -116,16 +113,7 @@ async fn a_bomb_is_cut_at_its_decompressed_size() {
 
 /// Zeros, compressed by `encoding` as it is named in HTTP.
 async fn zeros(encoding: &str, bytes: usize) -> Vec<u8> {
-    let (zeros, fast) = (vec![0; bytes], Level::Fastest);
-    let mut compressed = Vec::new();
-    let copied = match encoding {
-        "gzip" => GzipEncoder::with_quality(&zeros[..], fast).read_to_end(&mut compressed).await,
-        "br" => BrotliEncoder::with_quality(&zeros[..], fast).read_to_end(&mut compressed).await,
-        "zstd" => ZstdEncoder::with_quality(&zeros[..], fast).read_to_end(&mut compressed).await,
-        _ => ZlibEncoder::with_quality(&zeros[..], fast).read_to_end(&mut compressed).await,
-    };
-    copied.unwrap();
-    compressed
+    compress(encoding, &vec![0; bytes]).await
 }
 
 /// A gate that takes answers of 1,000,000 bytes, and a server with so many zeros.

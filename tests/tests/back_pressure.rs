@@ -76,3 +76,14 @@ fn the_brake_of_a_plugin_that_takes_many_messages_at_once_goes_on() {
     assert_eq!(host.ledger().holds("batch"), ["brake"]);
     assert_eq!(host.ledger().dead().len(), 20);
 }
+
+/// A revoked token must not empty the batch in hand either: what is behind the brake is given back untouched.
+#[test]
+fn the_brake_stops_in_the_middle_of_a_batch() {
+    let keys = "consume = { queue = 'in', batch = 32 }\nretry = { attempts = 1 }";
+    let host = Bulkhead::new(&hostile(keys).replace("brake = 0", "brake = 3"));
+    host.send("in", &["reject it"; 40]);
+    let _ = host.run_until_idle();
+    assert_eq!(host.ledger().holds("hostile"), ["brake"]);
+    assert_eq!((host.ledger().dead().len(), host.ledger().messages("in").len()), (3, 37));
+}

@@ -106,6 +106,10 @@ impl Audit {
     pub fn refused(&self, refused: &Refused<'_>) {
         let Refused { kind, connector, subject, reason, key, text } = *refused;
         let of = Subject { kind, connector, subject, reason, key };
+        if self.0.clerk.is_none() {
+            // Nobody else looks at the windows: the log tells what has repeated when the next one comes.
+            drop(self.0.emit_due());
+        }
         if !self.0.folds().add(&of, text, REFUSAL_WINDOW, Instant::now()) {
             return;
         }

@@ -9,6 +9,7 @@ pub mod oauth2;
 pub mod placeholder;
 pub(crate) mod scrub;
 pub mod sigv4;
+mod spelling;
 
 use data_encoding::BASE64;
 use http::Method;
@@ -174,7 +175,8 @@ impl Auth {
                 let pair = Zeroizing::new([user.as_bytes(), b":", value.expose()].concat());
                 let encoded = Zeroizing::new(BASE64.encode(&pair));
                 place(draft.headers, AUTHORIZATION, &[b"Basic ", encoded.as_bytes()])?;
-                Ok(vec![value])
+                // What is sent is as good as the password, however short that is.
+                Ok(vec![value, Secret::new(encoded.as_bytes().to_vec())])
             }
             Self::Header { name, prefix, secret } => {
                 let (value, name) = (values.get(secret)?, HeaderName::from_bytes(name.as_bytes()).map_err(|_| Unfit)?);

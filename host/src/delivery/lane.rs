@@ -84,8 +84,9 @@ impl Lane {
         self.handing.drain().await
     }
 
+    /// Whether no further call may begin, also not in the batch at hand: the host stops, or the connector is held.
     fn is_stopped(&self) -> bool {
-        *self.stop.borrow()
+        *self.stop.borrow() || self.connector.hold.is_stopped()
     }
 
     async fn run_one_by_one(&mut self, deliveries: Vec<Delivery>, permit: &Permit) -> Result<(), SettleError> {

@@ -1,7 +1,7 @@
 //! Credentials that an answer repeats are blotted out before a plugin sees it.
 //!
 //! Finds the value as it is, and in the forms in which servers echo things: base64 (also inside something longer),
-//! percent-encoded, hexadecimal, escaped in JSON. Defence in depth: the receiver knows the value anyway, and a receiver
+//! hexadecimal, and any mixture of percent-encoded and JSON-escaped characters. Defence in depth: the receiver knows the value anyway, and a receiver
 //! that wants to smuggle it can. Invariant: lengths stay, so what an answer says of its length stays true.
 
 use std::collections::BTreeSet;
@@ -10,10 +10,9 @@ use std::ops::Range;
 use aho_corasick::{AhoCorasick, MatchKind};
 use bytes::{Bytes, BytesMut};
 use data_encoding::{BASE64, BASE64URL, HEXLOWER, HEXUPPER};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
-use url::form_urlencoded;
 use zeroize::Zeroize;
 
+use super::spelling::{self, Fit};
 use crate::mask::Secret;
 
 /// What is shorter occurs by chance: an answer must not be spoilt for it.
@@ -22,13 +21,13 @@ const BYTES_MIN: usize = 4;
 const CORE_BYTES_MIN: usize = 6;
 /// Stands for every byte of a credential.
 const BLOT: u8 = b'*';
-/// Everything but the unreserved characters of RFC 3986.
-const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// What to look for in the answers to one request.
 pub(crate) struct Scrubber {
     finder: AhoCorasick,
     needles: Needles,
+    /// Looked for in every spelling.
+    values: Vec<Secret>,
     bytes_max: usize,
 }
 
@@ -43,14 +42,15 @@ impl Drop for Needles {
 impl Scrubber {
     /// `None` where nothing is worth looking for.
     pub(crate) fn new<'a>(values: impl IntoIterator<Item = &'a Secret>) -> Option<Self> {
+        let values: Vec<Secret> =
+            values.into_iter().filter(|value| value.expose().len() >= BYTES_MIN).cloned().collect();
         let mut needles = BTreeSet::new();
-        for value in values {
-            spell(value.expose(), &mut needles);
-        }
+        values.iter().for_each(|value| encode(value.expose(), &mut needles));
         let needles = Needles(needles.into_iter().collect());
-        let bytes_max = needles.0.iter().map(Vec::len).max()?;
+        let spelled_max = values.iter().map(|value| value.expose().len() * spelling::BYTES_MAX).max()?;
+        let bytes_max = needles.0.iter().map(Vec::len).max()?.max(spelled_max);
         let finder = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&needles.0).ok()?;
-        Some(Self { finder, needles, bytes_max })
+        Some(Self { finder, needles, values, bytes_max })
     }
 
     /// Blots out what it finds; whether it found anything.
@@ -62,7 +62,31 @@ impl Scrubber {
 
     /// What is found and begins before `end`.
     fn find(&self, bytes: &[u8], end: usize) -> Vec<Range<usize>> {
-        self.finder.find_iter(bytes).map(|found| found.range()).take_while(|range| range.start < end).collect()
+        let encoded = self.finder.find_iter(bytes).map(|found| found.range()).take_while(|range| range.start < end);
+        let spelled = (0..end).filter_map(|start| Some(start..start + self.spelled(&bytes[start..])?));
+        encoded.chain(spelled).collect()
+    }
+
+    /// How many bytes of a text spell one of the values, if it begins with one.
+    fn spelled(&self, text: &[u8]) -> Option<usize> {
+        let mut found = None;
+        for value in self.values.iter().map(Secret::expose) {
+            if text.first().is_some_and(|first| spelling::may_begin(value, *first))
+                && let Fit::Whole(length) = spelling::fit(value, text)
+            {
+                found = found.max(Some(length));
+            }
+        }
+        found
+    }
+
+    /// Whether more of a text may make it one of the values.
+    fn may_go_on(&self, text: &[u8]) -> bool {
+        let goes_on = |value: &[u8]| {
+            text.first().is_some_and(|first| spelling::may_begin(value, *first))
+                && spelling::fit(value, text) == Fit::Part
+        };
+        self.values.iter().map(Secret::expose).any(goes_on)
     }
 
     /// Where the end of `bytes` begins that may be the beginning of something to be found.
@@ -70,7 +94,8 @@ impl Scrubber {
         let first = bytes.len().saturating_sub(self.bytes_max - 1);
         let begins = |start: &usize| {
             let rest = &bytes[*start..];
-            self.needles.0.iter().any(|needle| needle.len() > rest.len() && needle.starts_with(rest))
+            self.may_go_on(rest)
+                || self.needles.0.iter().any(|needle| needle.len() > rest.len() && needle.starts_with(rest))
         };
         (first..bytes.len()).find(begins).unwrap_or(bytes.len())
     }
@@ -90,7 +115,7 @@ impl Stream {
         let tail = scrubber.tail(&self.kept);
         let found = scrubber.find(&self.kept, tail);
         found.iter().for_each(|range| self.kept[range.clone()].fill(BLOT));
-        let end = found.last().map_or(tail, |range| range.end.max(tail));
+        let end = found.iter().map(|range| range.end).fold(tail, usize::max);
         (self.kept.split_to(end).freeze(), !found.is_empty())
     }
 
@@ -101,25 +126,10 @@ impl Stream {
     }
 }
 
-/// Adds every form of a value.
-fn spell(value: &[u8], needles: &mut BTreeSet<Vec<u8>>) {
-    if value.len() < BYTES_MIN {
-        return;
-    }
-    needles.insert(value.to_vec());
+/// Adds every encoding of a value as a whole.
+fn encode(value: &[u8], needles: &mut BTreeSet<Vec<u8>>) {
     needles.insert(HEXLOWER.encode(value).into_bytes());
     needles.insert(HEXUPPER.encode(value).into_bytes());
-    let encoded = percent_encode(value, RESERVED).to_string();
-    needles.insert(lower_codes(&encoded).into_bytes());
-    needles.insert(encoded.into_bytes());
-    let form: String = form_urlencoded::byte_serialize(value).collect();
-    needles.insert(lower_codes(&form).into_bytes());
-    needles.insert(form.into_bytes());
-    if let Some(escaped) = std::str::from_utf8(value).ok().and_then(|text| serde_json::to_string(text).ok()) {
-        let escaped = &escaped[1..escaped.len() - 1];
-        needles.insert(escaped.as_bytes().to_vec());
-        needles.insert(escaped.replace('/', "\\/").into_bytes());
-    }
     for encoding in [BASE64, BASE64URL] {
         let alone = encoding.encode(value);
         needles.insert(alone.trim_end_matches('=').as_bytes().to_vec());
@@ -133,16 +143,6 @@ fn spell(value: &[u8], needles: &mut BTreeSet<Vec<u8>>) {
             }
         }
     }
-}
-
-/// `%2F` as `%2f`.
-fn lower_codes(encoded: &str) -> String {
-    let mut pieces = encoded.split('%');
-    let first = pieces.next().unwrap_or_default().to_owned();
-    pieces.fold(first, |text, piece| {
-        let (code, rest) = piece.split_at(piece.len().min(2));
-        text + "%" + &code.to_ascii_lowercase() + rest
-    })
 }
 
 #[cfg(test)]
@@ -171,16 +171,16 @@ mod tests {
 
     #[test]
     fn every_form_is_found_wherever_it_is_cut() {
-        let percent = percent_encode(VALUE, RESERVED).to_string();
-        let form: String = form_urlencoded::byte_serialize(VALUE).collect();
         let forms = [
             VALUE.to_vec(),
             HEXLOWER.encode(VALUE).into_bytes(),
             HEXUPPER.encode(VALUE).into_bytes(),
             BASE64.encode(VALUE).as_bytes()[..VALUE.len() * 8 / 6].to_vec(),
-            percent.clone().into_bytes(),
-            lower_codes(&percent).into_bytes(),
-            form.into_bytes(),
+            b"s3cr%2Bt%2F%22value%22%20~1".to_vec(),
+            b"s3cr%2bt%2f%22value%22%20~1".to_vec(),
+            b"s3cr%2Bt/%22value%22+%7e1".to_vec(),
+            b"s3cr%252Bt%252F%2522value%2522%2520~1".to_vec(),
+            b"s3cr\\u002bt/\\\"value\\\"\\u0020~1".to_vec(),
             b"s3cr+t/\\\"value\\\" ~1".to_vec(),
             b"s3cr+t\\/\\\"value\\\" ~1".to_vec(),
         ];

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{Method, StatusCode};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout_at;
@@ -296,6 +296,11 @@ impl Admitted {
         if has_two_ends(response.headers()) {
             return Err(self.interrupted("the answer says in two ways where it ends"));
         }
+        if dress.scrubber.is_some() && has_body(&self.method, response.status()) && is_encoded(response.headers()) {
+            return Err(
+                self.interrupted("its answer is compressed in a way that cannot be searched for the credential")
+            );
+        }
         let (host, deadline) = (self.host(), self.deadline);
         let mut scrubbing = dress.scrubber.map(Scrubbing::new);
         if scrubbing.as_mut().is_some_and(|scrubbing| scrubbing.head(response.headers_mut())) {
@@ -343,6 +348,17 @@ impl Admitted {
 /// How soon an answer must begin, unless the grant says how long all of it may take.
 fn head_within(timeout: Option<Duration>) -> Option<Duration> {
     timeout.is_none().then_some(HEAD_MAX)
+}
+
+/// Whether anything follows the head of an answer.
+fn has_body(method: &Method, status: StatusCode) -> bool {
+    method != Method::HEAD && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
+/// Whether the body is encoded still: what the client has decoded is not named any more.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    let is_plain = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+    headers.get_all(CONTENT_ENCODING).iter().any(|value| !is_plain(value))
 }
 
 /// A length and chunks: whoever stands in between may have believed the other (RFC 9112, 6.3).

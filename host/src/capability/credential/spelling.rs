@@ -1,0 +1,122 @@
+//! A value in any mixture of plain, percent-encoded and JSON-escaped characters, as servers echo what they were sent.
+//!
+//! Pure. Each character may stand as itself, as `%2F` in either case, once more encoded as `%252F`, as `\u002F`, with the
+//! short escapes of JSON, and a space as `+`. Invariant: the work for a text grows with its length alone, whatever it
+//! holds: all ways to read it are followed side by side.
+
+/// What the longest spelling of a byte takes.
+pub(super) const BYTES_MAX: usize = 6;
+
+/// How a text begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fit {
+    /// With the value, in so many bytes.
+    Whole(usize),
+    /// With a part of the value, up to the text's end.
+    Part,
+    /// With something else.
+    No,
+}
+
+/// Whether `text` begins with `value`.
+pub(super) fn fit(value: &[u8], text: &[u8]) -> Fit {
+    let (mut ends, mut next) = (vec![0], Vec::new());
+    let mut is_part = false;
+    for byte in value {
+        for end in ends.drain(..) {
+            is_part |= step(*byte, &text[end..], |bytes| next.push(end + bytes));
+        }
+        next.sort_unstable();
+        next.dedup();
+        std::mem::swap(&mut ends, &mut next);
+        if ends.is_empty() {
+            return if is_part { Fit::Part } else { Fit::No };
+        }
+    }
+    ends.last().map_or(Fit::No, |end| Fit::Whole(*end))
+}
+
+/// Whether a text that holds `value` somewhere can begin to do so with this byte.
+pub(super) fn may_begin(value: &[u8], byte: u8) -> bool {
+    matches!(byte, b'%' | b'\\')
+        || value.first().is_some_and(|first| *first == byte || (*first == b' ' && byte == b'+'))
+}
+
+/// Tells each spelling of `byte` with which `text` begins; whether `text` ends within one.
+fn step(byte: u8, text: &[u8], mut found: impl FnMut(usize)) -> bool {
+    let mut is_part = false;
+    let mut look = |spelling: &[u8]| {
+        let common = spelling.len().min(text.len());
+        if text[..common].eq_ignore_ascii_case(&spelling[..common]) {
+            if common == spelling.len() { found(common) } else { is_part = true }
+        }
+    };
+    let [high, low] = hex(byte);
+    look(&[b'%', high, low]);
+    look(&[b'%', b'2', b'5', high, low]);
+    look(&[b'\\', b'u', b'0', b'0', high, low]);
+    if byte == b' ' {
+        look(b"+");
+    }
+    if let Some(short) = short_escape(byte) {
+        look(&[b'\\', short]);
+    }
+    match text.first() {
+        Some(first) if *first == byte => found(1),
+        Some(_) => {}
+        None => is_part = true,
+    }
+    is_part
+}
+
+fn hex(byte: u8) -> [u8; 2] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]
+}
+
+fn short_escape(byte: u8) -> Option<u8> {
+    match byte {
+        b'"' | b'\\' | b'/' => Some(byte),
+        0x08 => Some(b'b'),
+        0x0c => Some(b'f'),
+        b'\n' => Some(b'n'),
+        b'\r' => Some(b'r'),
+        b'\t' => Some(b't'),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VALUE: &[u8] = b"k/% \\\"+x";
+
+    fn check(text: &str) {
+        let text = text.as_bytes();
+        assert_eq!(fit(VALUE, &[text, b"&more"].concat()), Fit::Whole(text.len()), "{}", String::from_utf8_lossy(text));
+        for end in 0..text.len() {
+            assert_eq!(fit(VALUE, &text[..end]), Fit::Part, "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn every_mixture_of_spellings_fits() {
+        check("k/% \\\"+x");
+        check("k%2F%25%20%5C%22%2Bx");
+        check("k%2f%25+%5c%22+x");
+        check("%6b%2F%25%20%5C%22%2B%78");
+        check("k%252F%2525%2520%255C%2522%252Bx");
+        check("k\\/% \\\\\\\"+x");
+        check("\\u006b\\u002F\\u0025\\u0020\\u005C\\u0022\\u002b\\u0078");
+        check("k/%25%20\\u005c%22%2Bx");
+    }
+
+    #[test]
+    fn another_text_does_not() {
+        for text in ["k/%25%2", "x", "k/%26", "k\\u012f", ""] {
+            let expected = if VALUE.is_empty() || text == "k/%25%2" || text.is_empty() { Fit::Part } else { Fit::No };
+            assert_eq!(fit(VALUE, text.as_bytes()), expected, "{text}");
+        }
+    }
+}
