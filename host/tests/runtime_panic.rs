@@ -4,26 +4,62 @@
 
 mod support;
 
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use bulkhead_host::limit::Limits;
 use bulkhead_host::runtime::failure::Failure;
+use tracing_subscriber::fmt::MakeWriter;
 
 use support::guest::guest;
 use support::runtime::{compiled, connector, counts};
 
-/// The sleep of a guest panics in the host where the threads that run it keep no time, as a broken host would.
-fn without_time<T: Send>(work: impl Future<Output = T> + Send) -> T {
-    let run = || tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work);
-    std::thread::scope(|scope| scope.spawn(run).join().unwrap())
+/// Where the log goes: it breaks once, at the first line, which the host writes for a guest in the middle of its call.
+#[derive(Clone, Default)]
+struct Broken(Arc<AtomicBool>);
+
+impl Write for Broken {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        assert!(self.0.swap(true, Relaxed), "the log is broken");
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_panic_in_a_run_is_counted_and_costs_one_attempt() {
+impl<'a> MakeWriter<'a> for Broken {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        self.clone()
+    }
+}
+
+/// The call that `message` makes fails by the panic alone, and the next one does not notice.
+async fn check(message: &str) {
     let fixture = connector(&compiled(&guest("hostile")).unwrap(), Limits::default()).await;
-    let failure = without_time(fixture.handle("sleep 1")).unwrap_err();
+    let log = tracing_subscriber::fmt().with_writer(Broken::default()).finish();
+    let _log = tracing::subscriber::set_default(log);
+    let failure = fixture.handle(message).await.unwrap_err();
     let Failure::Trap { reason } = failure else { panic!("{failure:?}") };
-    assert!(reason.starts_with("the host failed while it ran: ") && reason.contains("timers are disabled"), "{reason}");
+    assert!(reason.starts_with("the host failed while it ran: the log is broken"), "{reason}");
     counts(&fixture.metrics, "bulkhead_panics_total 1");
     drop(fixture.all_permits().await);
     counts(&fixture.metrics, "bulkhead_sandbox_reserved_bytes 0");
-    assert!(fixture.handle("ok").await.is_ok(), "the next message does not notice");
+    let _ = fixture.handle(message).await;
+    assert!(fixture.handle("ok").await.is_ok());
+    counts(&fixture.metrics, "bulkhead_panics_total 1");
+}
+
+#[tokio::test]
+async fn a_panic_while_a_guest_logs_costs_its_call() {
+    check("print 1").await;
+}
+
+#[tokio::test]
+async fn a_panic_while_a_guest_is_refused_costs_its_call() {
+    check("publish elsewhere").await;
 }
