@@ -164,7 +164,8 @@ fn a_paused_connector_stays_paused_over_a_restart_until_it_is_resumed() {
     assert!(idle.errors().contains("`bulkhead resume hostile`"), "{}", idle.errors());
     assert_eq!(bulkhead.ledger().messages("in").len(), 1);
     let running = bulkhead.start();
-    let _ = bulkhead.run(&["resume", "hostile"]).ok();
+    let resumed = bulkhead.run(&["--json", "resume", "hostile"]).ok().json();
+    assert_eq!(resumed, json!({ "resumed": "hostile" }));
     let done = [("connector", "hostile"), ("outcome", "done")];
     running.wait_until("delivery", PATIENCE, |metrics| metrics.value("bulkhead_deliveries_total", &done) == 1.0);
     assert_eq!(running.metrics().value("bulkhead_held", &is_held), 0.0);
