@@ -99,6 +99,7 @@ fn checked(cli: &Cli) -> ExitCode {
         };
         let mut found = prepared.unwrap_or_else(|problems| problems);
         found.extend(run::missing_secrets(loaded, &environment));
+        found.extend(check::unread(loaded));
         found
     })
 }
