@@ -292,6 +292,14 @@ mod tests {
     }
 
     #[test]
+    fn neither_core_dumps_nor_debuggers_get_the_memory() {
+        forbid_core_dumps();
+        assert_eq!(rustix::process::dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
+        let limit = rustix::process::getrlimit(Resource::Core);
+        assert_eq!((limit.current, limit.maximum), (Some(0), Some(0)));
+    }
+
+    #[test]
     fn a_file_is_read_again_when_it_changes_and_only_while_it_is_private() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");

@@ -106,6 +106,21 @@ async fn an_answer_that_stays_compressed_is_refused_where_a_credential_was_sent(
     }
 }
 
+/// The chunks are undone by the client, and nothing below them.
+#[tokio::test]
+async fn an_answer_that_was_compressed_for_the_way_is_refused_too() {
+    for encodings in ["gzip, chunked", "gzip", "deflate, chunked"] {
+        let answer = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: {encodings}\r\n\r\n6\r\ncanary\r\n0\r\n\r\n");
+        let server = Server::start(move |_| answer.clone().into_bytes()).await;
+        let mut gate = Fixture::new(vec![bearing(&server)]);
+        let refused = gate.send(get(&server.url("/"))).await;
+        assert!(
+            matches!(&refused, Err(HttpError::Interrupted(text)) if text.contains("cannot be searched")),
+            "{encodings}: {refused:?}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn every_compression_that_is_undone_is_searched() {
     for encoding in ["gzip", "br", "zstd", "deflate"] {

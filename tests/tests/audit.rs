@@ -90,6 +90,18 @@ fn every_refused_effect_is_in_the_log_the_metrics_and_the_record() {
     assert!(server.requests().is_empty());
 }
 
+/// It waits for room instead of dying, so that there is no end to wait for.
+#[test]
+fn a_full_queue_is_in_the_record_with_the_key_of_its_bound() {
+    let host = hostile("allow.publish = ['out']\n[queues.out]\nmax_bytes = '1KiB'");
+    let running = host.start();
+    host.send("in", &["flood out"]);
+    running.wait_for_log(r#""reason":"full","key":"queues.out.max_bytes""#, PATIENCE);
+    let _ = running.terminate();
+    let found = about(&host, "refusal", "publish");
+    assert_eq!((&found[0]["reason"], &found[0]["key"]), (&"full".into(), &"queues.out.max_bytes".into()));
+}
+
 #[test]
 fn a_limit_that_bites_is_in_the_record() {
     let host = hostile("limits = { cpu = '50ms' }");
@@ -136,7 +148,6 @@ fn what_people_change_is_recorded_with_and_without_a_host() {
     let _ = host.run_with(&["secrets", "set", "sealed"], b"value").ok();
     let running = host.start();
     let _ = host.run(&["resume", "hostile"]).ok();
-    let _ = host.run(&["dead", "retry", "1", "--dry-run"]);
     let _ = host.run(&["dead", "drop", "1"]).ok();
     let _ = host.run(&["secrets", "rm", "sealed"]).ok();
     let _ = running.terminate().ok();

@@ -202,6 +202,56 @@ fn an_answer_that_repeats_a_credential_is_blotted_out_and_counted() {
     assert_eq!(echo[1], "**************");
 }
 
+/// What a receiver gets, and what it knows besides: all of it comes back.
+fn echo(request: &Request) -> Answer {
+    if request.uri == "/token" {
+        return Answer::json(&json!({ "access_token": "canary/value+7", "expires_in": 3600 }));
+    }
+    let mut answer = Answer::status(200).with("x-uri", &request.uri);
+    let mut body = format!("{} canary/value+7 %63anary%2fvalue%2B7", request.uri);
+    for (name, value) in &request.headers {
+        let value = value.to_str().unwrap();
+        answer = answer.with(&format!("x-{name}"), value);
+        body += &format!(" {name}: {value}");
+    }
+    answer.body(body)
+}
+
+#[test]
+fn every_kind_of_credential_is_blotted_out() {
+    for auth in [
+        "auth = { bearer = 'token' }",
+        "auth = { basic = { user = 'me', password = 'token' } }",
+        "auth = { header = { name = 'X-Key', prefix = 'Token ', secret = 'token' } }",
+        "auth = { query = { name = 'key', secret = 'token' } }",
+        "auth = { hmac = { header = 'X-Sign', secret = 'token' } }",
+        "auth = { oauth2 = { token_url = 'URL/token', client_id = 'me', client_secret = 'id' } }",
+        "auth = { aws_sigv4 = { access_key = 'id', secret_key = 'unused', session_token = 'token', region = 'r', service = 's3' } }",
+    ] {
+        let fixture = Fixture::start(echo);
+        let bulkhead = courier(&fixture, &auth.replace("URL", &fixture.url()), "");
+        bulkhead.send("in", &[errand(&fixture, "/", &json!({}))]);
+        let log = bulkhead.run_until_idle();
+        let lines = log.log.iter().filter(|line| line.contains("repeated a credential: it was blotted out"));
+        assert_eq!(lines.count(), 1, "{auth}");
+        let seen = seen(&bulkhead).remove(0).to_string();
+        // `me:canary/value+7` and what it becomes on its way.
+        for form in ["canary", "anary%2", "Y2FuYXJ5L3ZhbHVlKzc", "bWU6Y2FuYXJ5L3ZhbHVlKzc"] {
+            assert!(!seen.contains(form), "{auth}: {form} in {seen}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_in_an_encoding_that_hides_a_credential_never_reaches_the_plugin() {
+    let fixture = Fixture::start(|_| Answer::status(200).with("content-encoding", "compress").body("canary/value+7"));
+    let bulkhead = courier(&fixture, "auth = { bearer = 'token' }", "");
+    bulkhead.send("in", &[errand(&fixture, "/", &json!({}))]);
+    let _ = bulkhead.run_until_idle();
+    assert_eq!(seen(&bulkhead), Vec::<Value>::new());
+    assert!(dead_reason(&bulkhead).contains("cannot be searched for the credential"));
+}
+
 fn hex(text: &str) -> String {
     text.bytes().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -95,10 +95,15 @@ fn a_token_is_fetched_anew_before_it_expires() {
 
 /// A server that takes every refresh token once, and the whole family back when it sees one again.
 fn rotating() -> Fixture {
+    rotating_or(|request| (!is_asking(request)).then_some(Answer::status(200)))
+}
+
+/// The same where `other` has no answer.
+fn rotating_or(other: impl Fn(&Request) -> Option<Answer> + Send + Sync + 'static) -> Fixture {
     let present = Mutex::new(0);
     Fixture::start(move |request| {
-        if !is_asking(request) {
-            return Answer::status(200);
+        if let Some(answer) = other(request) {
+            return answer;
         }
         let mut present = present.lock().unwrap();
         if !form(request).contains(&format!("refresh_token=refresh-{present}&")) {
@@ -127,6 +132,23 @@ fn a_rotated_refresh_token_outlives_the_process() {
     assert_eq!(bulkhead.run(&["secrets", "list"]).ok().output, "");
     let kept = std::fs::read_to_string(bulkhead.path("data/sealed.json")).unwrap();
     assert!(!kept.contains("refresh-"), "{kept}");
+}
+
+/// The token is used no sooner than the refresh token that came with it is on disk.
+#[test]
+fn a_rotated_refresh_token_outlives_kill_9() {
+    let rotating = rotating_or(|request| (request.uri == "/one").then_some(Answer::Hang));
+    let bulkhead = deliver(&rotating, &["one"], "refresh_token = 'first'");
+    bulkhead.send("in", &["{}"]);
+    for round in 1..=3 {
+        let running = bulkhead.start();
+        // One is asked for the token, one hangs with it.
+        rotating.wait_for(2 * round, SOON);
+        running.kill9();
+    }
+    assert_eq!(used(&rotating), ["Bearer token-1", "Bearer token-2", "Bearer token-3"]);
+    let last = asked(&rotating).pop().unwrap();
+    assert_eq!(last, "grant_type=refresh_token&refresh_token=refresh-2&client_id=me");
 }
 
 /// The endpoint has given the next refresh token away: an answer that nobody waits for any more must not be lost.

@@ -164,7 +164,8 @@ fn a_paused_connector_stays_paused_over_a_restart_until_it_is_resumed() {
     assert!(idle.errors().contains("`bulkhead resume hostile`"), "{}", idle.errors());
     assert_eq!(bulkhead.ledger().messages("in").len(), 1);
     let running = bulkhead.start();
-    let _ = bulkhead.run(&["resume", "hostile"]).ok();
+    let resumed = bulkhead.run(&["--json", "resume", "hostile"]).ok().json();
+    assert_eq!(resumed, json!({ "resumed": "hostile" }));
     let done = [("connector", "hostile"), ("outcome", "done")];
     running.wait_until("delivery", PATIENCE, |metrics| metrics.value("bulkhead_deliveries_total", &done) == 1.0);
     assert_eq!(running.metrics().value("bulkhead_held", &is_held), 0.0);
@@ -256,6 +257,62 @@ fn what_is_kept_for_a_connector_that_has_left_is_forgotten_on_demand() {
     }
     assert_eq!(queue()["subscriptions"].as_array().map(Vec::len), Some(1));
     let _ = running.terminate().ok();
+}
+
+/// The files of the ledger; SQLite's index of its log is made anew at every start, and is nothing to keep.
+fn ledger_files(bulkhead: &Bulkhead) -> Vec<(String, Vec<u8>)> {
+    let entries = std::fs::read_dir(bulkhead.data()).unwrap().map(Result::unwrap);
+    let mut files: Vec<_> = entries
+        .map(|entry| (entry.file_name().into_string().unwrap(), entry.path()))
+        .filter(|(name, path)| path.is_file() && !name.ends_with("-shm"))
+        .map(|(name, path)| (name, std::fs::read(path).unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+fn check_warns(bulkhead: &Bulkhead, lines: &[&str]) {
+    let before = bulkhead.data().exists().then(|| ledger_files(bulkhead));
+    let output = bulkhead.run(&["check"]).ok().output;
+    let found: Vec<&str> = output.lines().filter(|line| line.contains("does not read it any more")).collect();
+    assert_eq!(found.len(), lines.len(), "{output}");
+    assert!(found.iter().zip(lines).all(|(found, line)| found.contains(line)), "{output}");
+    assert_eq!(before, bulkhead.data().exists().then(|| ledger_files(bulkhead)), "`check` changes nothing");
+}
+
+#[test]
+fn check_tells_what_waits_for_a_connector_that_leaves() {
+    let (both, stays) = (hostile("stays", "") + &hostile("goes", ""), hostile("stays", ""));
+    let bulkhead = Bulkhead::new(&both);
+    check_warns(&bulkhead, &[]);
+    assert!(!bulkhead.data().exists());
+    let _ = bulkhead.run(&["pause", "goes"]).ok();
+    bulkhead.send("in", &["ok", "ok"]);
+    let _ = bulkhead.run_until_idle();
+    check_warns(&bulkhead, &[]);
+    bulkhead.configure(&stays);
+    let warning = "queues.in: warning: 2 messages in `in` for connector `goes`";
+    check_warns(&bulkhead, &[warning]);
+    bulkhead.configure(&(stays.clone() + &hostile("new", "was = 'goes'")));
+    check_warns(&bulkhead, &[]);
+    // The same beside a host that runs, and after one that was killed.
+    bulkhead.configure(&both);
+    let running = bulkhead.start();
+    bulkhead.configure(&stays);
+    check_warns(&bulkhead, &[warning]);
+    running.kill9();
+    check_warns(&bulkhead, &[warning]);
+    let _ = bulkhead.run(&["queues", "forget", "in", "goes"]).ok();
+    check_warns(&bulkhead, &[]);
+}
+
+#[test]
+fn check_says_that_a_ledger_cannot_be_read() {
+    let bulkhead = Bulkhead::new(&hostile("stays", ""));
+    std::fs::create_dir(bulkhead.data()).unwrap();
+    std::fs::write(bulkhead.path("data/ledger.db"), [b'x'; 200]).unwrap();
+    let checked = bulkhead.run(&["check"]).ok();
+    assert!(checked.output.contains("host.data_dir: warning: "), "{}", checked.output);
 }
 
 #[test]

@@ -122,6 +122,23 @@ fn another_key_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn a_flipped_bit_is_refused_by_every_verb_and_nothing_is_overwritten() {
+    let bulkhead = deliver_to(&Fixture::answering([Answer::status(200)]));
+    set(&bulkhead, "canary-1");
+    let file = bulkhead.path("data/sealed.json");
+    let mut sealed = std::fs::read(&file).unwrap();
+    let last = sealed.iter().rposition(u8::is_ascii_alphanumeric).unwrap();
+    sealed[last] ^= 1;
+    std::fs::write(&file, &sealed).unwrap();
+    // The names are no secrets: `list` opens nothing.
+    for verb in [&["secrets", "set", "token"][..], &["secrets", "rm", "token"], &["secrets", "rotate-key"]] {
+        let _ = bulkhead.run_with(verb, b"canary-2").ended_with(1);
+    }
+    let _ = bulkhead.run(&["check"]).ended_with(2);
+    assert_eq!(std::fs::read(&file).unwrap(), sealed);
+}
+
+#[test]
 fn the_key_comes_from_a_systemd_credential_where_there_is_one() {
     let fixture = Fixture::answering([Answer::status(200)]);
     let bulkhead = deliver_to(&fixture);

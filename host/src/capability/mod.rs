@@ -300,13 +300,12 @@ impl Session {
         self.log.stderr_tail()
     }
 
-    /// An effect was refused: counts it, records it, and tells the operator what to change. `key` is what would allow it
-    /// in the connector's table; empty where nothing would.
+    /// An effect was refused: counts it, records it, and tells the operator what to change. `key` is what would allow it;
+    /// empty where nothing would.
     fn refuse(&self, effect: Effect, reason: &'static str, key: &str, text: &str) {
         let (connector, subject) = (&self.grants.subject.name, effect.label());
-        let key = if key.is_empty() { String::new() } else { format!("connectors.{connector}.{key}") };
         self.grants.services.metrics.denied(connector, effect, reason);
-        let refused = Refused { kind: Kind::Refusal, connector, subject, reason, key: &key, text };
+        let refused = Refused { kind: Kind::Refusal, connector, subject, reason, key, text };
         self.grants.services.audit.refused(&refused);
     }
 

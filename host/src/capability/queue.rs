@@ -97,7 +97,7 @@ enum Refusal {
     Denied(String),
     Invalid(String),
     Limit(Limit, String),
-    Full(String),
+    Full { key: String, text: String },
 }
 
 impl Stage {
@@ -257,12 +257,14 @@ impl Stage {
         match reserved {
             Ok(reservation) => self.reservation.absorb(reservation),
             Err(Full::Bound) => {
-                return Err(Refusal::Full(format!(
-                    "queue `{0}` is full: its bound is `queues.{0}.max_bytes`",
-                    target.name
-                )));
+                let key = format!("queues.{}.max_bytes", target.name);
+                let text = format!("queue `{}` is full: its bound is `{key}`", target.name);
+                return Err(Refusal::Full { key, text });
             }
-            Err(Full::Disk) => return Err(Refusal::Full("the disk is full: see `host.min_free`".to_owned())),
+            Err(Full::Disk) => {
+                let (key, text) = ("host.min_free".to_owned(), "the disk is full: see `host.min_free`".to_owned());
+                return Err(Refusal::Full { key, text });
+            }
         }
         Ok(())
     }
@@ -289,7 +291,8 @@ impl Session {
     fn refuse_publish(&mut self, refusal: Refusal) -> PublishError {
         match refusal {
             Refusal::Denied(text) => {
-                self.refuse(Effect::Publish, "not_granted", "allow.publish", &text);
+                let key = format!("connectors.{}.allow.publish", self.grants.subject.name);
+                self.refuse(Effect::Publish, "not_granted", &key, &text);
                 PublishError::Denied(text)
             }
             Refusal::Invalid(text) => {
@@ -300,9 +303,9 @@ impl Session {
                 self.refuse_over(Effect::Publish, limit, &text);
                 PublishError::Invalid(text)
             }
-            Refusal::Full(text) => {
+            Refusal::Full { key, text } => {
                 self.hold(FULL_DELAY);
-                self.refuse(Effect::Publish, "full", "", &text);
+                self.refuse(Effect::Publish, "full", &key, &text);
                 PublishError::Full(text)
             }
         }

@@ -51,7 +51,7 @@ impl Session {
         let text = format!(
             "the plugin asks for a secret: give it a place with `placeholders` of an http grant, or add it to `{key}` if the plugin may see it"
         );
-        self.refuse(Effect::Secret, "not_granted", "allow.secrets", &text);
+        self.refuse(Effect::Secret, "not_granted", &key, &text);
         SecretError::Unavailable(format!("secret `{name}` is not available: `{key}` would grant it"))
     }
 }

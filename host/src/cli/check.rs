@@ -9,6 +9,9 @@ use super::main::complain;
 use super::output::{counted, print};
 use super::{Cli, unusable};
 use crate::config::{Loaded, Problem, Severity};
+use crate::host;
+use crate::id::Name;
+use crate::ledger::Ledger;
 
 /// Checks the configuration, then what `further` finds in a valid one, and prints the outcome on standard output.
 pub fn run(cli: &Cli, further: impl FnOnce(&Loaded) -> Vec<Problem>) -> ExitCode {
@@ -59,6 +62,26 @@ pub fn outcome(loaded: Result<Loaded, Vec<Problem>>, further: impl FnOnce(&Loade
             let notes = loaded.unlocked().into_iter().collect();
             Outcome { problems: [problems, warnings].concat(), summary, notes }
         }
+    }
+}
+
+/// Messages of the ledger, if there is one, that nobody would read under this configuration. It is left as it is.
+pub fn unread(loaded: &Loaded) -> Vec<Problem> {
+    let key = |queue: &Name| {
+        if loaded.config.queues.contains_key(queue) { format!("queues.{queue}") } else { "connectors".into() }
+    };
+    match Ledger::unread_under(&host::layout(&loaded.config), &loaded.config.host.data_dir) {
+        Ok(all) => all
+            .iter()
+            .map(|of| {
+                let (queue, connector) = (&of.queue, &of.connector);
+                let waiting = counted(usize::try_from(of.messages).unwrap_or(usize::MAX), "message");
+                let message = format!("{waiting} in `{queue}` for connector `{connector}`, which does not read it any more");
+                let help = format!("kept for the queue's `retention`, or until `bulkhead queues forget {queue} {connector}`; if the connector has another name now, set its `was`");
+                loaded.warning(&key(queue), message, help)
+            })
+            .collect(),
+        Err(error) => vec![loaded.warning("host.data_dir", format!("{error:#}"), "")],
     }
 }
 

@@ -67,8 +67,8 @@ pub fn main() -> ExitCode {
         Command::Queues { command: Some(command) } => {
             with_config(&cli, |loaded| done(queues::change(&loaded.config, command, cli.json)))
         }
-        Command::Pause(of) => with_config(&cli, |loaded| done(pause::pause(&loaded.config, &of.connector))),
-        Command::Resume(of) => with_config(&cli, |loaded| done(pause::resume(&loaded.config, &of.connector))),
+        Command::Pause(of) => with_config(&cli, |loaded| done(pause::pause(&loaded.config, &of.connector, cli.json))),
+        Command::Resume(of) => with_config(&cli, |loaded| done(pause::resume(&loaded.config, &of.connector, cli.json))),
         Command::Dead { command } => {
             with_config(&cli, |loaded| done(dead::run(&loaded.config, command.clone(), cli.json)))
         }
@@ -99,6 +99,7 @@ fn checked(cli: &Cli) -> ExitCode {
         };
         let mut found = prepared.unwrap_or_else(|problems| problems);
         found.extend(run::missing_secrets(loaded, &environment));
+        found.extend(check::unread(loaded));
         found
     })
 }

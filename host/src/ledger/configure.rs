@@ -285,7 +285,7 @@ impl Write<'_> {
 }
 
 /// Everything that a connector reads, its inbox included.
-fn read_by(connector: &ConnectorLayout) -> Vec<Consumption> {
+pub(super) fn read_by(connector: &ConnectorLayout) -> Vec<Consumption> {
     let mut consumptions = connector.consumes.clone();
     if connector.has_inbox {
         consumptions.push(Consumption { queue: Name::inbox_of(&connector.name), from: From::Oldest });

@@ -149,7 +149,7 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
 }
 
 /// Looks at a file before anything is changed in it.
-fn refuse_strangers(path: &Path) -> Result<(), OpenError> {
+pub(super) fn refuse_strangers(path: &Path) -> Result<(), OpenError> {
     let mut header = Vec::with_capacity(HEADER_BYTES);
     match File::open(path) {
         Ok(file) => {
@@ -193,7 +193,7 @@ fn connect(path: &Path) -> anyhow::Result<Connection> {
 
 /// What the header could not say: the version of a file whose last commits are still in its write-ahead log, and whether
 /// a file without an application id is empty.
-fn refuse_tables(db: &Connection, path: &Path) -> Result<(), OpenError> {
+pub(super) fn refuse_tables(db: &Connection, path: &Path) -> Result<(), OpenError> {
     let look = || -> rusqlite::Result<(i32, i32, i64)> {
         let application = db.pragma_query_value(None, "application_id", |row| row.get(0))?;
         let version = db.pragma_query_value(None, "user_version", |row| row.get(0))?;

@@ -1,7 +1,8 @@
 //! The loop of a tick: page after page, within bounds, so that a long pass takes several ticks and always gets on.
 //!
 //! What a page holds is published before the next is asked for. Trouble at a later page ends the tick well, with the
-//! position kept: failing it would throw away the pages before, again and again. Trouble at the first page fails it.
+//! position kept: failing it would throw away the pages before, again and again. Trouble at the first page fails it; a
+//! kept position that the API does not know any more (a cursor that has expired) is given up for the first page.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -30,7 +31,14 @@ const TAG_BYTES_MAX: usize = 2_000;
 pub(crate) fn run(config: &Config, paging: &Paging) -> Result<(), Failure> {
     let before = Progress::load(config)?;
     let mut tick = Tick::start(config, paging, &before);
-    let outcome = tick.follow_pages();
+    let outcome = match tick.follow_pages() {
+        Err(failure) if tick.pages == 0 && before.resume.is_some() && !failure.is_retry() => {
+            log::warn!("the page where the last tick stopped is refused, starts at the first page again: {failure}");
+            tick.progress.resume = None;
+            tick.follow_pages()
+        }
+        outcome => outcome,
+    };
     match outcome {
         Err(failure) if tick.pages == 0 || !failure.is_retry() => return Err(failure),
         Err(failure) => log::warn!("goes on at the next tick: {failure}"),

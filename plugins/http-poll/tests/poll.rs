@@ -89,6 +89,27 @@ fn trouble_at_a_later_page_keeps_what_was_done() {
     assert_eq!(urls(&host), ["/orders", "/orders?p=2", "/orders?p=2"]);
 }
 
+/// A cursor that has expired: without a new start every tick to come would fail at it.
+#[test]
+fn a_position_that_is_gone_is_given_up_for_the_first_page() {
+    let asked = std::cell::Cell::new(0);
+    let host = host(json!({}), move |request| match request.url() {
+        "https://a.example/orders" => linked(request),
+        _ => {
+            asked.set(asked.get() + 1);
+            Ok(Response::new(match asked.get() {
+                1 => 503,
+                2 => 410,
+                _ => return linked(request),
+            }))
+        }
+    });
+    tick().unwrap();
+    tick().unwrap();
+    assert_eq!(urls(&host), ["/orders", "/orders?p=2", "/orders?p=2", "/orders", "/orders?p=2"]);
+    assert_eq!(keys(&host), ["1", "2", "3"]);
+}
+
 #[test]
 fn trouble_at_the_first_page_fails_the_tick() {
     let _host = host(json!({}), |_| Ok(Response::new(429).with_header("retry-after", "7")));

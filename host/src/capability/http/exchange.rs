@@ -357,8 +357,9 @@ fn has_body(method: &Method, status: StatusCode) -> bool {
 
 /// Whether the body is encoded still: what the client has decoded is not named any more.
 fn is_encoded(headers: &HeaderMap) -> bool {
-    let is_plain = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
-    headers.get_all(CONTENT_ENCODING).iter().any(|value| !is_plain(value))
+    let is = |value: &HeaderValue, plain: &[u8]| value.as_bytes().trim_ascii().eq_ignore_ascii_case(plain);
+    headers.get_all(CONTENT_ENCODING).iter().any(|value| !is(value, b"identity"))
+        || headers.get_all(TRANSFER_ENCODING).iter().any(|value| !is(value, b"chunked"))
 }
 
 /// A length and chunks: whoever stands in between may have believed the other (RFC 9112, 6.3).
