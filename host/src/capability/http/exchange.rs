@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout_at;
 
 use super::dressing::{Dress, Payload};
+use super::head::{has_body, has_two_ends, is_encoded};
 use super::refusal::{Failure, HeldBy, Refusal};
 use super::target::{Host, Target};
 use super::token::Token;
@@ -348,23 +349,6 @@ impl Admitted {
 /// How soon an answer must begin, unless the grant says how long all of it may take.
 fn head_within(timeout: Option<Duration>) -> Option<Duration> {
     timeout.is_none().then_some(HEAD_MAX)
-}
-
-/// Whether anything follows the head of an answer.
-fn has_body(method: &Method, status: StatusCode) -> bool {
-    method != Method::HEAD && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-}
-
-/// Whether the body is encoded still: what the client has decoded is not named any more.
-fn is_encoded(headers: &HeaderMap) -> bool {
-    let is = |value: &HeaderValue, plain: &[u8]| value.as_bytes().trim_ascii().eq_ignore_ascii_case(plain);
-    headers.get_all(CONTENT_ENCODING).iter().any(|value| !is(value, b"identity"))
-        || headers.get_all(TRANSFER_ENCODING).iter().any(|value| !is(value, b"chunked"))
-}
-
-/// A length and chunks: whoever stands in between may have believed the other (RFC 9112, 6.3).
-fn has_two_ends(headers: &HeaderMap) -> bool {
-    headers.contains_key(CONTENT_LENGTH) && headers.contains_key(TRANSFER_ENCODING)
 }
 
 impl Answered {

@@ -6,6 +6,7 @@
 
 mod dressing;
 mod exchange;
+mod head;
 pub mod header;
 pub mod pattern;
 mod permission;
