@@ -373,6 +373,19 @@ fn a_line_from_a_slow_pipe_is_not_kept_waiting_for_the_next() {
     assert_eq!(sent.ok().output, "1 message accepted\n");
 }
 
+/// Half a line behind a whole one keeps nothing back, and is a line of its own when the rest has come.
+#[test]
+fn a_line_is_not_kept_waiting_for_the_rest_of_the_next() {
+    let bulkhead = Bulkhead::new(&hostile("hostile", ""));
+    let running = bulkhead.start();
+    let done = [("connector", "hostile"), ("outcome", "done")];
+    let sent = bulkhead.run_slowly(&["send", "in", "--lines"], b"ok\nok", || {
+        running.wait_until("delivery", PATIENCE, |metrics| metrics.value("bulkhead_deliveries_total", &done) == 1.0);
+    });
+    assert_eq!(sent.ok().output, "2 messages accepted\n");
+    running.wait_until("the other", PATIENCE, |metrics| metrics.value("bulkhead_deliveries_total", &done) == 2.0);
+}
+
 #[test]
 fn any_bytes_are_a_message_and_no_lines_are_none() {
     let bulkhead = Bulkhead::new(&hostile("hostile", ""));

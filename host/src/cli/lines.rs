@@ -3,7 +3,7 @@
 //! A thread reads, so that earlier pieces get to the disk meanwhile. It knows nothing of messages. Invariant: a piece ends
 //! where nothing more has arrived yet, so that a line from a slow pipe is not kept waiting for the next one.
 
-use std::io::{BufRead, BufReader, Read, Stdin};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Stdin};
 use std::thread;
 
 use anyhow::Context;
@@ -50,9 +50,27 @@ pub(super) fn read(line_bytes_max: u64) -> anyhow::Result<mpsc::Receiver<anyhow:
     Ok(read)
 }
 
+/// What comes next.
+enum Next {
+    /// A line without its end.
+    Line(Vec<u8>),
+    /// Not a whole line yet.
+    Later,
+    End,
+}
+
+/// Whether to wait until a whole line is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    Yes,
+    No,
+}
+
 /// The lines that are not read yet.
 struct Lines {
     input: BufReader<Stdin>,
+    /// The beginning of a line whose rest has not come.
+    begun: Vec<u8>,
     number: usize,
     bytes_max: u64,
     /// Told once the lines before it are on their way.
@@ -61,7 +79,8 @@ struct Lines {
 
 impl Lines {
     fn new(input: Stdin, bytes_max: u64) -> Self {
-        Self { input: BufReader::with_capacity(BUFFER_BYTES, input), number: 0, bytes_max, failed: None }
+        let input = BufReader::with_capacity(BUFFER_BYTES, input);
+        Self { input, begun: Vec::new(), number: 0, bytes_max, failed: None }
     }
 
     /// The next piece; `None` at the end.
@@ -71,14 +90,15 @@ impl Lines {
         }
         let mut piece = Piece { lines: Vec::new(), first: self.number + 1, last: self.number };
         let mut bytes = 0;
-        while piece.lines.len() < PIECE_LINES && bytes < PIECE_BYTES && (piece.lines.is_empty() || self.has_more()) {
-            match self.line() {
-                Ok(Some(line)) => {
+        while piece.lines.len() < PIECE_LINES && bytes < PIECE_BYTES {
+            let wait = if piece.lines.is_empty() { Wait::Yes } else { Wait::No };
+            match self.line(wait) {
+                Ok(Next::Line(line)) => {
                     piece.last = self.number;
                     bytes += line.len();
                     piece.lines.extend((!line.is_empty()).then_some(line));
                 }
-                Ok(None) => break,
+                Ok(Next::Later | Next::End) => break,
                 Err(error) if piece.lines.is_empty() => return Err(error),
                 Err(error) => {
                     self.failed = Some(error);
@@ -99,15 +119,30 @@ impl Lines {
         poll(&mut input, Some(&Timespec::default())).map_or(true, |ready| ready > 0)
     }
 
-    /// The next line without its end; one that is longer than the queue takes is not read to its end.
-    fn line(&mut self) -> anyhow::Result<Option<Vec<u8>>> {
-        let mut line = Vec::new();
+    /// The next line; one that is longer than the queue takes is not read to its end.
+    fn line(&mut self, wait: Wait) -> anyhow::Result<Next> {
         // Room for the end of a line that is as long as it may be.
-        let mut bounded = self.input.by_ref().take(self.bytes_max + 2);
-        let read = bounded.read_until(b'\n', &mut line).context("cannot read standard input")?;
-        if read == 0 {
-            return Ok(None);
+        let bytes_max = usize::try_from(self.bytes_max).unwrap_or(usize::MAX).saturating_add(2);
+        while !self.begun.ends_with(b"\n") && self.begun.len() < bytes_max {
+            if wait == Wait::No && !self.has_more() {
+                return Ok(Next::Later);
+            }
+            let mut rest = self.input.by_ref().take((bytes_max - self.begun.len()) as u64);
+            let arrived = match rest.fill_buf() {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                arrived => arrived.context("cannot read standard input")?,
+            };
+            if arrived.is_empty() && self.begun.is_empty() {
+                return Ok(Next::End);
+            }
+            if arrived.is_empty() {
+                break;
+            }
+            let end = arrived.iter().position(|byte| *byte == b'\n').map_or(arrived.len(), |place| place + 1);
+            self.begun.extend_from_slice(&arrived[..end]);
+            rest.consume(end);
         }
+        let mut line = std::mem::take(&mut self.begun);
         self.number += 1;
         if line.ends_with(b"\n") {
             line.pop();
@@ -119,6 +154,6 @@ impl Lines {
         if line.len() as u64 > bytes_max {
             return Err(malformed(format!("line {number} is larger than the queue takes ({bytes_max} bytes)")).into());
         }
-        Ok(Some(line))
+        Ok(Next::Line(line))
     }
 }
