@@ -37,6 +37,9 @@ pub use gate::permissions;
 pub use lock::{Renewed, renew as renew_lock};
 pub use plugins::{Plugins, prepare};
 
+/// How long the admin listener may take to end its answers.
+const CLOSING_MAX: Duration = Duration::from_secs(1);
+
 /// When a run ends by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
@@ -51,6 +54,8 @@ pub enum Until {
 pub enum Ended {
     /// Everything that was begun is settled.
     Settled,
+    /// So it is, but a full queue, a full disk or the bound of dead letters keeps more from being begun.
+    Held,
     /// The grace time was over, or a second signal came: the rest is delivered again after the next start.
     Cut,
 }
@@ -91,10 +96,12 @@ impl Host {
     pub async fn run(self, front: Front, until: Until, mut signals: watch::Receiver<u32>) -> anyhow::Result<Ended> {
         let (stop, stopped) = watch::channel(false);
         let admin = front.address();
-        let mut listener = front.start(&self, &stopped);
+        let (close, closing) = watch::channel(false);
+        let mut listener = front.start(&self, stopped.clone(), closing);
         let mut lanes: JoinSet<Result<(), SettleError>> = JoinSet::new();
         let mut clocks = JoinSet::new();
         clocks.spawn(self.show_disk(stopped.clone()));
+        self.keep_bounds();
         for running in &self.connectors {
             for consumption in &running.consumptions {
                 consumption.start(&running.connector, &self.ledger, self.engine.guests(), &stopped, &mut lanes);
@@ -107,15 +114,18 @@ impl Host {
         let ended = tokio::select! {
             biased;
             error = self.ledger.fatal() => Err(error),
-            _ = signals.wait_for(|count| *count > 0) => Ok(()),
+            _ = signals.wait_for(|count| *count > 0) => Ok(Ended::Settled),
             lane = next_end(&mut lanes) => Err(lane),
             broken = next_failure(&mut listener) => Err(broken),
             broken = next_panic(&mut clocks) => Err(broken),
-            () = self.idle(until) => Ok(()),
+            idle = self.idle(until) => Ok(idle),
         };
         stop.send_replace(true);
         tracing::info!("stopping: runs under way settle");
         let drained = self.drain(&mut lanes, &mut clocks, &mut signals).await;
+        close.send_replace(true);
+        // Answers under way get a moment.
+        let _ = tokio::time::timeout(CLOSING_MAX, async { while listener.join_next().await.is_some() {} }).await;
         listener.abort_all();
         drop(self.broker);
         let (ledger, audit) = (self.ledger.clone(), self.audit.clone());
@@ -125,7 +135,8 @@ impl Host {
             ledger.close();
         };
         tokio::task::spawn_blocking(close).await.context("the ledger did not close")?;
-        ended.and(drained)
+        let (ended, drained) = (ended?, drained?);
+        Ok(if drained == Ended::Settled { ended } else { drained })
     }
 
     /// Waits for what is under way, as long as the grace time goes.

@@ -189,6 +189,17 @@ impl Bulkhead {
         Running { process, admin: self.admin(), token: self.token() }
     }
 
+    /// Starts the host with a log that nobody reads any more, and waits until it answers.
+    #[must_use]
+    pub fn start_unread(&self) -> Running {
+        let process = Process::start_unread(self.command(&["run"]).stdin(Stdio::null()).stdout(Stdio::null()));
+        let deadline = Instant::now() + READY_WITHIN;
+        while admin::exchange(self.admin(), "GET /readyz HTTP/1.0\r\n\r\n").is_err() {
+            assert!(Instant::now() < deadline, "the host does not answer within {READY_WITHIN:?}");
+        }
+        Running { process, admin: self.admin(), token: self.token() }
+    }
+
     /// Where the admin listener of a host listens that runs here.
     #[must_use]
     pub fn admin(&self) -> SocketAddr {
@@ -299,6 +310,12 @@ impl Running {
     pub fn threads_and_files(&self) -> (usize, usize) {
         let count = |what: &str| fs::read_dir(format!("/proc/{}/{what}", self.process.id())).map_or(0, Iterator::count);
         (count("task"), count("fd"))
+    }
+
+    /// The status of `/readyz`.
+    #[must_use]
+    pub fn readyz(&self) -> u16 {
+        admin::ask(self.admin, "GET", "/readyz", "", "").status
     }
 
     /// What `/metrics` says now.

@@ -13,13 +13,19 @@ impl Metrics {
         Self(text.lines().filter_map(sample).collect())
     }
 
+    /// Whether there is a sample of this name with these labels.
+    #[must_use]
+    pub fn has(&self, name: &str, labels: &[(&str, &str)]) -> bool {
+        self.0.iter().any(|(of, with, _)| of == name && is_with(with, labels))
+    }
+
     /// The sum of the samples of this name that have these labels; 0 where there are none.
     #[must_use]
     pub fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        let has = |of: &BTreeMap<String, String>| {
-            labels.iter().all(|(key, value)| of.get(*key).is_some_and(|is| is == value))
-        };
-        self.0.iter().filter(|(of, with, _)| of == name && has(with)).fold(0.0, |sum, (_, _, value)| sum + value)
+        self.0
+            .iter()
+            .filter(|(of, with, _)| of == name && is_with(with, labels))
+            .fold(0.0, |sum, (_, _, value)| sum + value)
     }
 
     /// The limits that have bitten in this connector: labels of `bulkhead_limit_hits_total` with a count.
@@ -32,6 +38,10 @@ impl Metrics {
         };
         self.0.iter().filter(hit).filter_map(|(_, labels, _)| labels.get("limit").cloned()).collect()
     }
+}
+
+fn is_with(of: &BTreeMap<String, String>, labels: &[(&str, &str)]) -> bool {
+    labels.iter().all(|(key, value)| of.get(*key).is_some_and(|is| is == value))
 }
 
 /// `name{label="value",…} 1.5`; labels come from configurations of ours and hold neither quotes nor commas.

@@ -40,6 +40,15 @@ impl Process {
         Self { child, log, reader: Some(reader) }
     }
 
+    /// Starts `command` with standard error going into a pipe that nobody reads any more.
+    pub(crate) fn start_unread(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary can be started");
+        drop(child.stderr.take());
+        let log = Arc::new(Log::default());
+        log.change(|state| state.1 = true);
+        Self { child, log, reader: None }
+    }
+
     /// Writes all of standard input and closes it.
     pub(crate) fn write(&mut self, input: &[u8]) {
         let mut stdin = self.child.stdin.take().expect("standard input is piped");

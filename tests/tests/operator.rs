@@ -211,8 +211,10 @@ fn names_that_are_not_known_are_refused_with_the_one_that_was_meant() {
     };
     check(&["send", "inn", "--body", "x"], "in");
     check(&["pause", "hostil"], "hostile");
+    let _ = bulkhead.run(&["secrets", "rm", "nobody"]).ended_with(2);
     let running = bulkhead.start();
     check(&["resume", "hostil"], "hostile");
+    let _ = bulkhead.run(&["secrets", "rm", "nobody"]).ended_with(2);
     let refused = running.api("POST", "queues/inn/messages", r#"{"body":"x"}"#);
     assert_eq!((refused.status, refused.detail().contains("did you mean `in`?")), (404, true), "{}", refused.body);
     let _ = running.terminate().ok();
@@ -247,7 +249,12 @@ fn what_is_kept_for_a_connector_that_has_left_is_forgotten_on_demand() {
     assert_eq!(running.api("DELETE", "queues/in/subscriptions/nobody", "").status, 404);
     let forgotten = bulkhead.run(&["queues", "forget", "in", "goes", "--json"]).ok().json();
     assert_eq!(forgotten, json!({ "messages": 2 }));
-    assert_eq!(running.metrics().value("bulkhead_orphaned_messages", &orphaned), 0.0);
+    let metrics = running.metrics();
+    assert_eq!(metrics.value("bulkhead_orphaned_messages", &orphaned), 0.0);
+    assert!(
+        !metrics.has("bulkhead_queue_backlog", &orphaned)
+            && metrics.has("bulkhead_queue_backlog", &[("connector", "stays")])
+    );
     let _ = bulkhead.run(&["queues", "forget", "in", "goes"]).ended_with(2);
     // What nobody waits for any more is removed with the next round of upkeep.
     let deadline = Instant::now() + PATIENCE;

@@ -107,11 +107,29 @@ fn a_second_signal_cuts_off_what_is_left_and_ends_with_1() {
     let running = bulkhead.start();
     bulkhead.send("in", &[format!("get {url}/")]);
     fixture.wait_for(1, PATIENCE);
+    assert_eq!(running.readyz(), 200);
     running.signal(Signal::TERM);
     running.wait_for_log("stopping", PATIENCE);
+    // It can still be looked at, and takes nothing new.
+    assert_eq!(running.readyz(), 503);
+    let refused = running.api("POST", "queues/in/messages", r#"{"body":"x"}"#);
+    assert_eq!((refused.status, refused.detail().contains("is stopping")), (503, true), "{}", refused.body);
+    assert_eq!(running.api("GET", "queues", "").status, 200);
     let ended = running.terminate().ended_with(1);
     assert!(ended.errors().contains("delivered again after the next start"), "{}", ended.errors());
     assert_eq!(bulkhead.ledger().messages("in").len(), 1);
+}
+
+/// Whoever reads the log (a pipe, a collector) may die first.
+#[test]
+fn a_log_that_nobody_reads_any_more_costs_nothing() {
+    let host = Bulkhead::new(&hostile("retry = { attempts = 1 }"));
+    let running = host.start_unread();
+    host.send("in", &["reject it", "trap now", "print 100", "publish nowhere", "ok"]);
+    running.wait_until("end of all", PATIENCE, |metrics| metrics.value("bulkhead_deliveries_total", &[]) == 5.0);
+    assert_eq!(running.metrics().value("bulkhead_panics_total", &[]), 0.0);
+    let _ = running.terminate().ok();
+    assert_eq!(host.ledger().dead().len(), 3);
 }
 
 #[test]

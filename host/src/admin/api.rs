@@ -133,6 +133,7 @@ async fn send(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Accepted>, Problem> {
+    admin.takes_work()?;
     // An inbox is private: its connector's triggers alone put messages there.
     let queue = admin.directory.queue(&name).filter(|_| !name.starts_with('@'));
     let queue = queue.ok_or_else(|| unknown_queue(&admin.directory, &name))?;

@@ -8,21 +8,26 @@ pub mod api;
 pub mod problem;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Router, middleware};
+use tokio::sync::watch;
 
 use crate::audit::Audit;
 use crate::delivery::connector::Connector;
 use crate::id::Name;
 use crate::ledger::{Directory, Ledger, QueueReport};
-use crate::metrics::Metrics;
+use crate::metrics::{Backlog, Metrics};
 use crate::secret_store::sealed::SealedStore;
 
 use problem::Problem;
+
+/// Seconds after which a host that stops may have been started again.
+const STOPPING_RETRY_SECONDS: u64 = 5;
 
 /// How many deliveries of a queue's subscription, by the names of both, are with a run.
 pub type InFlight = Arc<dyn Fn(&str, &str) -> u64 + Send + Sync>;
@@ -46,6 +51,8 @@ pub struct Admin {
     pub sealed: Arc<SealedStore>,
     /// Who is let in.
     pub access: Arc<access::Access>,
+    /// Turns true when the host begins to stop.
+    pub stopping: watch::Receiver<bool>,
 }
 
 impl Admin {
@@ -60,21 +67,27 @@ impl Admin {
         Ok(reports)
     }
 
+    /// Whether new work is taken.
+    fn takes_work(&self) -> Result<(), Problem> {
+        if *self.stopping.borrow() {
+            let detail = "the host is stopping: nothing new is taken";
+            return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(STOPPING_RETRY_SECONDS));
+        }
+        Ok(())
+    }
+
     /// Brings the gauges up to date.
     fn refresh(&self) -> anyhow::Result<()> {
-        let mut dead = std::collections::BTreeMap::<String, u64>::new();
-        for report in self.queues()? {
-            let queue = Name::stored(&report.queue);
-            for subscription in report.subscriptions {
-                let connector = Name::stored(&subscription.connector);
-                let oldest_seconds = std::time::Duration::from_secs(subscription.oldest_seconds.unwrap_or(0));
-                self.metrics.queue_backlog(&queue, &connector, subscription.backlog, oldest_seconds.as_secs_f64());
-                *dead.entry(subscription.connector).or_default() += subscription.dead;
-            }
+        let mut backlogs = Vec::new();
+        for QueueReport { queue, subscriptions, .. } in self.ledger.queues()? {
+            backlogs.extend(subscriptions.into_iter().map(|subscription| Backlog {
+                queue: Name::stored(&queue),
+                connector: Name::stored(&subscription.connector),
+                messages: subscription.backlog,
+                oldest_seconds: Duration::from_secs(subscription.oldest_seconds.unwrap_or(0)).as_secs_f64(),
+            }));
         }
-        for (connector, letters) in dead {
-            self.metrics.dead_letters(&Name::stored(&connector), letters);
-        }
+        self.metrics.standing(&backlogs, &self.ledger.dead_counts()?);
         Ok(())
     }
 }
@@ -84,7 +97,7 @@ pub fn router(admin: Admin) -> Router {
     let access = admin.access.clone();
     Router::new()
         .route("/healthz", get(healthy))
-        .route("/readyz", get(healthy))
+        .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .nest("/api/v1", api::router())
         .fallback(problem::not_found)
@@ -93,9 +106,14 @@ pub fn router(admin: Admin) -> Router {
         .with_state(admin)
 }
 
-/// The listener starts when everything else has: a host that answers is ready.
 async fn healthy() -> &'static str {
     "ok\n"
+}
+
+/// The listener starts when everything else has: a host that answers is ready until it begins to stop.
+async fn ready(State(admin): State<Admin>) -> Result<&'static str, Problem> {
+    admin.takes_work()?;
+    Ok("ok\n")
 }
 
 async fn metrics(State(admin): State<Admin>) -> Result<impl IntoResponse, Problem> {

@@ -6,7 +6,7 @@
 use std::io::{IsTerminal, Read};
 use std::path::Path;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
@@ -49,7 +49,7 @@ pub async fn run(config: &Config, environment: &Environment, command: Secrets, a
         }
         Secrets::RotateKey { to } => {
             // The host reads the store and its key again by itself.
-            let count = environment.sealed().rotate_key(to.as_deref())?;
+            let count = environment.sealed().rotate_key(to.as_deref()).map_err(Failed::Unusable)?;
             record(&config.host.data_dir, Event::action("secrets rotate-key", &format!("{count} secrets")));
             if let Some(path) = to {
                 hint_key(&path);
@@ -79,35 +79,35 @@ impl<'a> Target<'a> {
         }
     }
 
-    async fn set(&self, name: &str, value: &Secret) -> anyhow::Result<()> {
+    async fn set(&self, name: &str, value: &Secret) -> Result<(), Failed> {
         match self {
             Self::Running(admin) => {
                 let body = NewValue::of(value).to_json()?;
-                admin.put(&format!("secrets/{name}"), body.to_vec()).await
+                Ok(admin.put(&format!("secrets/{name}"), body.to_vec()).await?)
             }
             Self::Stopped(store, data_dir) => {
-                store.set(name, value)?;
+                store.set(name, value).map_err(Failed::Unusable)?;
                 record(data_dir, Event::action("secrets set", name));
                 Ok(())
             }
         }
     }
 
-    async fn names(&self) -> anyhow::Result<Vec<String>> {
+    async fn names(&self) -> Result<Vec<String>, Failed> {
         match self {
-            Self::Running(admin) => admin.get("secrets").await,
-            Self::Stopped(store, _) => store.names(),
+            Self::Running(admin) => Ok(admin.get("secrets").await?),
+            Self::Stopped(store, _) => store.names().map_err(Failed::Unusable),
         }
     }
 
-    async fn remove(&self, name: &str) -> anyhow::Result<()> {
+    async fn remove(&self, name: &str) -> Result<(), Failed> {
         match self {
-            Self::Running(admin) => admin.delete::<Value>(&format!("secrets/{name}")).await.map(drop),
+            Self::Running(admin) => Ok(admin.delete::<Value>(&format!("secrets/{name}")).await.map(drop)?),
             Self::Stopped(store, data_dir) => {
-                ensure!(
-                    store.remove(name)?,
-                    "no secret `{name}` is sealed: `bulkhead secrets list` shows those that are"
-                );
+                if !store.remove(name).map_err(Failed::Unusable)? {
+                    let unknown = anyhow!("no secret `{name}` is sealed: `bulkhead secrets list` shows those that are");
+                    return Err(Failed::Unusable(unknown));
+                }
                 record(data_dir, Event::action("secrets rm", name));
                 Ok(())
             }

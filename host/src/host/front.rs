@@ -43,8 +43,13 @@ impl Front {
         self.listener.address()
     }
 
-    /// Answers for a host until `stopped` turns true.
-    pub(super) fn start(self, host: &Host, stopped: &watch::Receiver<bool>) -> JoinSet<anyhow::Result<()>> {
+    /// Answers for a host until `closing` turns true; from `stopping` on it says that the host is not ready.
+    pub(super) fn start(
+        self,
+        host: &Host,
+        stopping: watch::Receiver<bool>,
+        mut closing: watch::Receiver<bool>,
+    ) -> JoinSet<anyhow::Result<()>> {
         let connectors = host.connectors.iter().map(|running| running.connector.clone()).collect();
         let admin = Admin {
             ledger: host.ledger.clone(),
@@ -55,10 +60,10 @@ impl Front {
             in_flight: in_flight(host),
             sealed: host.sealed.clone(),
             access: self.access,
+            stopping,
         };
-        let mut stopped = stopped.clone();
         let stop = async move {
-            let _ = stopped.wait_for(|stopped| *stopped).await;
+            let _ = closing.wait_for(|closing| *closing).await;
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(self.listener.serve(admin::router(admin), stop));

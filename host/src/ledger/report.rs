@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Ledger;
 use super::schema::{row_id, unsql};
+use crate::id::Name;
 
 /// One queue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +68,23 @@ impl Ledger {
             Ok(reports)
         })?;
         Ok(reports)
+    }
+
+    /// Dead letters kept for each connector that has read anything, also for one that has left the configuration.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub fn dead_counts(&self) -> anyhow::Result<Vec<(Name, u64)>> {
+        let counts = self.shared().readers.read(|db| {
+            let mut statement = db.prepare_cached(
+                "SELECT connector.name, sum(dead) FROM subscription JOIN connector ON connector.id = connector
+                 GROUP BY connector.id HAVING sum(dead) > 0 OR min(forgotten) = 0",
+            )?;
+            let counts =
+                statement.query_map([], |row| Ok((Name::stored(row.get_ref(0)?.as_str()?), unsql(row.get(1)?))))?;
+            counts.collect()
+        })?;
+        Ok(counts)
     }
 }
 

@@ -265,6 +265,19 @@ where
     registry.register(format!("bulkhead_{name}"), help, metric.clone());
 }
 
+/// How one subscription stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backlog {
+    /// Its queue.
+    pub queue: Name,
+    /// Who reads it.
+    pub connector: Name,
+    /// Not settled yet.
+    pub messages: u64,
+    /// Age of the oldest of them.
+    pub oldest_seconds: f64,
+}
+
 /// The figures of one connector's deliveries.
 #[derive(Clone, Debug)]
 pub struct ConnectorMetrics {
@@ -301,16 +314,21 @@ impl Metrics {
         }
     }
 
-    /// Unsettled messages of a subscription.
-    pub fn queue_backlog(&self, queue: &Name, connector: &Name, messages: u64, oldest_seconds: f64) {
-        let labels = of_subscription(queue, connector);
-        self.0.queue_backlog.get_or_create(&labels).set(signed(messages));
-        self.0.queue_oldest_seconds.get_or_create(&labels).set(oldest_seconds);
-    }
-
-    /// Dead letters kept for a connector.
-    pub fn dead_letters(&self, connector: &Name, letters: u64) {
-        self.0.dead_letters.get_or_create(&of_connector(connector)).set(signed(letters));
+    /// How all subscriptions stand, and the dead letters of each connector; what is not named is not shown any more.
+    pub fn standing(&self, backlogs: &[Backlog], dead_letters: &[(Name, u64)]) {
+        // Nobody reads them between.
+        let _registry = self.0.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.queue_backlog.clear();
+        self.0.queue_oldest_seconds.clear();
+        self.0.dead_letters.clear();
+        for Backlog { queue, connector, messages, oldest_seconds } in backlogs {
+            let labels = of_subscription(queue, connector);
+            self.0.queue_backlog.get_or_create(&labels).set(signed(*messages));
+            self.0.queue_oldest_seconds.get_or_create(&labels).set(*oldest_seconds);
+        }
+        for (connector, letters) in dead_letters {
+            self.0.dead_letters.get_or_create(&of_connector(connector)).set(signed(*letters));
+        }
     }
 
     /// One request was answered with `status`, or failed (`error`). `host` is the grant's pattern.
