@@ -32,6 +32,9 @@ const INSTANCE_BYTES_MAX: usize = 2 * MIB;
 const WASM_STACK_BYTES: usize = MIB;
 /// Stack that a call runs on: the guest's own and what host functions need.
 const ASYNC_STACK_BYTES: usize = 2 * MIB;
+/// Polls after which a thread of guests looks for work that came from other threads. A guest that computes is polled for a
+/// millisecond at a time, so that what waits behind it waits for as many of them.
+const GUEST_QUEUE_INTERVAL: u32 = 2;
 /// Slots beside the permits: inspecting and loading take none.
 const SPARE_SLOTS: u32 = 4;
 
@@ -97,6 +100,7 @@ impl Engine {
         let guests = Builder::new_multi_thread()
             .worker_threads(cores())
             .thread_name("bulkhead-guest")
+            .global_queue_interval(GUEST_QUEUE_INTERVAL)
             .enable_time()
             .build()
             .context("no threads for guests")?;
