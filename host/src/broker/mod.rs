@@ -6,6 +6,7 @@
 pub mod local;
 
 use crate::ledger::Ledger;
+use crate::settlement::{Delivery, QueueId, SubscriptionId};
 
 pub use crate::ledger::Receipt;
 pub use local::{Batch, Counts, KeysInBatch, Subscription, SubscriptionSettings, Worker};
@@ -26,13 +27,24 @@ impl Broker {
         Ok(Self::Local(local::Local::start(ledger)?))
     }
 
-    /// Begins to read a subscription. What was running alone when the last process died is charged an attempt first.
+    /// The unsettled deliveries of a subscription that were running alone when the last process died: each is to be
+    /// charged an attempt before [`Broker::subscribe`].
     ///
     /// # Errors
-    /// The ledger could not be read, or has stopped.
-    pub async fn subscribe(&self, settings: SubscriptionSettings) -> anyhow::Result<Subscription> {
+    /// The ledger could not be read.
+    pub fn crashed(&self, subscription: SubscriptionId, queue: QueueId) -> anyhow::Result<Vec<Delivery>> {
         match self {
-            Self::Local(local) => local.subscribe(settings).await,
+            Self::Local(local) => local.crashed(subscription, queue),
+        }
+    }
+
+    /// Begins to read a subscription.
+    ///
+    /// # Errors
+    /// The ledger could not be read.
+    pub fn subscribe(&self, settings: SubscriptionSettings) -> anyhow::Result<Subscription> {
+        match self {
+            Self::Local(local) => local.subscribe(settings),
         }
     }
 }

@@ -27,6 +27,12 @@ impl Rate {
     }
 }
 
+impl std::fmt::Display for Rate {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{} in {:?}", self.amount, self.per)
+    }
+}
+
 /// Holds back what goes over a [`Rate`].
 #[derive(Debug)]
 pub struct Bucket {

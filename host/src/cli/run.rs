@@ -47,7 +47,7 @@ pub async fn run(loaded: Loaded, environment: Environment, arguments: Run) -> Ou
     let until = if arguments.until_idle { Until::Idle(arguments.idle_horizon) } else { Until::Stopped };
     match host.run(front, until, signals).await? {
         Ended::Settled => Ok(ExitCode::SUCCESS),
-        Ended::Cut => Ok(ExitCode::FAILURE),
+        Ended::Cut | Ended::Held => Ok(ExitCode::FAILURE),
     }
 }
 

@@ -7,7 +7,9 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use super::brake::Brake;
 use super::hold::Hold;
+use super::outcome;
 use super::retry::Policy;
+use super::segment::Segment;
 use crate::clock::Clock;
 use crate::id::Name;
 use crate::ledger::Ledger;
@@ -15,7 +17,7 @@ use crate::message;
 use crate::metrics::{ConnectorMetrics, Held};
 use crate::runtime::Plugin;
 use crate::runtime::permit::Permits;
-use crate::settlement::{ConnectorId, Delivery};
+use crate::settlement::{ConnectorId, Delivery, Outcome, SettleError, SubscriptionId};
 
 /// One connector, as its lanes see it.
 #[derive(Debug)]
@@ -52,6 +54,64 @@ impl Connector {
     pub fn pause(&self) -> Option<Duration> {
         self.plugin.grants().pause(Instant::now())
     }
+
+    /// Tells people what became of a delivery that did not succeed: log and metric, and the brake where too many died.
+    pub(super) async fn report(&self, delivery: &Delivery, outcome: &Outcome) {
+        let (name, message_id, attempt) = (&self.name, &delivery.message.id, delivery.attempt);
+        match outcome {
+            Outcome::Done => {}
+            // Counted where it is committed, also where no connector is there to do it.
+            Outcome::Expired => {
+                tracing::warn!(connector = %name, message_id, "a message expired before it was delivered")
+            }
+            Outcome::Retry { reason, charged, .. } => {
+                self.metrics.retry.inc();
+                tracing::debug!(connector = %name, message_id, attempt, charged, reason, "delivery is put off");
+            }
+            Outcome::Dead { reason } => {
+                self.metrics.dead.inc();
+                tracing::warn!(connector = %name, message_id, attempt, reason, "delivery became a dead letter");
+                if self.brake.died() {
+                    self.put_brake_on(reason).await;
+                }
+            }
+        }
+    }
+
+    /// Charges an attempt to deliveries that were running alone when the process died: on disk when it returns.
+    ///
+    /// # Errors
+    /// The ledger has stopped.
+    pub async fn charge_crashed(
+        &self,
+        subscription: SubscriptionId,
+        crashed: Vec<Delivery>,
+    ) -> Result<(), SettleError> {
+        let mut segment = Segment::new(subscription, self.id);
+        for delivery in crashed {
+            let outcome = outcome::of_crash(&self.policy, delivery.attempt, self.clock.now_ms());
+            self.report(&delivery, &outcome).await;
+            segment.settle(delivery.origin, outcome);
+        }
+        match segment.close() {
+            Some(closed) => self.ledger.settle(closed.settlement).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Pauses the connector until an operator resumes it; on disk when it returns, so that it survives a restart.
+    async fn put_brake_on(&self, reason: &str) {
+        let connector = &self.name;
+        self.hold.set(Held::Brake);
+        if let Err(error) = self.ledger.hold(self.id, Held::Brake).await {
+            let error = format!("{error:#}");
+            tracing::error!(%connector, error, "the brake could not be stored: it holds until the next restart only");
+        }
+        tracing::error!(
+            %connector, reason,
+            "the brake is on: too many deliveries died in a row; mend the cause, then `bulkhead resume {connector}`"
+        );
+    }
 }
 
 /// The right to run beside the connector's other runs, or without them: a delivery that conflicts over state again and
@@ -72,10 +132,8 @@ impl Turn {
 
     /// Waits for the other runs to end. The caller must have given its own turn back.
     pub async fn take_alone(connector: &Connector) -> Self {
-        connector.hold.set(Held::Conflict);
-        let guard = connector.turns.clone().write_owned().await;
-        connector.hold.clear(Held::Conflict);
-        Self::Alone(guard)
+        let _waiting = connector.hold.wait(Held::Conflict);
+        Self::Alone(connector.turns.clone().write_owned().await)
     }
 }
 

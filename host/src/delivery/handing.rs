@@ -15,7 +15,6 @@ use super::segment::{Closed, Segment};
 use super::{Staged, outcome};
 use crate::broker::{Batch, Worker};
 use crate::ledger::Receipt;
-use crate::metrics::Held;
 use crate::runtime::failure::Failure;
 use crate::runtime::permit::Permit;
 use crate::runtime::{BatchResult, Sandbox, Scope};
@@ -176,33 +175,61 @@ impl Handing {
         permit: &Permit,
     ) -> Result<(), SettleError> {
         self.hand_in(permit).await?;
-        let connector = self.connector.clone();
-        let now_ms = connector.clock.now_ms();
-        let outcome = outcome::of_failure(&connector.policy, delivery.attempt, failure, now_ms, random());
-        self.report(delivery, &outcome);
-        if let Outcome::Dead { reason } = &outcome
-            && connector.brake.died()
-        {
-            connector.put_brake_on(reason).await;
-        }
+        let outcome = self.failed(delivery, failure).await;
         self.segment.settle(delivery.origin, outcome);
         self.hand_in(permit).await
     }
 
-    fn report(&self, delivery: &Delivery, outcome: &Outcome) {
+    /// What becomes of a delivery that failed, as it is reported.
+    async fn failed(&self, delivery: &Delivery, failure: Failure) -> Outcome {
         let connector = &self.connector;
-        let (name, message_id, attempt) = (&connector.name, &delivery.message.id, delivery.attempt);
-        match outcome {
-            Outcome::Done | Outcome::Expired => {}
-            Outcome::Retry { reason, charged, .. } => {
-                connector.metrics.retry.inc();
-                tracing::debug!(connector = %name, message_id, attempt, charged, reason, "delivery is put off");
-            }
-            Outcome::Dead { reason } => {
-                connector.metrics.dead.inc();
-                tracing::warn!(connector = %name, message_id, attempt, reason, "delivery became a dead letter");
+        let now_ms = connector.clock.now_ms();
+        let outcome = outcome::of_failure(&connector.policy, delivery.attempt, failure, now_ms, random());
+        connector.report(delivery, &outcome).await;
+        outcome
+    }
+
+    /// Settles what is never given to the plugin, and leaves the rest in the batch. Once the connector is held, by its
+    /// brake too, what is left of these goes back.
+    pub(super) async fn settle_unrun(&mut self, batch: &mut Batch) {
+        let connector = self.connector.clone();
+        let now = connector.clock.now();
+        let end = |delivery: &Delivery| outcome::without_run(&delivery.message, now);
+        if !batch.deliveries.iter().any(|delivery| end(delivery).is_some()) {
+            return;
+        }
+        let mut released = Vec::new();
+        for delivery in std::mem::take(&mut batch.deliveries) {
+            match end(&delivery) {
+                None => batch.deliveries.push(delivery),
+                Some(_) if connector.hold.is_stopped() => released.push(delivery),
+                Some(outcome) => {
+                    connector.report(&delivery, &outcome).await;
+                    self.segment.settle(delivery.origin, outcome);
+                }
             }
         }
+        self.release(released);
+        if let Some(closed) = self.segment.close() {
+            // No state is in it: nothing of it runs again.
+            self.settle(closed);
+        }
+    }
+
+    /// Host code broke while it worked for this worker, which `fresh` replaces. A delivery that it held alone is charged
+    /// an attempt; of several each runs alone next.
+    ///
+    /// # Errors
+    /// The ledger has stopped.
+    pub(super) async fn replace_worker(&mut self, fresh: Worker, failure: Failure) -> Result<(), SettleError> {
+        let broken = std::mem::replace(&mut self.worker, fresh);
+        self.segment = Segment::new(self.segment.subscription(), self.connector.id);
+        self.turn = None;
+        let Some(delivery) = broken.broke() else { return Ok(()) };
+        let outcome = self.failed(&delivery, failure).await;
+        self.segment.settle(delivery.origin, outcome);
+        let Some(closed) = self.segment.close() else { return Ok(()) };
+        broken.settle(closed.settlement).await
     }
 
     /// Hands in the segment, and waits where too much is on its way, or where state was touched.
@@ -319,22 +346,6 @@ impl Handing {
             Err(SettleError::Conflict) => Ok(false),
             Err(error @ SettleError::Closed) => Err(error),
         }
-    }
-}
-
-impl Connector {
-    /// Pauses the connector until an operator resumes it; on disk when it returns, so that it survives a restart.
-    async fn put_brake_on(&self, reason: &str) {
-        let connector = &self.name;
-        self.hold.set(Held::Brake);
-        if let Err(error) = self.ledger.hold(self.id, Held::Brake).await {
-            let error = format!("{error:#}");
-            tracing::error!(%connector, error, "the brake could not be stored: it holds until the next restart only");
-        }
-        tracing::error!(
-            %connector, reason,
-            "the brake is on: too many deliveries died in a row; mend the cause, then `bulkhead resume {connector}`"
-        );
     }
 }
 

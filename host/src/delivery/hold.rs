@@ -4,7 +4,7 @@
 //! Invariant: only a reason that stops all work keeps workers from leasing; one that its own workers find out, and that
 //! only work makes go away, never does.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use tokio::sync::watch;
 
@@ -16,7 +16,8 @@ use crate::metrics::{Held, Metrics};
 pub struct Hold {
     connector: Name,
     metrics: Metrics,
-    reasons: watch::Sender<BTreeSet<Held>>,
+    /// How many say so; none says it of a reason that is not here.
+    reasons: watch::Sender<BTreeMap<Held, usize>>,
 }
 
 impl Hold {
@@ -28,24 +29,34 @@ impl Hold {
 
     /// Adds a reason.
     pub fn set(&self, reason: Held) {
-        // The metric changes under the same lock, so that it cannot be left saying what was true before.
-        self.reasons.send_if_modified(|reasons| {
-            let is_new = reasons.insert(reason);
-            if is_new {
-                self.metrics.held(&self.connector, reason, true);
-            }
-            is_new
-        });
+        self.change(reason, |_| 1);
     }
 
     /// Takes a reason away.
     pub fn clear(&self, reason: Held) {
+        self.change(reason, |_| 0);
+    }
+
+    /// Says that the caller waits for this reason, until the answer is dropped. Others may wait beside it.
+    #[must_use]
+    pub fn wait(&self, reason: Held) -> Waiting<'_> {
+        self.change(reason, |waiting| waiting + 1);
+        Waiting { hold: self, reason }
+    }
+
+    fn change(&self, reason: Held, change: impl FnOnce(usize) -> usize) {
+        // The metric changes under the same lock, so that it cannot be left saying what was true before.
         self.reasons.send_if_modified(|reasons| {
-            let was_there = reasons.remove(&reason);
-            if was_there {
-                self.metrics.held(&self.connector, reason, false);
+            let before = reasons.remove(&reason).unwrap_or(0);
+            let after = change(before);
+            if after > 0 {
+                reasons.insert(reason, after);
             }
-            was_there
+            let is_other = (before > 0) != (after > 0);
+            if is_other {
+                self.metrics.held(&self.connector, reason, after > 0);
+            }
+            is_other
         });
     }
 
@@ -64,13 +75,13 @@ impl Hold {
     #[must_use]
     pub fn is_paused(&self) -> bool {
         let reasons = self.reasons.borrow();
-        reasons.contains(&Held::Paused) || reasons.contains(&Held::Brake)
+        reasons.contains_key(&Held::Paused) || reasons.contains_key(&Held::Brake)
     }
 
     /// Every reason, in a fixed order.
     #[must_use]
     pub fn reasons(&self) -> Vec<Held> {
-        self.reasons.borrow().iter().copied().collect()
+        self.reasons.borrow().keys().copied().collect()
     }
 
     /// Waits until its deliveries may begin. Cancel-safe.
@@ -80,8 +91,21 @@ impl Hold {
     }
 }
 
-fn is_stop(reasons: &BTreeSet<Held>) -> bool {
-    reasons.iter().any(|reason| match reason {
+/// One of those who wait for a reason to go away.
+#[derive(Debug)]
+pub struct Waiting<'h> {
+    hold: &'h Hold,
+    reason: Held,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.hold.change(self.reason, |waiting| waiting.saturating_sub(1));
+    }
+}
+
+fn is_stop(reasons: &BTreeMap<Held, usize>) -> bool {
+    reasons.keys().any(|reason| match reason {
         Held::Paused | Held::Brake | Held::DeadLetters | Held::Conflict => true,
         // Each worker looks at these for itself: one that waits for room must not stop the one that makes it.
         Held::Full | Held::Disk | Held::Breaker => false,

@@ -24,8 +24,8 @@ pub struct Lane {
     entry: Entry,
     handing: Handing,
     stop: watch::Receiver<bool>,
-    /// With `reuse = "always"`, the sandbox of the run before.
-    kept: Option<Sandbox>,
+    /// The sandbox of the run, until a call in it fails; with `reuse = "always"` that of the run before too.
+    sandbox: Option<Sandbox>,
 }
 
 impl Lane {
@@ -39,7 +39,7 @@ impl Lane {
         stop: watch::Receiver<bool>,
     ) -> Self {
         let handing = Handing::new(connector.clone(), entry.clone(), place, worker);
-        Self { connector, entry, handing, stop, kept: None }
+        Self { connector, entry, handing, stop, sandbox: None }
     }
 
     /// Waits for deliveries, counting meanwhile what gets to the disk. Cancel-safe.
@@ -65,7 +65,11 @@ impl Lane {
     ///
     /// # Errors
     /// The ledger has stopped; what was not committed is delivered again after the next start.
-    pub async fn deliver(&mut self, batch: Batch) -> Result<(), SettleError> {
+    pub async fn deliver(&mut self, mut batch: Batch) -> Result<(), SettleError> {
+        self.handing.settle_unrun(&mut batch).await;
+        if batch.deliveries.is_empty() {
+            return Ok(());
+        }
         let permit = self.connector.permits.acquire(&self.connector.name, self.connector.plugin.memory_bytes()).await;
         let turn = Turn::take(&self.connector).await;
         self.handing.begin(&batch, turn);
@@ -73,7 +77,21 @@ impl Lane {
             Entry::Batch { .. } => self.run_together(batch.deliveries, &permit).await?,
             Entry::Message { .. } | Entry::Tick { .. } => self.run_one_by_one(batch.deliveries, &permit).await?,
         }
+        let keeps = self.connector.keeps_sandbox;
+        self.sandbox = self.sandbox.take().filter(|sandbox| keeps && !sandbox.is_worn());
         self.handing.end(&permit).await
+    }
+
+    /// Goes on with another worker after host code panicked outside a call, which costs what was under way an attempt.
+    ///
+    /// # Errors
+    /// The ledger has stopped.
+    pub async fn recover(&mut self, fresh: Worker, panic: &str) -> Result<(), SettleError> {
+        self.sandbox = None;
+        self.connector.plugin.grants().metrics().panicked();
+        tracing::error!(connector = %self.connector.name, "the host failed at a delivery, which alone is charged: {panic}");
+        let reason = format!("the host failed while it delivered: {panic}");
+        self.handing.replace_worker(fresh, Failure::Trap { reason }).await
     }
 
     /// Waits until everything that was handed in is committed.
@@ -92,7 +110,6 @@ impl Lane {
     async fn run_one_by_one(&mut self, deliveries: Vec<Delivery>, permit: &Permit) -> Result<(), SettleError> {
         let mut released = Vec::new();
         let mut failed_keys = HashSet::new();
-        let mut sandbox = self.kept.take();
         for delivery in deliveries {
             let key = if self.handing.is_ordered() { delivery.message.key.clone() } else { None };
             let stands_behind = key.as_ref().is_some_and(|key| failed_keys.contains(key));
@@ -100,9 +117,7 @@ impl Lane {
                 released.push(delivery);
                 continue;
             }
-            let (kept, result) = self.attempt(sandbox.take(), &delivery, permit).await?;
-            sandbox = kept;
-            match result {
+            match self.attempt(&delivery, permit).await? {
                 Ok(staged) => self.handing.succeed(delivery, staged, permit).await?,
                 Err(failure) => {
                     failed_keys.extend(key);
@@ -111,31 +126,40 @@ impl Lane {
             }
         }
         self.handing.release(released);
-        self.kept = sandbox.filter(|sandbox| self.connector.keeps_sandbox && !sandbox.is_worn());
         Ok(())
     }
 
-    /// One call in the sandbox at hand, or in a fresh one. The sandbox comes back if it may be called again.
+    /// The sandbox at hand, or a fresh one.
+    async fn take_sandbox(&mut self, permit: &Permit) -> Result<Sandbox, Failure> {
+        match self.sandbox.take() {
+            Some(sandbox) => Ok(sandbox),
+            None => self.connector.plugin.sandbox(permit).await,
+        }
+    }
+
+    /// A call has ended: its sandbox may be called again, unless the call did not succeed.
+    fn called(&mut self, sandbox: Sandbox, started: Instant) {
+        self.connector.metrics.attempt_seconds.observe(started.elapsed().as_secs_f64());
+        self.sandbox = (!sandbox.is_finished()).then_some(sandbox);
+    }
+
+    /// One call.
     async fn attempt(
         &mut self,
-        sandbox: Option<Sandbox>,
         delivery: &Delivery,
         permit: &Permit,
-    ) -> Result<(Option<Sandbox>, Result<super::Staged, Failure>), SettleError> {
+    ) -> Result<Result<super::Staged, Failure>, SettleError> {
         let started = Instant::now();
-        let mut sandbox = match sandbox {
-            Some(sandbox) => sandbox,
-            None => match self.connector.plugin.sandbox(permit).await {
-                Ok(sandbox) => sandbox,
-                Err(failure) => return Ok((None, Err(failure))),
-            },
+        let mut sandbox = match self.take_sandbox(permit).await {
+            Ok(sandbox) => sandbox,
+            Err(failure) => return Ok(Err(failure)),
         };
         let entry = self.entry.clone();
         let previous_ms = entry.previous_ms(&self.connector, delivery);
         let scope = self.handing.scope(&entry, previous_ms);
         let result = self.handing.attend(sandbox.deliver(&scope, delivery), permit).await?;
-        self.connector.metrics.attempt_seconds.observe(started.elapsed().as_secs_f64());
-        Ok(((!sandbox.is_finished()).then_some(sandbox), result))
+        self.called(sandbox, started);
+        Ok(result)
     }
 
     /// One call for all. With an order of keys, at most one message of a key is in a call.
@@ -214,14 +238,14 @@ impl Lane {
         permit: &Permit,
     ) -> Result<Result<crate::runtime::BatchResult, Failure>, SettleError> {
         let started = Instant::now();
-        let mut sandbox = match self.connector.plugin.sandbox(permit).await {
+        let mut sandbox = match self.take_sandbox(permit).await {
             Ok(sandbox) => sandbox,
             Err(failure) => return Ok(Err(failure)),
         };
         let entry = self.entry.clone();
         let scope = self.handing.scope(&entry, None);
         let result = self.handing.attend(sandbox.handle_batch(&scope, deliveries), permit).await?;
-        self.connector.metrics.attempt_seconds.observe(started.elapsed().as_secs_f64());
+        self.called(sandbox, started);
         Ok(result)
     }
 }

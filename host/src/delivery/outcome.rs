@@ -1,4 +1,4 @@
-//! From a failed call to what becomes of its delivery.
+//! From a failed call, or a message that is never given to a plugin, to what becomes of its delivery.
 //!
 //! Pure: policy, failure, time and a random number in; an [`Outcome`] out. What costs an attempt is decided here and
 //! nowhere else.
@@ -6,6 +6,9 @@
 use std::time::Duration;
 
 use super::retry::{DELAY_MAX, Policy};
+use crate::clock::Now;
+use crate::limit::HOPS_MAX;
+use crate::message::Message;
 use crate::runtime::failure::Failure;
 use crate::settlement::Outcome;
 
@@ -25,6 +28,31 @@ pub fn of_failure(policy: &Policy, attempt: u32, failure: Failure, now_ms: u64, 
         Failure::Trap { reason } | Failure::Limit { reason, .. } => {
             charged(policy, attempt, None, reason, now_ms, random)
         }
+    }
+}
+
+/// How a message is settled without a run, if it is. Its age goes by the clock that believes no jump at once.
+#[must_use]
+pub fn without_run(message: &Message, now: Now) -> Option<Outcome> {
+    if message.expires_at_ms.is_some_and(|expires_ms| expires_ms <= now.settled_ms) {
+        Some(Outcome::Expired)
+    } else if message.hops > HOPS_MAX {
+        let reason = format!("passed through {} connectors: {HOPS_MAX} is the limit, look for a loop", message.hops);
+        Some(Outcome::Dead { reason })
+    } else {
+        None
+    }
+}
+
+/// Decides about a delivery whose attempt number `attempt` (from 1) took the process down while it ran alone: the next
+/// one comes at once, for the start of a process is delay enough.
+#[must_use]
+pub fn of_crash(policy: &Policy, attempt: u32, now_ms: u64) -> Outcome {
+    let reason = "the process ended while this message was running alone".to_owned();
+    if attempt >= policy.attempts {
+        Outcome::Dead { reason }
+    } else {
+        Outcome::Retry { due_ms: now_ms, charged: true, reason }
     }
 }
 
@@ -83,5 +111,31 @@ mod tests {
         check(3, Failure::Held { reason: reason(), delay: Duration::from_secs(2) }, &expected);
         let expected = Outcome::Retry { due_ms: 1_100, charged: false, reason: reason() };
         check(3, Failure::Held { reason: reason(), delay: Duration::ZERO }, &expected);
+    }
+
+    fn check_unrun(message: &Message, expected: Option<Outcome>) {
+        let now = Now { due_ms: 90_000, settled_ms: 5_000 };
+        assert_eq!(without_run(message, now), expected);
+    }
+
+    #[test]
+    fn a_message_expires_by_the_clock_that_deletes() {
+        let expiring = |at| Message { expires_at_ms: Some(at), ..Message::default() };
+        check_unrun(&expiring(5_001), None);
+        check_unrun(&expiring(5_000), Some(Outcome::Expired));
+    }
+
+    #[test]
+    fn a_message_that_goes_round_dies_without_a_run() {
+        check_unrun(&Message { hops: HOPS_MAX, ..Message::default() }, None);
+        let reason = "passed through 33 connectors: 32 is the limit, look for a loop".to_owned();
+        check_unrun(&Message { hops: HOPS_MAX + 1, ..Message::default() }, Some(Outcome::Dead { reason }));
+    }
+
+    #[test]
+    fn a_crash_is_charged_and_the_last_one_is_the_end() {
+        let policy = Policy { attempts: 2, ..Policy::default() };
+        assert!(matches!(of_crash(&policy, 1, 7), Outcome::Retry { due_ms: 7, charged: true, .. }));
+        assert!(matches!(of_crash(&policy, 2, 7), Outcome::Dead { .. }));
     }
 }

@@ -57,6 +57,12 @@ impl Segment {
         }
     }
 
+    /// Whose deliveries are settled in it.
+    #[must_use]
+    pub fn subscription(&self) -> SubscriptionId {
+        self.subscription
+    }
+
     /// Whether nothing is in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -159,7 +159,7 @@ impl Assembly {
         let queue = &consume.queue;
         let is_batch = connector.plugin.exports(Export::BatchConsumer);
         let keys = if is_batch { KeysInBatch::One } else { KeysInBatch::Several };
-        let subscription = self.subscribe(settings, queue, consume.pending_max, keys).await?;
+        let subscription = self.subscribe(connector, queue, consume.pending_max, keys).await?;
         let queue_text: Arc<str> = queue.as_str().into();
         let entry = if is_batch { Entry::Batch { queue: queue_text } } else { Entry::Message { queue: queue_text } };
         let policy = self.config.queues.get(queue.as_str());
@@ -179,7 +179,7 @@ impl Assembly {
 
     async fn inbox(&self, settings: &config::Connector, connector: &Connector) -> anyhow::Result<Consumption> {
         let queue = Name::inbox_of(&connector.name);
-        let subscription = self.subscribe(settings, &queue, usize::MAX, KeysInBatch::Several).await?;
+        let subscription = self.subscribe(connector, &queue, usize::MAX, KeysInBatch::Several).await?;
         let targets = settings.allow.publish.iter();
         Ok(Consumption {
             subscription_id: self.subscription_id(&queue, &settings.name)?,
@@ -200,22 +200,18 @@ impl Assembly {
 
     async fn subscribe(
         &self,
-        settings: &config::Connector,
+        connector: &Connector,
         queue: &Name,
         pending_max: usize,
         keys: KeysInBatch,
     ) -> anyhow::Result<Subscription> {
-        let missing = || format!("queue `{queue}` has no number in the ledger");
-        let subscription = SubscriptionSettings {
-            subscription: self.subscription_id(queue, &settings.name)?,
-            queue: self.directory.queue(queue.as_str()).with_context(missing)?,
-            connector: self.directory.connector(settings.name.as_str()).with_context(missing)?,
-            pending_max,
-            keys,
-            attempts: settings.retry.attempts,
-            message_bytes_max: settings.limits.message_bytes,
-        };
-        self.broker.subscribe(subscription).await
+        let subscription = self.subscription_id(queue, &connector.name)?;
+        let queue_id = self.directory.queue(queue.as_str());
+        let queue = queue_id.with_context(|| format!("queue `{queue}` has no number in the ledger"))?;
+        let crashed = self.broker.crashed(subscription, queue)?;
+        let charged = connector.charge_crashed(subscription, crashed).await;
+        charged.context("cannot charge the messages that were running when the process died")?;
+        self.broker.subscribe(SubscriptionSettings { subscription, queue, pending_max, keys })
     }
 
     fn clockworks(

@@ -59,6 +59,13 @@ pub enum Failure {
     },
 }
 
+/// What a panic said.
+#[must_use]
+pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
 impl Failure {
     /// What a plugin answered; `held` is the longest delay with which the gate held this call back, if it did.
     #[must_use]

@@ -15,6 +15,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Sleep;
 
 use super::epoch::Ticking;
+use super::failure::panic_text;
 use crate::limit::Limit;
 
 /// The meter of one sandbox. Shared by the call's future and the epoch callback, which never work at the same time.
@@ -137,7 +138,7 @@ impl<F: Future> Future for Metered<'_, F> {
         let polled = catch_unwind(AssertUnwindSafe(|| self.call.as_mut().poll(context)));
         meter.poll_ends();
         match polled {
-            Err(panic) => Poll::Ready(Err(Cut::Panic(panic_text(&*panic)))),
+            Err(panic) => Poll::Ready(Err(Cut::Panic(panic_text(&*panic).to_owned()))),
             Ok(Poll::Ready(answer)) => Poll::Ready(Ok(answer)),
             Ok(Poll::Pending) => {
                 if let Some(limit) = meter.spent() {
@@ -150,11 +151,6 @@ impl<F: Future> Future for Metered<'_, F> {
             }
         }
     }
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message").to_owned()
 }
 
 fn thread_cpu_ns() -> u64 {

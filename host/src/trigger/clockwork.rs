@@ -3,8 +3,10 @@
 //! One task per schedule. A tick and the stored planned time commit together, so that a crash neither loses nor doubles
 //! one. A tick that is still unsettled, retrying included, makes the next one skip: runs of a schedule do not pile up.
 
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::watch;
 
 use super::schedule::{Next, Plan, Settings};
@@ -13,6 +15,7 @@ use crate::id::{self, Kind, Name};
 use crate::ledger::Ledger;
 use crate::message::{Draft, Tick};
 use crate::metrics::Metrics;
+use crate::runtime::failure::panic_text;
 use crate::settlement::{ConnectorId, QueueId, SubscriptionId};
 
 /// The longest sleep: a wall clock that was set is noticed within this time.
@@ -24,7 +27,7 @@ const STORE_RETRY: Duration = Duration::from_secs(1);
 pub struct Clockwork {
     /// The connector's name in the configuration.
     pub connector: Name,
-    /// From which ids are derived: the connector's first name.
+    /// From which ids and the phase are derived: the connector's first name.
     pub lineage: String,
     /// Its number in the ledger.
     pub connector_id: ConnectorId,
@@ -43,9 +46,18 @@ pub struct Clockwork {
 }
 
 impl Clockwork {
-    /// Enqueues ticks until `stop` turns true.
-    pub async fn run(self: std::sync::Arc<Self>, mut stop: watch::Receiver<bool>) {
-        let plan = Plan::new(&self.connector, &self.settings);
+    /// Enqueues ticks until `stop` turns true. A panic of host code costs a moment, not the schedule.
+    pub async fn run(self: std::sync::Arc<Self>, stop: watch::Receiver<bool>) {
+        while let Err(panic) = AssertUnwindSafe(self.enqueue(stop.clone())).catch_unwind().await {
+            self.metrics.panicked();
+            let (connector, schedule) = (&self.connector, &self.settings.name);
+            tracing::error!(%connector, schedule, "the host failed at a schedule, which goes on: {}", panic_text(&*panic));
+            tokio::time::sleep(STORE_RETRY).await;
+        }
+    }
+
+    async fn enqueue(&self, mut stop: watch::Receiver<bool>) {
+        let plan = Plan::new(&self.lineage, &self.settings);
         loop {
             let wait = self.step(plan).await;
             tokio::select! {
@@ -59,7 +71,7 @@ impl Clockwork {
     /// Whether a tick is due now: a host that runs until idle must not end yet.
     #[must_use]
     pub fn is_due(&self) -> bool {
-        let plan = Plan::new(&self.connector, &self.settings);
+        let plan = Plan::new(&self.lineage, &self.settings);
         matches!(plan.next(self.last_planned(plan), self.clock.now_ms()), Next::Due(_))
     }
 

@@ -3,12 +3,15 @@
 //! One loop per worker, on the guests' threads. Nothing is leased while the connector is held, while a queue that it may
 //! publish to or the disk is full, or after the stop has begun: that is the whole back-pressure.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_util::context::TokioContext;
 
 use crate::broker::{Batch, Subscription};
 use crate::delivery::connector::{Connector, Entry};
@@ -16,6 +19,7 @@ use crate::delivery::lane::{Lane, Place};
 use crate::id::Name;
 use crate::ledger::Ledger;
 use crate::metrics::Held;
+use crate::runtime::failure::panic_text;
 use crate::settlement::{QueueId, SettleError, SubscriptionId};
 
 /// One queue that a connector consumes.
@@ -56,13 +60,15 @@ impl Consumption {
             let lane = Lane::new(connector.clone(), self.entry.clone(), place, worker, stop.clone());
             let loop_ = Loop {
                 lane,
+                subscription: self.subscription.clone(),
                 batch: self.batch,
                 batch_wait: self.batch_wait,
                 publishes_to: self.publishes_to.clone(),
                 ledger: ledger.clone(),
                 stop: stop.clone(),
             };
-            tasks.spawn_on(loop_.run(), guests);
+            // Timers of a runtime fire between polls: beside a guest that computes, those of the guests' come late.
+            tasks.spawn_on(TokioContext::new(loop_.run(), Handle::current()), guests);
         }
     }
 }
@@ -70,6 +76,7 @@ impl Consumption {
 /// One worker.
 struct Loop {
     lane: Lane,
+    subscription: Subscription,
     batch: usize,
     batch_wait: Duration,
     publishes_to: Vec<QueueId>,
@@ -78,17 +85,30 @@ struct Loop {
 }
 
 impl Loop {
+    /// A panic of host code costs what was under way, not the worker.
     async fn run(mut self) -> Result<(), SettleError> {
+        loop {
+            match AssertUnwindSafe(self.work()).catch_unwind().await {
+                Ok(worked) => {
+                    worked?;
+                    return self.lane.drain().await;
+                }
+                Err(panic) => self.lane.recover(self.subscription.worker(), panic_text(&*panic)).await?,
+            }
+        }
+    }
+
+    /// Leases and delivers until the stop.
+    async fn work(&mut self) -> Result<(), SettleError> {
         let mut stop = self.stop.clone();
         loop {
             let batch = tokio::select! {
                 biased;
-                _ = stop.wait_for(|stopped| *stopped) => break,
+                _ = stop.wait_for(|stopped| *stopped) => return Ok(()),
                 batch = self.lease() => batch?,
             };
             self.lane.deliver(batch).await?;
         }
-        self.lane.drain().await
     }
 
     /// A batch that may run now.
@@ -118,15 +138,13 @@ async fn released(connector: &Connector, publishes_to: &[QueueId], ledger: &Ledg
     let _ = ledger.disk().wait_for(|disk| !disk.stops(publishes_to)).await;
     for queue in publishes_to {
         if ledger.is_full(*queue) {
-            connector.hold.set(Held::Full);
+            let _waiting = connector.hold.wait(Held::Full);
             ledger.room(*queue).await;
-            connector.hold.clear(Held::Full);
         }
     }
     while let Some(left) = connector.pause() {
-        connector.hold.set(Held::Breaker);
+        let _waiting = connector.hold.wait(Held::Breaker);
         tokio::time::sleep(left).await;
     }
-    connector.hold.clear(Held::Breaker);
     connector.hold.released().await;
 }

@@ -51,21 +51,23 @@ async fn a_delayed_message_takes_its_place_when_due() {
 }
 
 #[tokio::test]
-async fn expired_and_endless_messages_are_settled_without_a_run() {
+async fn after_a_panic_what_was_held_alone_is_known_and_several_run_alone_each() {
     let dir = tempfile::tempdir().unwrap();
     let host = open(dir.path(), &layout(QueuePolicy::default(), &["a"]));
-    host.send(&[
-        Draft { expires_ms: Some(0), ..draft("old", None) },
-        Draft { hops: 33, ..draft("round", None) },
-        Draft { hops: 32, ..draft("good", None) },
-    ])
-    .await;
-    let worker = host.subscribe("a").await.worker();
-    assert_eq!(ids(&lease_all(&worker, 1).await), ["good"]);
-    host.ledger.settled(host.directory.connector("a").unwrap()).await.unwrap();
-    assert_eq!(host.report("in").subscriptions[0].dead, 1);
-    assert_eq!(host.report("in").subscriptions[0].backlog, 1);
-    assert!(host.metrics.text().contains(r#"bulkhead_expired_total{queue="in",connector="a"} 1"#));
+    host.send_ids(&["1", "2", "3"]).await;
+    let subscription = host.subscribe("a").await;
+    let worker = subscription.worker();
+    let batch = lease_all(&worker, 3).await;
+    host.settle(&worker, "a", &batch[..1], &Outcome::Done).await;
+    assert_eq!(worker.broke(), None, "either of two may have done it");
+    drop(worker);
+    let worker = subscription.worker();
+    for id in ["2", "3"] {
+        let batch = lease(&worker, 3).await;
+        assert_eq!((ids(&batch.deliveries), batch.alone), (vec![id], true));
+        assert_eq!(worker.broke().as_ref(), batch.deliveries.first());
+        host.settle(&worker, "a", &batch.deliveries, &Outcome::Done).await;
+    }
 }
 
 #[tokio::test]
@@ -88,7 +90,7 @@ async fn much_unfinished_work_holds_the_subscription() {
     let host = open(dir.path(), &layout(QueuePolicy::default(), &["a"]));
     host.send_ids(&["1", "2", "3"]).await;
     let settings = SubscriptionSettings { pending_max: 3, ..host.settings("a") };
-    let subscription = host.broker.subscribe(settings).await.unwrap();
+    let subscription = host.broker.subscribe(settings).unwrap();
     let worker = subscription.worker();
     let batch = lease_all(&worker, 3).await;
     host.settle(&worker, "a", &batch, &retry(host.now_ms() + 3_600_000)).await;

@@ -113,16 +113,22 @@ impl Host {
         SubscriptionSettings {
             subscription: self.directory.subscription("in", connector).unwrap(),
             queue: self.queue("in"),
-            connector: self.directory.connector(connector).unwrap(),
             pending_max: 1_000,
             keys: KeysInBatch::Several,
-            attempts: 3,
-            message_bytes_max: 1 << 20,
         }
     }
 
+    /// Charges what took the process down, as a connector does that gives up after three attempts.
     async fn subscribe(&self, connector: &str) -> Subscription {
-        self.broker.subscribe(self.settings(connector)).await.unwrap()
+        let settings = self.settings(connector);
+        let charge = |delivery: &Delivery| match delivery.attempt {
+            3.. => (delivery.origin, dead()),
+            _ => (delivery.origin, retry(self.now_ms())),
+        };
+        let crashed = self.broker.crashed(settings.subscription, settings.queue).unwrap();
+        let outcomes = crashed.iter().map(charge).collect();
+        self.ledger.settle(self.settlement(connector, outcomes)).await.unwrap();
+        self.broker.subscribe(settings).unwrap()
     }
 
     async fn send(&self, drafts: &[Draft]) {
@@ -139,7 +145,7 @@ impl Host {
         let settings = self.settings(connector);
         Settlement {
             subscription: settings.subscription,
-            connector: settings.connector,
+            connector: self.directory.connector(connector).unwrap(),
             outcomes,
             publishes: Vec::new(),
             state: StateChanges::default(),

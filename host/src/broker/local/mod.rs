@@ -9,7 +9,7 @@ mod lease;
 mod reader;
 mod worker;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,7 +17,7 @@ use anyhow::Context;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::ledger::{Inflight, Ledger, Returns, Suspect, Tail};
-use crate::settlement::{ConnectorId, Delivery, Origin, Outcome, QueueId, Settlement, StateChanges, SubscriptionId};
+use crate::settlement::{Delivery, Origin, QueueId, SubscriptionId};
 
 pub use lease::{Counts, KeysInBatch};
 pub use worker::Worker;
@@ -41,16 +41,10 @@ pub struct SubscriptionSettings {
     pub subscription: SubscriptionId,
     /// Its queue.
     pub queue: QueueId,
-    /// Its connector.
-    pub connector: ConnectorId,
     /// Unfinished messages before it reads no further.
     pub pending_max: usize,
     /// How many messages of a key a batch may hold.
     pub keys: KeysInBatch,
-    /// Attempts before a dead letter, for messages that took the process down.
-    pub attempts: u32,
-    /// The connector's `limits.message`: larger ones, stored before it was lowered, become dead letters.
-    pub message_bytes_max: u64,
 }
 
 /// The embedded broker.
@@ -75,23 +69,41 @@ impl Local {
         Ok(Self { ledger, inflight, suspects: Mutex::new(suspects), alone: Arc::new(Semaphore::new(1)), reader })
     }
 
-    /// Begins to read a subscription.
+    /// The unsettled deliveries of a subscription that were running alone when the last process died.
     ///
     /// # Errors
-    /// The ledger could not be read, or has stopped.
-    pub async fn subscribe(&self, settings: SubscriptionSettings) -> anyhow::Result<Subscription> {
+    /// The ledger could not be read.
+    pub fn crashed(&self, subscription: SubscriptionId, queue: QueueId) -> anyhow::Result<Vec<Delivery>> {
+        let suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = suspects.iter().filter(|suspect| suspect.subscription == subscription && suspect.was_alone);
+        let origins: HashSet<Origin> = alone.map(|suspect| suspect.origin).collect();
+        drop(suspects);
+        origins.into_iter().filter_map(|origin| self.unsettled(subscription, queue, origin).transpose()).collect()
+    }
+
+    fn unsettled(
+        &self,
+        subscription: SubscriptionId,
+        queue: QueueId,
+        origin: Origin,
+    ) -> anyhow::Result<Option<Delivery>> {
+        let Some(attempts) = self.ledger.attempts(subscription, origin)? else { return Ok(None) };
+        let message = self.ledger.read_message(queue, origin)?;
+        Ok(message.map(|message| Delivery { origin, attempt: attempts + 1, message }))
+    }
+
+    /// Begins to read a subscription. What [`Local::crashed`] answers has been charged by now.
+    ///
+    /// # Errors
+    /// The ledger could not be read.
+    pub fn subscribe(&self, settings: SubscriptionSettings) -> anyhow::Result<Subscription> {
         let suspects = self.suspects_of(settings.subscription);
-        if !suspects.is_empty() {
-            charge(&self.ledger, &settings, &suspects).await?;
-        }
         let rules = Rules {
             ordering: self.ledger.policy(settings.queue).ordering,
             keys: settings.keys,
             pending_max: settings.pending_max,
-            message_bytes_max: settings.message_bytes_max,
         };
         let position = self.ledger.position(settings.subscription)?;
-        let suspects: HashSet<Origin> = suspects.into_iter().map(|suspect| suspect.origin).collect();
         let wake = Arc::new(Notify::new());
         let state = State { leases: Leases::new(rules, position, suspects), alone: None, is_reading: false };
         Ok(Subscription(Arc::new(Shared {
@@ -108,43 +120,10 @@ impl Local {
         })))
     }
 
-    fn suspects_of(&self, subscription: SubscriptionId) -> Vec<Suspect> {
+    fn suspects_of(&self, subscription: SubscriptionId) -> HashSet<Origin> {
         let mut suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
-        suspects.extract_if(.., |suspect| suspect.subscription == subscription).collect()
-    }
-}
-
-/// Charges an attempt to each delivery that was running alone when the process died.
-async fn charge(ledger: &Ledger, settings: &SubscriptionSettings, suspects: &[Suspect]) -> anyhow::Result<()> {
-    let mut outcomes = HashMap::new();
-    for suspect in suspects.iter().filter(|suspect| suspect.was_alone) {
-        let Some(attempts) = ledger.attempts(settings.subscription, suspect.origin)? else { continue };
-        let reason = "the process ended while this message was running alone".to_owned();
-        let outcome = if attempts + 1 >= settings.attempts {
-            Outcome::Dead { reason }
-        } else {
-            Outcome::Retry { due_ms: ledger.clock().now_ms(), charged: true, reason }
-        };
-        outcomes.insert(suspect.origin, outcome);
-    }
-    if outcomes.is_empty() {
-        return Ok(());
-    }
-    let settlement = settings.settlement(outcomes.into_iter().collect());
-    ledger.settle(settlement).await.context("cannot charge the messages that were running when the process died")
-}
-
-impl SubscriptionSettings {
-    /// A settlement of outcomes and nothing else.
-    fn settlement(&self, outcomes: Vec<(Origin, Outcome)>) -> Settlement {
-        Settlement {
-            subscription: self.subscription,
-            connector: self.connector,
-            outcomes,
-            publishes: Vec::new(),
-            state: StateChanges::default(),
-            tick_done: None,
-        }
+        let own = suspects.extract_if(.., |suspect| suspect.subscription == subscription);
+        own.map(|suspect| suspect.origin).collect()
     }
 }
 

@@ -122,6 +122,17 @@ impl Worker {
         self.subscription.wake.notify_one();
     }
 
+    /// Whatever ran its deliveries broke: the one that it still holds, if it is one alone. Where there are several, each
+    /// of them runs alone next, so that it is known which one breaks what runs it.
+    #[must_use]
+    pub fn broke(&self) -> Option<Delivery> {
+        let mut held = self.subscription.lock().leases.suspect(self.number);
+        let (origin, attempts) = held.pop().filter(|_| held.is_empty())?;
+        let message = self.subscription.ledger.read_message(self.subscription.settings.queue, origin);
+        let message = message.inspect_err(|error| tracing::warn!(%error, "cannot read the ledger")).ok()??;
+        Some(Delivery { origin, attempt: attempts + 1, message })
+    }
+
     /// Clears the slot once every delivery of the run is decided.
     fn decided(&self, deliveries: usize) {
         let before = self.undecided.load(Ordering::Relaxed);
@@ -143,7 +154,7 @@ impl Worker {
         if state.leases.has_lone() {
             match permit.or_else(|| subscription.alone.clone().try_acquire_owned().ok()) {
                 Some(permit) => {
-                    taken = state.leases.take_lone(self.number, now_ms);
+                    taken = state.leases.take_lone(self.number);
                     state.alone = taken.is_alone.then_some(permit);
                 }
                 None => waits_alone = true,
@@ -151,15 +162,12 @@ impl Worker {
         }
         let fills_until = self.fills_until(state.leases.counts(tail).ready, max, batch_wait);
         if taken.deliveries.is_empty() && fills_until.is_none() {
-            let ended = std::mem::take(&mut taken.ended);
             taken = state.leases.take(self.number, max, now_ms);
-            taken.ended.extend(ended);
         }
         subscription.read_ahead(&mut state, tail);
         let next_due_ms = state.leases.next_due_ms();
         let has_more = state.leases.has_ready();
         drop(state);
-        self.end(&mut taken);
         if taken.deliveries.is_empty() {
             let due = next_due_ms.map(|due_ms| Instant::now() + Duration::from_millis(due_ms.saturating_sub(now_ms)));
             return Found::Nothing { until: earlier(due, fills_until), waits_alone };
@@ -169,15 +177,6 @@ impl Worker {
             subscription.wake.notify_one();
         }
         Found::Batch(Batch { deliveries: taken.deliveries, alone: taken.is_alone })
-    }
-
-    /// Settles what needs no run.
-    fn end(&self, taken: &mut Taken) {
-        let ended = std::mem::take(&mut taken.ended);
-        if !ended.is_empty() {
-            let settlement = self.subscription.settings.settlement(ended);
-            drop(self.subscription.ledger.settle_returning(settlement, Some(self.subscription.returns.clone())));
-        }
     }
 
     /// Until when to wait for more; `None` where there is enough, nothing, or no wish to wait.

@@ -29,6 +29,24 @@ impl GrantSettings {
         if self.reach() == Reach::Private {
             text.push_str(", also at a private address");
         }
+        for bound in self.bounds() {
+            text.push_str(", ");
+            text.push_str(&bound);
+        }
         text
+    }
+
+    /// What narrows it.
+    fn bounds(&self) -> impl Iterator<Item = String> {
+        let bounds = [
+            self.rate.map(|rate| format!("at most {rate}")),
+            self.timeout.map(|timeout| format!("each within {timeout:?}")),
+            self.max_request.map(|bytes| format!("with bodies of at most {bytes} bytes")),
+            self.max_response.map(|bytes| format!("taking answers of at most {bytes} bytes")),
+            self.idempotency.then(|| "with an idempotency key where the method is unsafe".to_owned()),
+            self.breaker
+                .map(|breaker| format!("none for {:?} after {} failures in a row", breaker.open, breaker.failures)),
+        ];
+        bounds.into_iter().flatten()
     }
 }

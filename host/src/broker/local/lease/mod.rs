@@ -14,9 +14,8 @@ use std::hash::RandomState;
 
 use crate::broker::local::lane::{Blocked, Item, Lane};
 use crate::ledger::{Ordering, Position, Tail};
-use crate::limit::HOPS_MAX;
 use crate::message::Message;
-use crate::settlement::{Delivery, Origin, Outcome};
+use crate::settlement::{Delivery, Origin};
 
 /// Messages whose contents a subscription keeps in memory, and their bytes: a few pages ahead of its workers.
 const WINDOW_MESSAGES: usize = 2_048;
@@ -28,7 +27,6 @@ pub(in crate::broker::local) struct Rules {
     pub(in crate::broker::local) ordering: Ordering,
     pub(in crate::broker::local) keys: KeysInBatch,
     pub(in crate::broker::local) pending_max: usize,
-    pub(in crate::broker::local) message_bytes_max: u64,
 }
 
 /// How many messages of one key a batch may hold where the order of keys is kept.
@@ -41,13 +39,11 @@ pub enum KeysInBatch {
     One,
 }
 
-/// What a worker gets, and what must be settled without a run.
+/// What a worker gets.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(in crate::broker::local) struct Taken {
     pub(in crate::broker::local) deliveries: Vec<Delivery>,
     pub(in crate::broker::local) is_alone: bool,
-    /// Expired, or never to be run.
-    pub(in crate::broker::local) ended: Vec<(Origin, Outcome)>,
 }
 
 /// What is to be read next.
@@ -301,7 +297,7 @@ impl Leases {
     }
 
     /// Leases a suspect, to run alone.
-    pub(in crate::broker::local) fn take_lone(&mut self, worker: u64, now_ms: u64) -> Taken {
+    pub(in crate::broker::local) fn take_lone(&mut self, worker: u64) -> Taken {
         let mut taken = Taken::default();
         while taken.deliveries.is_empty()
             && let Some(lone) = self.lone.pop_front()
@@ -313,7 +309,7 @@ impl Leases {
             };
             if let Some(item) = item {
                 self.alone = Some(item.origin);
-                self.hand_out(item, worker, now_ms, &mut taken);
+                self.hand_out(item, worker, &mut taken);
             }
         }
         taken.is_alone = !taken.deliveries.is_empty();
@@ -331,7 +327,7 @@ impl Leases {
             let lane = self.ready_lanes.front().and_then(|key| self.lanes.get(key)?.front());
             match (line, lane) {
                 (Some(line), Some(lane)) if line > lane => self.take_lane(worker, max, now_ms, &mut taken),
-                (Some(_), _) => self.take_line(worker, now_ms, &mut taken),
+                (Some(_), _) => self.take_line(worker, &mut taken),
                 (None, _) if !self.ready_lanes.is_empty() => self.take_lane(worker, max, now_ms, &mut taken),
                 (None, _) => break,
             }
@@ -339,10 +335,10 @@ impl Leases {
         taken
     }
 
-    fn take_line(&mut self, worker: u64, now_ms: u64, taken: &mut Taken) {
+    fn take_line(&mut self, worker: u64, taken: &mut Taken) {
         let Some(item) = self.line.pop_front().and_then(|item| self.enter_lane(item)) else { return };
         self.window.take(item.message.as_ref().map(Message::size_bytes));
-        self.hand_out(item, worker, now_ms, taken);
+        self.hand_out(item, worker, taken);
     }
 
     /// Takes the key of a message outside the lanes; where a run holds it, the message waits until it is free.
@@ -372,7 +368,7 @@ impl Leases {
             && lane.front().is_none_or(|front| !self.suspects.contains(&front))
             && let Some(item) = self.pop_lane(key)
         {
-            self.hand_out(item, worker, now_ms, taken);
+            self.hand_out(item, worker, taken);
         }
     }
 
@@ -392,31 +388,11 @@ impl Leases {
         Some(item)
     }
 
-    fn hand_out(&mut self, item: Item, worker: u64, now_ms: u64, taken: &mut Taken) {
+    fn hand_out(&mut self, item: Item, worker: u64, taken: &mut Taken) {
         let Item { origin, attempts, key, message, .. } = item;
         let Some(message) = message else { return };
-        let end = self.end(&message, now_ms);
-        self.leased.insert(origin, Leased { attempts, key, worker, is_handed_in: end.is_some() });
-        match end {
-            Some(outcome) => taken.ended.push((origin, outcome)),
-            None => taken.deliveries.push(Delivery { origin, attempt: attempts + 1, message }),
-        }
-    }
-
-    /// Why a message is settled without a run, if it is.
-    fn end(&self, message: &Message, now_ms: u64) -> Option<Outcome> {
-        let (size, size_max) = (message.size_bytes(), self.rules.message_bytes_max);
-        if message.expires_at_ms.is_some_and(|expires_ms| expires_ms <= now_ms) {
-            Some(Outcome::Expired)
-        } else if message.hops > HOPS_MAX {
-            let reason =
-                format!("passed through {} connectors: {HOPS_MAX} is the limit, look for a loop", message.hops);
-            Some(Outcome::Dead { reason })
-        } else if size > size_max {
-            Some(Outcome::Dead { reason: format!("has {size} bytes, more than `limits.message` ({size_max}) allows") })
-        } else {
-            None
-        }
+        self.leased.insert(origin, Leased { attempts, key, worker, is_handed_in: false });
+        taken.deliveries.push(Delivery { origin, attempt: attempts + 1, message });
     }
 
     /// Whether a suspect is running alone.

@@ -55,6 +55,14 @@ impl Leases {
         }
     }
 
+    /// Makes suspects of what a worker holds and has not handed in; answers them with the attempts charged so far.
+    pub(in crate::broker::local) fn suspect(&mut self, worker: u64) -> Vec<(Origin, u32)> {
+        let held = self.leased.iter().filter(|(_, leased)| leased.worker == worker && !leased.is_handed_in);
+        let held: Vec<_> = held.map(|(origin, leased)| (*origin, leased.attempts)).collect();
+        self.suspects.extend(held.iter().map(|(origin, _)| *origin));
+        held
+    }
+
     /// A worker has gone: what it held and did not hand in is delivered again.
     pub(in crate::broker::local) fn abandon(&mut self, worker: u64, now_ms: u64) {
         let held = self.leased.iter().filter(|(_, leased)| leased.worker == worker);

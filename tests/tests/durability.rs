@@ -1,0 +1,72 @@
+//! What the disk says last: a write that was not synchronised ends the host, one that has to wait does not.
+#![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, reason = "holds the ledger's file from another process than the host's")]
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use bulkhead_tests::{Bulkhead, Posted, guest};
+use rusqlite::Connection;
+
+/// Long enough for a busy machine; every wait ends with the event itself.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn hostile() -> String {
+    format!("[connectors.hostile]\nplugin = '{}'\nconsume = 'in'\n", guest("hostile").display())
+}
+
+/// A library that makes synchronising fail on demand, built by the compiler that builds SQLite too.
+fn sync_library(folder: &Path) -> String {
+    let library = folder.join("sync.so");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/sync.c");
+    let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).status();
+    assert!(built.is_ok_and(|status| status.success()), "the C compiler does not build {source}");
+    library.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_failing_fsync_ends_the_host_and_nothing_unsynchronised_is_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    let trigger = folder.path().join("trigger");
+    let host = Bulkhead::new(&hostile())
+        .variable("LD_PRELOAD", &sync_library(folder.path()))
+        .variable("SYNC_FAILS", trigger.to_str().unwrap());
+    let running = host.start();
+    assert_eq!(running.api("POST", "connectors/hostile/pause", "").status, 204);
+    assert_eq!(host.post("in", r#"{"id": "first", "body": "ok"}"#), Posted::Accepted);
+    fs::write(&trigger, "").unwrap();
+    let refused = running.api("POST", "queues/in/messages", r#"{"id": "second", "body": "ok"}"#);
+    assert!(refused.status >= 500, "{}: {}", refused.status, refused.body);
+    let ended = running.wait().ended_with(1);
+    assert!(ended.errors().contains("disk I/O error"), "{}", ended.errors());
+    // A start on such a disk is refused too.
+    let _ = host.run(&["run", "--until-idle"]).ended_with(2);
+    fs::remove_file(&trigger).unwrap();
+    let ids: Vec<String> = host.ledger().messages("in").into_iter().map(|message| message.id).collect();
+    assert!(ids == ["first"] || ids == ["first", "second"], "{ids:?}");
+    let _ = host.run(&["resume", "hostile"]).ok();
+    let _ = host.run_until_idle();
+    assert!(host.ledger().messages("in").is_empty());
+}
+
+/// Somebody looks into the file with a tool of their own and holds it for a while.
+#[test]
+fn a_ledger_that_another_process_holds_is_waited_for() {
+    let host = Bulkhead::new(&hostile());
+    let running = host.start();
+    let other = Connection::open(host.data().join("ledger.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let posted = std::thread::scope(|threads| {
+        let posting = threads.spawn(|| host.post("in", r#"{"id": "patient", "body": "ok"}"#));
+        running.wait_for_log("another process holds the ledger's file", PATIENCE);
+        other.execute_batch("ROLLBACK").unwrap();
+        posting.join().unwrap()
+    });
+    assert_eq!(posted, Posted::Accepted);
+    running.wait_until("delivery", PATIENCE, |metrics| {
+        metrics.value("bulkhead_deliveries_total", &[("outcome", "done")]) == 1.0
+    });
+    let _ = running.terminate().ok();
+}
