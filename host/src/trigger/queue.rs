@@ -22,6 +22,9 @@ use crate::metrics::Held;
 use crate::runtime::failure::panic_text;
 use crate::settlement::{QueueId, SettleError, SubscriptionId};
 
+/// A worker waits for so long after a panic.
+const PANIC_PAUSE: Duration = Duration::from_millis(100);
+
 /// One queue that a connector consumes.
 pub struct Consumption {
     /// The queue.
@@ -93,7 +96,11 @@ impl Loop {
                     worked?;
                     return self.lane.drain().await;
                 }
-                Err(panic) => self.lane.recover(self.subscription.worker(), panic_text(&*panic)).await?,
+                Err(panic) => {
+                    self.lane.recover(self.subscription.worker(), panic_text(&*panic)).await?;
+                    // Whatever breaks again and again must not take a core for it.
+                    tokio::time::sleep(PANIC_PAUSE).await;
+                }
             }
         }
     }
