@@ -20,14 +20,14 @@ pub use event::{Event, Kind};
 pub use verify::{Fault, Verified, verify};
 
 use clerk::Clerk;
-use fold::{Folded, Folds, Subject};
+use fold::{Folded, Folds, Subject, Windows};
 
 /// The folder below the data directory.
 const FOLDER: &str = "audit";
-/// Refusals that are alike are one line and one record in this time.
-const REFUSAL_WINDOW: Duration = Duration::from_secs(10);
-/// The same for uses of a secret, which are no trouble.
-const SECRET_WINDOW: Duration = Duration::from_secs(3600);
+/// Refusals that are alike: soon at first, and so seldom in the end that a plugin which goes on for weeks leaves room.
+const REFUSAL_WINDOWS: Windows = Windows { first: Duration::from_secs(10), longest: Duration::from_secs(600) };
+/// Uses of a secret, which are no trouble.
+const SECRET_WINDOWS: Windows = Windows { first: Duration::from_secs(3600), longest: Duration::from_secs(3600) };
 /// Bytes of a text; a plugin has its hand in some of them.
 const TEXT_BYTES_MAX: usize = 1024;
 
@@ -110,7 +110,7 @@ impl Audit {
             // Nobody else looks at the windows: the log tells what has repeated when the next one comes.
             drop(self.0.emit_due());
         }
-        if !self.0.folds().add(&of, text, REFUSAL_WINDOW, Instant::now()) {
+        if !self.0.folds().add(&of, text, REFUSAL_WINDOWS, Instant::now()) {
             return;
         }
         if kind == Kind::Limit {
@@ -124,7 +124,7 @@ impl Audit {
     /// Records that a connector's request carried a secret, by its name; one use an hour, and how many there were.
     pub fn secret_used(&self, connector: &Name, secret: &str, key: &str) {
         let of = Subject { kind: Kind::Secret, connector, subject: "", reason: "used", key: secret };
-        if self.0.folds().add(&of, key, SECRET_WINDOW, Instant::now()) {
+        if self.0.folds().add(&of, key, SECRET_WINDOWS, Instant::now()) {
             self.note(Event::secret_used(connector, secret, key));
         }
     }
