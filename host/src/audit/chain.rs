@@ -55,6 +55,8 @@ pub(super) struct Chain {
     file: File,
     /// Bytes of the file that are whole lines.
     bytes: u64,
+    /// More may be in the file, of lines that could not be written.
+    is_torn: bool,
     /// Number of the last record, and the hash of its line.
     sequence: u64,
     previous: String,
@@ -69,7 +71,7 @@ impl Chain {
         let Some((first, path)) = files.last() else {
             let file = create(folder, 1).with_context(cannot)?;
             let (folder, previous) = (folder.to_owned(), BEGINNING.to_owned());
-            return Ok(Self { folder, bounds, file, bytes: 0, sequence: 0, previous });
+            return Ok(Self { folder, bounds, file, bytes: 0, is_torn: false, sequence: 0, previous });
         };
         let text = fs::read(path).with_context(cannot)?;
         let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
@@ -80,7 +82,7 @@ impl Chain {
             None => last_hash(&files).with_context(cannot)?,
         };
         let (bytes, sequence) = (whole as u64, first + lines - 1);
-        let mut chain = Self { folder: folder.to_owned(), bounds, file, bytes, sequence, previous };
+        let mut chain = Self { folder: folder.to_owned(), bounds, file, bytes, is_torn: false, sequence, previous };
         if whole < text.len() {
             chain.file.set_len(chain.bytes).with_context(cannot)?;
             let cut = format!("{} bytes of a line that a crash cut short were removed", text.len() - whole);
@@ -91,6 +93,9 @@ impl Chain {
 
     /// Adds events; they are on disk when it returns. After an error none of them is in the record.
     pub(super) fn append(&mut self, events: &[Event]) -> anyhow::Result<()> {
+        if self.is_torn {
+            self.cut_back()?;
+        }
         if self.bytes >= self.bounds.file_bytes_max {
             self.rotate()?;
         }
@@ -102,14 +107,21 @@ impl Chain {
             previous = hash(&text[start..]);
             text.push(b'\n');
         }
-        let written = self.file.write_all(&text).and_then(|()| self.file.sync_data());
-        if let Err(error) = written {
-            // Half a line must not be in the way of the next one.
-            let _ = self.file.set_len(self.bytes);
+        if let Err(error) = self.file.write_all(&text).and_then(|()| self.file.sync_data()) {
+            self.is_torn = true;
+            // Where it fails it is done before the next line.
+            let _ = self.cut_back();
             return Err(error.into());
         }
         self.bytes += text.len() as u64;
         (self.sequence, self.previous) = (sequence, previous);
+        Ok(())
+    }
+
+    /// Half a line must not be in the way of the next one.
+    fn cut_back(&mut self) -> std::io::Result<()> {
+        self.file.set_len(self.bytes)?;
+        self.is_torn = false;
         Ok(())
     }
 
