@@ -120,8 +120,7 @@ impl Host {
         drop(self.broker);
         let (ledger, audit) = (self.ledger.clone(), self.audit.clone());
         let close = move || {
-            audit.note(Event::new(Kind::Stop, "", ""));
-            audit.close();
+            audit.close(Event::new(Kind::Stop, "", ""));
             ledger.close();
         };
         tokio::task::spawn_blocking(close).await.context("the ledger did not close")?;
