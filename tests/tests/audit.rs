@@ -3,11 +3,12 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bulkhead_tests::{Answer, Bulkhead, Fixture, Metrics, guest};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 /// Long enough for a busy machine; every wait ends with the event itself.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -157,17 +158,38 @@ fn what_people_change_is_recorded_with_and_without_a_host() {
     assert_eq!(actions, ["pause", "secrets set", "resume", "dead drop", "secrets rm", "dead retry"]);
 }
 
+/// Of the bytes that lie there, one file after the other, as `cat` and `sha256sum` have it.
+fn sha256(paths: &[&Path]) -> String {
+    let bytes: Vec<u8> = paths.iter().flat_map(|path| fs::read(path).unwrap()).collect();
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 #[test]
-fn a_start_records_what_each_connector_may_do() {
-    let host = hostile("allow.publish = ['out']");
+fn a_start_records_what_each_connector_may_do_uncut() {
+    let queues: Vec<String> = (0..100).map(|index| format!("a-queue-with-quite-a-long-name-{index}")).collect();
+    let host =
+        hostile(&format!("allow.publish = {queues:?}\n[connectors.show]\nplugin = 'builtin:log'\nconsume = 'out'"));
     let _ = host.run_until_idle();
     let kinds: Vec<Value> = records(&host).into_iter().map(|record| record["kind"].clone()).collect();
-    assert_eq!(kinds, ["start", "grants", "stop"]);
-    let grants = &records(&host)[1];
-    assert_eq!((&grants["connector"], &grants["text"]), (&"hostile".into(), &"may publish to `out`".into()));
-    let folder = host.data().join("audit");
-    let mode = |path: &PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!((mode(&folder), mode(&files(&host)[0])), (0o700, 0o600));
+    assert_eq!(kinds, ["start", "grants", "grants", "stop"]);
+    let (grants, show) = (&records(&host)[1], &records(&host)[2]);
+    let permissions: Vec<String> = queues.iter().map(|queue| format!("may publish to `{queue}`")).collect();
+    assert_eq!((&grants["connector"], &grants["permissions"]), (&"hostile".into(), &permissions.into()));
+    let plugin = guest("hostile");
+    assert_eq!(
+        (&grants["sources"][0], &grants["sha256"]),
+        (&plugin.to_str().unwrap().into(), &sha256(&[&plugin]).into())
+    );
+    assert_eq!((&show["sources"][0], &show["text"]), (&"builtin:log".into(), &"may do nothing".into()));
+    assert_eq!(show["sha256"].as_str().unwrap().len(), 64);
+}
+
+#[test]
+fn the_record_is_closed_to_other_users() {
+    let host = hostile("");
+    let _ = host.run_until_idle();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&host.data().join("audit")), mode(&files(&host)[0])), (0o700, 0o600));
 }
 
 /// Every line is bound to the one before it: whoever changes one has to change all that follow.

@@ -55,6 +55,15 @@ pub struct Event {
     /// For people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub text: String,
+    /// Of a plugin, or of the configuration: where it was read from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<String>,
+    /// Of the bytes that were read there, in hexadecimal.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub sha256: String,
+    /// What a connector may do, one permission each, none of them cut.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub permissions: Vec<String>,
     /// How many times it happened.
     pub count: u64,
     /// Of what is folded, the first of these times.
@@ -74,6 +83,9 @@ impl Event {
             reason: String::new(),
             key: String::new(),
             text: bounded(text),
+            sources: Vec::new(),
+            sha256: String::new(),
+            permissions: Vec::new(),
             count: 1,
             since: None,
         }
@@ -106,10 +118,13 @@ impl Event {
     /// What repeated after the event that was recorded at once.
     pub(super) fn folded(folded: Folded) -> Self {
         let Folded { kind, connector, subject, reason, key, text, count, first } = folded;
-        let is_secret = kind == Kind::Secret;
-        let (subject, key, text) = if is_secret { (key, text, String::new()) } else { (subject.to_owned(), key, text) };
-        let (connector, reason, since) = (Some(connector.to_string()), reason.to_owned(), Some(first));
-        Self { at: now(), kind, connector, subject, reason, key, text, count, since }
+        let event = if kind == Kind::Secret {
+            // As they were folded: by its name, with the grant as the text.
+            Self::secret_used(&connector, &key, &text)
+        } else {
+            Self::refused(&Refused { kind, connector: &connector, subject, reason, key: &key, text: &text })
+        };
+        Self { count, since: Some(first), ..event }
     }
 }
 

@@ -22,7 +22,7 @@ mod view;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::capability::http::GrantSettings;
@@ -168,6 +168,12 @@ fn build(root: &View<'_>, report: &mut Report<'_>) -> Config {
     config
 }
 
+/// A path that means the same in every folder.
+fn whole(path: &Path) -> PathBuf {
+    // It fails where there is no present folder.
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
 /// `[host]`.
 #[derive(Clone, Debug)]
 pub struct Host {
@@ -207,6 +213,17 @@ pub enum Plugin {
     },
     /// Embedded in the binary.
     Builtin(String),
+}
+
+impl Plugin {
+    /// The whole path of its file, or `builtin:NAME`.
+    #[must_use]
+    pub fn source(&self) -> String {
+        match self {
+            Self::Path(path) | Self::Signed { path, .. } => whole(path).display().to_string(),
+            Self::Builtin(name) => format!("builtin:{name}"),
+        }
+    }
 }
 
 /// Whether a sandbox outlives its run.

@@ -12,7 +12,7 @@ use super::{Host, Running, gate};
 use crate::audit::{Audit, Event, Kind};
 use crate::broker::{Broker, KeysInBatch, Subscription, SubscriptionSettings};
 use crate::capability::queue::Target;
-use crate::capability::{Services, Subject, http};
+use crate::capability::{Grants, Services, Subject, http};
 use crate::config::{self, Config};
 use crate::delivery::brake::Brake;
 use crate::delivery::connector::{Connector, Entry};
@@ -21,6 +21,7 @@ use crate::egress::{self, Egress};
 use crate::id::Name;
 use crate::ledger::{self, ConnectorLayout, Directory, Layout, Ledger, Ordering};
 use crate::metrics::Metrics;
+use crate::runtime::compile::Compiled;
 use crate::runtime::permit::{Budget, Permits};
 use crate::runtime::{Export, Plugin};
 use crate::secret_store::SecretStore;
@@ -139,10 +140,17 @@ impl Assembly {
     fn plugin(&self, settings: &config::Connector, subject: Subject) -> anyhow::Result<Plugin> {
         let linked = self.plugins.linked.get(settings.name.as_str()).context("its plugin is not loaded")?.clone();
         let grants = gate::grants(&self.services, subject, settings, |queue| self.target(queue));
-        let may = grants.permissions().join("; ");
-        let text = if may.is_empty() { "may do nothing" } else { &may };
-        self.services.audit.note(Event::new(Kind::Grants, "", text).of(settings.name.as_str()));
+        self.record(settings, &grants);
         Ok(Plugin::new(linked, Arc::new(grants)))
+    }
+
+    /// Whoever reads the record later knows what ran and what it could do.
+    fn record(&self, settings: &config::Connector, grants: &Grants) {
+        let permissions = grants.permissions();
+        let text = if permissions.is_empty() { "may do nothing" } else { "" };
+        let sha256 = self.plugins.compiled.get(settings.name.as_str()).map_or("", Compiled::sha256).to_owned();
+        let event = Event::new(Kind::Grants, "", text).of(settings.name.as_str());
+        self.services.audit.note(Event { sources: vec![settings.plugin.source()], sha256, permissions, ..event });
     }
 
     fn target(&self, queue: &Name) -> Option<Target> {
