@@ -185,6 +185,50 @@ fn a_start_records_what_each_connector_may_do_uncut() {
 }
 
 #[test]
+fn a_start_records_which_configuration_was_read() {
+    let host = hostile("");
+    let (toml, overlay) = (host.path("bulkhead.toml"), host.path("overlay.toml"));
+    fs::write(&overlay, "[queues.in]\nretention = '2d'\n").unwrap();
+    let _ = host.run(&["--config", overlay.to_str().unwrap(), "run", "--until-idle"]).ok();
+    let start = records(&host).remove(0);
+    let sources = [&toml, &overlay].map(|path| path.to_str().unwrap().to_owned());
+    assert_eq!((&start["sources"], &start["sha256"]), (&sources.to_vec().into(), &sha256(&[&toml, &overlay]).into()));
+}
+
+#[test]
+fn the_last_record_is_the_stop_and_says_how_it_was() {
+    let host = hostile("");
+    let running = host.start();
+    // Every window is still open when the host ends.
+    host.send("in", &["publish out", "publish out", "lookup", "lookup"]);
+    running.wait_until("end", PATIENCE, |metrics| metrics.value("bulkhead_deliveries_total", &[]) == 4.0);
+    let _ = running.terminate().ok();
+    let kinds: Vec<Value> = records(&host).into_iter().map(|record| record["kind"].clone()).collect();
+    let (last, others) = kinds.split_last().unwrap();
+    assert!(last == "stop" && !others.contains(last), "{kinds:?}");
+    assert_eq!(times(&about(&host, "refusal", "publish")), 2);
+    assert_eq!(about(&host, "stop", "")[0]["reason"], "settled");
+}
+
+#[test]
+fn a_start_that_fails_is_closed_with_the_reason() {
+    let connector = |name: &str| {
+        let plugin = guest("hostile");
+        format!("[connectors.{name}]\nplugin = '{}'\nconsume = 'in'\n", plugin.display())
+    };
+    let host = Bulkhead::new(&(connector("old") + &connector("new")));
+    host.send("in", &["reject a"]);
+    let _ = host.run_until_idle();
+    host.configure(&(connector("new") + "was = 'old'\n"));
+    let _ = host.run(&["run"]).ended_with(2);
+    let stop = records(&host).pop().unwrap();
+    let because =
+        "connector `new` was `old`, but both have messages or state of their own: remove `connectors.new.was`";
+    assert_eq!((&stop["kind"], &stop["reason"], &stop["text"]), (&"stop".into(), &"failed".into(), &because.into()));
+    assert_eq!(verify(&host).0, 0);
+}
+
+#[test]
 fn the_record_is_closed_to_other_users() {
     let host = hostile("");
     let _ = host.run_until_idle();

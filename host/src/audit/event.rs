@@ -15,7 +15,7 @@ use crate::id::Name;
 pub enum Kind {
     /// A host started with a configuration.
     Start,
-    /// It stopped in an orderly way.
+    /// It stopped, and could say so.
     Stop,
     /// What a connector may do, from now on.
     Grants,
@@ -102,6 +102,13 @@ impl Event {
     pub fn of(mut self, connector: &str) -> Self {
         self.connector = Some(bounded(connector));
         self
+    }
+
+    /// A host that could not go on.
+    #[must_use]
+    pub fn failed(error: &anyhow::Error) -> Self {
+        let event = Self::new(Kind::Stop, "", &format!("{error:#}"));
+        Self { reason: "failed".to_owned(), ..event }
     }
 
     pub(super) fn refused(refused: &Refused<'_>) -> Self {

@@ -49,9 +49,20 @@ pub use validate::is_secret_name;
 /// Guests wait for each other and for the outside most of the time: a few for each core keep it busy.
 const RUNS_PER_CORE: usize = 4;
 
+/// The files of a configuration, before variables were filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// In their order, later ones over earlier ones.
+    pub files: Vec<PathBuf>,
+    /// Of their bytes, one file after the other, in hexadecimal.
+    pub sha256: String,
+}
+
 /// The whole configuration, after all files are merged.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Where all of it was read.
+    pub origin: Origin,
     /// `[host]`.
     pub host: Host,
     /// `[secrets]`.
@@ -135,7 +146,7 @@ pub fn load(files: &[PathBuf], environment: &dyn Fn(&str) -> Option<String>) -> 
     }
     fill(&mut tree, environment, &mut report);
     validate::validate(&tree, &mut report);
-    let config = build(&View::root(&tree, &keys::ROOT), &mut report);
+    let config = build(&View::root(&tree, &keys::ROOT), sources.origin(), &mut report);
     let (problems, warnings) = report.finish();
     if problems.is_empty() {
         Ok(Loaded { config, warnings, sources, tree })
@@ -151,7 +162,7 @@ fn fill(tree: &mut Table, environment: &dyn Fn(&str) -> Option<String>, report: 
     }
 }
 
-fn build(root: &View<'_>, report: &mut Report<'_>) -> Config {
+fn build(root: &View<'_>, origin: Origin, report: &mut Report<'_>) -> Config {
     let connectors = connector::connectors(root, report);
     // Beside a problem it would be noise: most likely the table is there under a misspelt name.
     if root.named("connectors").is_empty() && !report.has_problems() {
@@ -159,6 +170,7 @@ fn build(root: &View<'_>, report: &mut Report<'_>) -> Config {
     }
     let host = root.child_or_empty("host");
     let config = Config {
+        origin,
         host: host::host(&host, report),
         secrets: host::secrets(root, report),
         queues: queue::queues(root, &connectors, report),

@@ -63,7 +63,7 @@ struct Assembly {
 }
 
 impl Host {
-    /// Connects loaded plugins with an open ledger.
+    /// Connects loaded plugins with an open ledger; what kept it from that is in the audit record.
     ///
     /// # Errors
     /// The ledger cannot be read or written, or a plugin does not start with its grants.
@@ -74,12 +74,24 @@ impl Host {
         ledger: Ledger,
         metrics: Metrics,
     ) -> anyhow::Result<Self> {
+        let audit = Audit::open_or_warn(&config.host.data_dir);
+        audit.note(start_of(&config.origin));
+        let assembled = Self::connect(config, plugins, secrets, ledger, metrics, audit.clone()).await;
+        assembled.inspect_err(|error| audit.close(Event::failed(error)))
+    }
+
+    async fn connect(
+        config: Config,
+        plugins: Plugins,
+        secrets: SecretStore,
+        ledger: Ledger,
+        metrics: Metrics,
+        audit: Audit,
+    ) -> anyhow::Result<Self> {
         let directory = Arc::new(ledger.configure(&layout(&config))?);
         warn_of_orphans(&directory, &metrics);
         let secrets = Arc::new(secrets);
         let egress = Egress::start(Handle::current(), way_out(&config));
-        let audit = Audit::open_or_warn(&config.host.data_dir);
-        audit.note(Event::new(Kind::Start, "", concat!("bulkhead ", env!("CARGO_PKG_VERSION"))));
         let http = http::Services::new(egress, secrets.clone(), metrics.clone(), audit.clone());
         let services = Services { ledger: Some(ledger.clone()), metrics: metrics.clone(), audit, secrets, http };
         let broker = Broker::local(ledger.clone())?;
@@ -249,6 +261,12 @@ impl Assembly {
         };
         Ok(settings.schedules.iter().map(clockwork).collect())
     }
+}
+
+fn start_of(origin: &config::Origin) -> Event {
+    let sources = origin.files.iter().map(|file| file.display().to_string()).collect();
+    let event = Event::new(Kind::Start, "", concat!("bulkhead ", env!("CARGO_PKG_VERSION")));
+    Event { sources, sha256: origin.sha256.clone(), ..event }
 }
 
 fn way_out(config: &Config) -> egress::Settings {
