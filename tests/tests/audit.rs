@@ -164,6 +164,39 @@ fn sha256(paths: &[&Path]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// What a record of `lock` says of a connector.
+fn locked(host: &Bulkhead) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    about(host, "action", "lock").iter().map(|record| (text(&record["reason"]), text(&record["sha256"]))).collect()
+}
+
+#[test]
+fn who_is_trusted_from_now_on_is_recorded_also_beside_a_host_that_runs() {
+    let host = hostile("");
+    let _ = host.run(&["lock"]).ok();
+    assert!(!host.data().exists(), "there is no record to add to");
+    fs::remove_file(host.path("bulkhead.lock")).unwrap();
+    let _ = host.run_until_idle();
+    let _ = host.run(&["lock"]).ok();
+    let (hostile, courier) = (sha256(&[&guest("hostile")]), sha256(&[&guest("courier")]));
+    assert_eq!(locked(&host), [("added".to_owned(), hostile)]);
+    let running = host.start();
+    let toml = fs::read_to_string(host.path("bulkhead.toml")).unwrap();
+    let other = toml.replace(guest("hostile").to_str().unwrap(), guest("courier").to_str().unwrap());
+    fs::write(host.path("bulkhead.toml"), other).unwrap();
+    let _ = host.run(&["lock", "--accept", "hostile"]).ok();
+    let _ = host.run(&["lock"]).ok();
+    let _ = host.run(&["secrets", "rotate-key"]).ok();
+    let _ = running.terminate().ok();
+    let rest = [("accepted".to_owned(), courier), (String::new(), String::new())];
+    assert_eq!(locked(&host)[1..], rest);
+    assert_eq!((about(&host, "action", "secrets rotate-key").len(), verify(&host).0), (1, 0));
+    assert!(
+        files(&host).iter().all(|file| file.extension().is_some_and(|ending| ending == "jsonl")),
+        "no note is left"
+    );
+}
+
 #[test]
 fn a_start_records_what_each_connector_may_do_uncut() {
     let queues: Vec<String> = (0..100).map(|index| format!("a-queue-with-quite-a-long-name-{index}")).collect();

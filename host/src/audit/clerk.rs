@@ -1,9 +1,11 @@
-//! The thread that writes: many events with one sync, and a look at what is folded once a second.
+//! The thread that writes: many events with one sync, and once a second a look at what is folded and at what
+//! verbs have noted.
 //!
 //! Whoever hands in waits for nothing: where the disk is too slow, events are dropped and counted. Invariant: an event
 //! that was taken is on disk before [`Clerk::close`] returns, or an error was logged and the loss is recorded later.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +17,7 @@ use anyhow::Context;
 use super::chain::{Bounds, Chain};
 use super::event::{Event, Kind};
 use super::fold::Folds;
-use super::{lock, told};
+use super::{lock, note, told};
 
 /// Events that wait for the disk: refusals are folded before, so they come a few at a time.
 const QUEUE_MAX: usize = 1_024;
@@ -44,7 +46,8 @@ impl Clerk {
         let chain = Chain::open(folder, Bounds::default())?;
         let (slips, handed_in) = sync_channel(QUEUE_MAX);
         let lost = Arc::<AtomicU64>::default();
-        let mut desk = Desk { chain, folds, lost: lost.clone(), is_failing: false };
+        let folder = folder.to_owned();
+        let mut desk = Desk { folder, chain, folds, lost: lost.clone(), stuck: Vec::new(), is_failing: false };
         let work = move || desk.work(&handed_in);
         let thread = thread::Builder::new().name("audit".to_owned()).spawn(work).context("cannot start the audit")?;
         Ok(Self { slips, lost, thread: Mutex::new(Some(thread)) })
@@ -70,9 +73,12 @@ impl Clerk {
 
 /// The thread's side.
 struct Desk {
+    folder: PathBuf,
     chain: Chain,
     folds: Arc<Mutex<Folds>>,
     lost: Arc<AtomicU64>,
+    /// Notes that are in the record and could not be removed.
+    stuck: Vec<PathBuf>,
     /// The last events could not be written, which was logged.
     is_failing: bool,
 }
@@ -94,6 +100,7 @@ impl Desk {
                 }
             }
             if let Some(last) = last {
+                self.take_notes();
                 let rest = lock(&self.folds).take_all();
                 batch.extend(rest.into_iter().map(told));
                 batch.push(last);
@@ -101,10 +108,24 @@ impl Desk {
             }
             if looked.elapsed() >= TICK {
                 looked = Instant::now();
+                self.take_notes();
                 let due = lock(&self.folds).take_due(looked);
                 batch.extend(due.into_iter().map(told));
             }
             self.write(batch);
+        }
+    }
+
+    /// What could not be read or written waits for the next look.
+    fn take_notes(&mut self) {
+        for (path, events) in note::read(&self.folder).unwrap_or_default() {
+            if self.stuck.contains(&path) || self.chain.append(&events).is_err() {
+                continue;
+            }
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::error!("{} is in the audit record, but cannot be removed: {error}", path.display());
+                self.stuck.push(path);
+            }
         }
     }
 

@@ -8,6 +8,7 @@ mod chain;
 mod clerk;
 mod event;
 mod fold;
+mod note;
 mod verify;
 
 use std::path::Path;
@@ -15,10 +16,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::id::Name;
+use crate::ledger::Ledger;
 
 pub use event::{Event, Kind};
 pub use verify::{Fault, Verified, verify};
 
+use chain::{Bounds, Chain};
 use clerk::Clerk;
 use fold::{Folded, Folds, Subject, Windows};
 
@@ -86,7 +89,16 @@ impl Audit {
 
     /// Records what a verb did while it alone worked on a data directory.
     pub fn note_alone(data_dir: &Path, event: Event) {
-        Self::open_or_warn(data_dir).close(event);
+        add(data_dir, &[event]);
+    }
+
+    /// Records what a verb did that asks no host, for the one that runs to take it in.
+    pub fn note_beside(data_dir: &Path, events: &[Event]) {
+        let Ok(_lock) = Ledger::lock(data_dir) else {
+            let left = note::leave(&data_dir.join(FOLDER), events);
+            return left.unwrap_or_else(|error| complain(&error));
+        };
+        add(data_dir, events);
     }
 
     /// Records one thing.
@@ -126,6 +138,17 @@ impl Audit {
             clerk.close(last);
         }
     }
+}
+
+/// For a process that has locked the data directory.
+fn add(data_dir: &Path, events: &[Event]) {
+    let chain = Chain::open(&data_dir.join(FOLDER), Bounds::default());
+    chain.and_then(|mut chain| chain.append(events)).unwrap_or_else(|error| complain(&error));
+}
+
+/// What was done is done.
+fn complain(error: &anyhow::Error) {
+    tracing::error!("this is not in the audit record: {error:#}");
 }
 
 fn lock(folds: &Mutex<Folds>) -> MutexGuard<'_, Folds> {
