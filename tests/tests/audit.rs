@@ -125,6 +125,66 @@ fn refusals_in_a_loop_are_few_lines_with_their_count() {
     assert!(found.len() < 20 && lines == found.len(), "{} records, {lines} lines", found.len());
 }
 
+/// All these messages meet the same: it is told at once, and then with a count, in the log and in the record alike.
+fn check_folded(host: &Bulkhead, messages: &[String], kind: &str, subject: &str, counted: (&str, &[(&str, &str)])) {
+    let running = host.start();
+    let _ = fs::remove_file(host.path("token"));
+    host.send("in", messages);
+    let (metric, labels) = counted;
+    running.wait_until("all of them", PATIENCE, |metrics| metrics.value(metric, labels) >= messages.len() as f64);
+    let ended = running.terminate().ok();
+    let found = about(host, kind, subject);
+    assert!(times(&found) >= messages.len() as u64 && found.len() < 6, "{found:?}");
+    let is_line = |line: &&String| line.contains(found[0]["text"].as_str().unwrap()) && line.contains(r#""key":"conn"#);
+    let lines = ended.log.iter().filter(is_line).count();
+    assert_eq!(lines, found.len(), "{found:?}\n{}", ended.errors());
+}
+
+#[test]
+fn a_credential_that_cannot_be_used_is_few_lines_with_their_count() {
+    let server = Fixture::answering([Answer::status(200)]);
+    let url = server.url();
+    let keys = format!(
+        "allow.http = [{{ url = '{url}/*', methods = ['GET'], private = true, auth = {{ bearer = 'token' }} }}]\n[secrets]\ntoken = {{ file = 'token' }}"
+    );
+    let host = hostile(&keys);
+    fs::write(host.path("token"), "value").unwrap();
+    fs::set_permissions(host.path("token"), fs::Permissions::from_mode(0o600)).unwrap();
+    let labels = [("effect", "secret"), ("reason", "missing")];
+    let messages = vec![format!("get {url}/x"); 20];
+    check_folded(&host, &messages, "unusable", "secret", ("bulkhead_denied_total", &labels));
+    let found = about(&host, "unusable", "secret").remove(0);
+    let (reason, key) = ("missing", "connectors.hostile.allow.http[0].auth");
+    assert_eq!((&found["reason"], &found["key"]), (&reason.into(), &key.into()));
+    assert!(found["text"].as_str().unwrap().contains("the secret `token` has no value"), "{found}");
+    assert!(server.requests().is_empty());
+}
+
+#[test]
+fn a_token_that_is_refused_is_few_lines_with_their_count() {
+    let server = Fixture::answering([Answer::status(401)]);
+    let url = server.url();
+    let keys = format!(
+        "allow.http = [{{ url = '{url}/*', methods = ['GET'], private = true, auth = {{ oauth2 = {{ token_url = '{url}/token', client_id = 'me', client_secret = 'token' }} }} }}]\n[secrets]\ntoken = {{ env = 'TOKEN' }}"
+    );
+    let host = hostile(&keys).variable("TOKEN", "value");
+    let labels = [("effect", "secret"), ("reason", "token")];
+    let messages = vec![format!("get {url}/x"); 20];
+    check_folded(&host, &messages, "unusable", "secret", ("bulkhead_denied_total", &labels));
+    let found = about(&host, "unusable", "secret").remove(0);
+    assert!(found["text"].as_str().unwrap().contains("it answered 401"), "{found}");
+    assert!(server.requests().iter().all(|request| request.uri == "/token"));
+}
+
+#[test]
+fn log_that_is_dropped_is_few_lines_with_their_count() {
+    let host = hostile("limits = { log = '1KiB' }");
+    let labels = [("limit", "log")];
+    let messages = vec!["print 100".to_owned(); 20];
+    check_folded(&host, &messages, "limit", "log", ("bulkhead_limit_hits_total", &labels));
+    assert_eq!(about(&host, "limit", "log")[0]["key"], "connectors.hostile.limits.log");
+}
+
 #[test]
 fn the_use_of_a_secret_is_recorded_by_its_name() {
     let server = Fixture::answering([Answer::status(200)]);

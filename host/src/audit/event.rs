@@ -25,6 +25,8 @@ pub enum Kind {
     Limit,
     /// A request carried a secret.
     Secret,
+    /// A credential could not be used: requests wait until somebody mends it.
+    Unusable,
     /// A person, or a program with the token, changed something.
     Action,
     /// The end of the record was cut short by a crash.

@@ -53,7 +53,7 @@ impl std::fmt::Debug for Audit {
 /// Something that the gate did not let through, or a limit that bit.
 #[derive(Clone, Copy, Debug)]
 pub struct Refused<'a> {
-    /// [`Kind::Refusal`] or [`Kind::Limit`].
+    /// [`Kind::Refusal`], [`Kind::Limit`] or [`Kind::Unusable`].
     pub kind: Kind,
     /// Whose it is.
     pub connector: &'a Name,
@@ -168,6 +168,7 @@ fn log(of: &Subject<'_>, count: Option<u64>, text: &str) {
     match kind {
         Kind::Limit => tracing::warn!(%connector, limit = subject, key, count, "{text}"),
         Kind::Refusal => tracing::warn!(%connector, effect = subject, reason, key, count, "{text}"),
+        Kind::Unusable => tracing::error!(%connector, effect = subject, reason, key, count, "{text}"),
         // The use of a secret is no news, and the others are not folded.
         Kind::Secret | Kind::Start | Kind::Stop | Kind::Grants | Kind::Action | Kind::Repair | Kind::Lost => {}
     }
