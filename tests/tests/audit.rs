@@ -2,11 +2,12 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::io::Write as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bulkhead_tests::{Answer, Bulkhead, Fixture, Metrics, guest};
+use bulkhead_tests::{Answer, Bulkhead, Fixture, Metrics, Running, SmallDisk, guest};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -374,4 +375,65 @@ fn a_line_that_a_crash_cut_short_is_mended_and_the_record_goes_on() {
     assert_eq!(verify(&host).0, 0);
     assert_eq!(times(&about(&host, "repair", "")), 1);
     assert_eq!(records(&host).last().unwrap()["kind"], "stop");
+}
+
+/// A number of changes that nobody folds, each a record of its own.
+fn change(running: &Running, times: usize) {
+    for _ in 0..times {
+        assert_eq!(running.api("POST", "connectors/hostile/resume", "").status, 204);
+    }
+}
+
+/// The API answers before the record is on disk, so that the kill meets it while it is written.
+#[test]
+fn a_record_goes_on_after_a_kill_in_the_middle_of_writing() {
+    let host = hostile("");
+    for round in 0..6 {
+        let running = host.start();
+        change(&running, 5 * round + 1);
+        running.kill9();
+        let (code, said) = verify(&host);
+        assert_eq!(code, 0, "{said}");
+    }
+    let _ = host.run_until_idle();
+    let (code, said) = verify(&host);
+    assert!(code == 0 && !said.contains("cut short"), "{said}");
+    let count = |kind: &str| about(&host, kind, "").len();
+    assert_eq!((count("start"), count("grants"), count("stop")), (7, 7, 1));
+    assert!(about(&host, "action", "resume").len() > 20, "most of 81 were on disk");
+}
+
+#[test]
+fn a_record_that_cannot_be_written_stops_no_delivery_and_counts_what_it_lost() {
+    let Some(disk) = SmallDisk::mount(1) else {
+        // Not through `println`, whose output is shown of failed tests only.
+        let _ = writeln!(std::io::stderr(), "SKIPPED: this machine permits no mount, so no disk was filled");
+        return;
+    };
+    let host = hostile("");
+    let _ = host.run_until_idle();
+    let (folder, elsewhere) = (host.data().join("audit"), disk.outside(&disk.path("audit")));
+    fs::remove_dir_all(&folder).unwrap();
+    fs::create_dir(&elsewhere).unwrap();
+    symlink(&elsewhere, &folder).unwrap();
+    let running = host.start();
+    disk.fill();
+    // What was begun of a page of the disk can still be written.
+    let (mut changes, is_lost) = (0, |line: &String| line.contains("the audit record cannot be written"));
+    while !running.log().iter().any(is_lost) {
+        change(&running, 1);
+        changes += 1;
+        assert!(changes < 10_000, "{}", running.log().join("\n"));
+    }
+    host.send("in", &["publish out"]);
+    running.wait_until("end", PATIENCE, |metrics| metrics.value("bulkhead_deliveries_total", &[]) == 1.0);
+    disk.make_room();
+    running.wait_for_log("the audit record is written again", PATIENCE);
+    change(&running, 1);
+    let ended = running.terminate().ok();
+    assert_eq!(ended.log.iter().filter(|line| is_lost(line)).count(), 1, "{}", ended.errors());
+    assert!(times(&about(&host, "lost", "")) > 0);
+    // A start, its grants, the refusal and the stop.
+    assert_eq!(times(&records(&host)), changes + 1 + 4, "recorded or counted as lost");
+    assert_eq!(verify(&host).0, 0);
 }
