@@ -99,6 +99,10 @@ impl Chain {
         if self.bytes >= self.bounds.file_bytes_max {
             self.rotate()?;
         }
+        self.write(events)
+    }
+
+    fn write(&mut self, events: &[Event]) -> anyhow::Result<()> {
         let (mut text, mut sequence, mut previous) = (Vec::new(), self.sequence, self.previous.clone());
         for event in events {
             sequence += 1;
@@ -125,11 +129,15 @@ impl Chain {
         Ok(())
     }
 
+    /// Begins a file. What is removed for it is said before, so that whatever else is missing shows.
     fn rotate(&mut self) -> anyhow::Result<()> {
         self.file = create(&self.folder, self.sequence + 1)?;
         self.bytes = 0;
         let files = files(&self.folder)?;
-        for (_, old) in &files[..files.len().saturating_sub(self.bounds.files_max)] {
+        let (removed, kept) = files.split_at(files.len().saturating_sub(self.bounds.files_max));
+        let oldest = kept.first().map(|(first, _)| *first);
+        self.write(&[Event { oldest, ..Event::new(Kind::Rotation, "", "") }])?;
+        for (_, old) in removed {
             fs::remove_file(old)?;
         }
         Ok(())
@@ -180,7 +188,7 @@ pub(super) fn hash(line: &[u8]) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::{FOLDER, verify};
+    use super::super::{FOLDER, Verified, verify};
     use super::*;
 
     #[test]
@@ -194,11 +202,31 @@ mod tests {
         }
         assert_eq!(files(&folder).unwrap().len(), 3);
         let verified = verify(data.path()).unwrap().unwrap();
-        assert!(verified.last == 50 && verified.first > 1, "{verified:?}");
+        assert!(verified.last > 50 && verified.first > 1, "{verified:?}");
         // A file from the middle leaves a gap.
         fs::remove_file(&files(&folder).unwrap()[1].1).unwrap();
         let fault = verify(data.path()).unwrap().unwrap_err();
         assert!(fault.message.contains("are missing: a file was removed or renamed"), "{fault:?}");
+    }
+
+    #[test]
+    fn an_oldest_file_that_no_rotation_removed_is_missed() {
+        let data = tempfile::tempdir().unwrap();
+        let folder = data.path().join(FOLDER);
+        let mut chain = Chain::open(&folder, Bounds { file_bytes_max: 1_000, files_max: 3 }).unwrap();
+        for count in 1..40 {
+            chain.append(&[Event::new(Kind::Action, "pause", &"x".repeat(100))]).unwrap();
+            let oldest = files(&folder).unwrap().remove(0).1;
+            fs::rename(&oldest, data.path().join("aside")).unwrap();
+            let missed = verify(data.path()).unwrap().map_err(|fault| fault.message);
+            if files(&folder).unwrap().is_empty() {
+                assert_eq!(missed, Ok(Verified::default()), "a record that is gone as a whole is no record");
+            } else {
+                assert!(missed.unwrap_err().ends_with("are missing: the oldest file was removed"), "{count}");
+            }
+            fs::rename(data.path().join("aside"), &oldest).unwrap();
+            assert!(verify(data.path()).unwrap().is_ok(), "{count}");
+        }
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub enum Kind {
     Unusable,
     /// A person, or a program with the token, changed something.
     Action,
+    /// Another file was begun, and older ones may have been removed for it.
+    Rotation,
     /// The end of the record was cut short by a crash.
     Repair,
     /// Events that could not be written.
@@ -66,6 +68,9 @@ pub struct Event {
     /// What a connector may do, one permission each, none of them cut.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub permissions: Vec<String>,
+    /// Of a rotation: the number of the oldest record that was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest: Option<u64>,
     /// How many times it happened.
     pub count: u64,
     /// Of what is folded, the first of these times.
@@ -88,6 +93,7 @@ impl Event {
             sources: Vec::new(),
             sha256: String::new(),
             permissions: Vec::new(),
+            oldest: None,
             count: 1,
             since: None,
         }

@@ -169,8 +169,10 @@ fn log(of: &Subject<'_>, count: Option<u64>, text: &str) {
         Kind::Limit => tracing::warn!(%connector, limit = subject, key, count, "{text}"),
         Kind::Refusal => tracing::warn!(%connector, effect = subject, reason, key, count, "{text}"),
         Kind::Unusable => tracing::error!(%connector, effect = subject, reason, key, count, "{text}"),
-        // The use of a secret is no news, and the others are not folded.
-        Kind::Secret | Kind::Start | Kind::Stop | Kind::Grants | Kind::Action | Kind::Repair | Kind::Lost => {}
+        // The use of a secret is no news.
+        Kind::Secret => {}
+        // These are not folded.
+        Kind::Start | Kind::Stop | Kind::Grants | Kind::Action | Kind::Rotation | Kind::Repair | Kind::Lost => {}
     }
 }
 
