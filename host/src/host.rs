@@ -129,14 +129,14 @@ impl Host {
         listener.abort_all();
         drop(self.broker);
         let (ledger, audit) = (self.ledger.clone(), self.audit.clone());
+        let ended = ended.and_then(|ended| Ok(if drained? == Ended::Settled { ended } else { Ended::Cut }));
+        let last = stop_of(&ended);
         let close = move || {
-            audit.note(Event::new(Kind::Stop, "", ""));
-            audit.close();
+            audit.close(last);
             ledger.close();
         };
         tokio::task::spawn_blocking(close).await.context("the ledger did not close")?;
-        let (ended, drained) = (ended?, drained?);
-        Ok(if drained == Ended::Settled { ended } else { drained })
+        ended
     }
 
     /// Waits for what is under way, as long as the grace time goes.
@@ -168,6 +168,17 @@ impl Host {
         lanes.shutdown().await;
         clocks.shutdown().await;
         ended
+    }
+}
+
+/// How the audit record ends.
+fn stop_of(ended: &anyhow::Result<Ended>) -> Event {
+    let stopped = |reason: &str| Event { reason: reason.to_owned(), ..Event::new(Kind::Stop, "", "") };
+    match ended {
+        Ok(Ended::Settled) => stopped("settled"),
+        Ok(Ended::Held) => stopped("held"),
+        Ok(Ended::Cut) => stopped("cut"),
+        Err(error) => Event::failed(error),
     }
 }
 

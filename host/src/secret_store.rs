@@ -161,16 +161,13 @@ impl SecretStore {
         &self.sealed
     }
 
-    /// The present value. `None` where there is no such secret, or its file cannot be used any more (which is logged).
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<Secret> {
-        match self.entries.get(name)?.value() {
-            Ok(value) => Some(value),
-            Err(problem) => {
-                tracing::error!(secret = name, problem, "the secret cannot be read");
-                None
-            }
-        }
+    /// The present value.
+    ///
+    /// # Errors
+    /// There is no such secret, or its value has gone since the start: what is wrong, never with a value.
+    pub fn get(&self, name: &str) -> Result<Secret, String> {
+        let entry = self.entries.get(name).ok_or_else(|| "it is not in `[secrets]`".to_owned())?;
+        entry.value()
     }
 }
 
@@ -288,7 +285,7 @@ mod tests {
     }
 
     fn value(store: &SecretStore) -> Option<Vec<u8>> {
-        store.get("token").map(|secret| secret.expose().to_vec())
+        store.get("token").ok().map(|secret| secret.expose().to_vec())
     }
 
     #[test]
@@ -316,7 +313,7 @@ mod tests {
         assert_eq!(value(&store), None);
         fs::remove_file(&path).unwrap();
         assert_eq!(value(&store), None);
-        assert_eq!(store.get("other"), None);
+        assert_eq!(store.get("other"), Err("it is not in `[secrets]`".to_owned()));
     }
 
     #[test]

@@ -53,7 +53,8 @@ impl SmallDisk {
     }
 
     /// The same path from outside.
-    pub(crate) fn outside(&self, path: &Path) -> PathBuf {
+    #[must_use]
+    pub fn outside(&self, path: &Path) -> PathBuf {
         let root = PathBuf::from(format!("/proc/{}/root", self.holder.id()));
         root.join(path.strip_prefix("/").expect("temporary folders have whole paths"))
     }

@@ -2,12 +2,14 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::io::Write as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bulkhead_tests::{Answer, Bulkhead, Fixture, Metrics, guest};
+use bulkhead_tests::{Answer, Bulkhead, Fixture, Metrics, Running, SmallDisk, guest};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 /// Long enough for a busy machine; every wait ends with the event itself.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -124,6 +126,66 @@ fn refusals_in_a_loop_are_few_lines_with_their_count() {
     assert!(found.len() < 20 && lines == found.len(), "{} records, {lines} lines", found.len());
 }
 
+/// All these messages meet the same: it is told at once, and then with a count, in the log and in the record alike.
+fn check_folded(host: &Bulkhead, messages: &[String], kind: &str, subject: &str, counted: (&str, &[(&str, &str)])) {
+    let running = host.start();
+    let _ = fs::remove_file(host.path("token"));
+    host.send("in", messages);
+    let (metric, labels) = counted;
+    running.wait_until("all of them", PATIENCE, |metrics| metrics.value(metric, labels) >= messages.len() as f64);
+    let ended = running.terminate().ok();
+    let found = about(host, kind, subject);
+    assert!(times(&found) >= messages.len() as u64 && found.len() < 6, "{found:?}");
+    let is_line = |line: &&String| line.contains(found[0]["text"].as_str().unwrap()) && line.contains(r#""key":"conn"#);
+    let lines = ended.log.iter().filter(is_line).count();
+    assert_eq!(lines, found.len(), "{found:?}\n{}", ended.errors());
+}
+
+#[test]
+fn a_credential_that_cannot_be_used_is_few_lines_with_their_count() {
+    let server = Fixture::answering([Answer::status(200)]);
+    let url = server.url();
+    let keys = format!(
+        "allow.http = [{{ url = '{url}/*', methods = ['GET'], private = true, auth = {{ bearer = 'token' }} }}]\n[secrets]\ntoken = {{ file = 'token' }}"
+    );
+    let host = hostile(&keys);
+    fs::write(host.path("token"), "value").unwrap();
+    fs::set_permissions(host.path("token"), fs::Permissions::from_mode(0o600)).unwrap();
+    let labels = [("effect", "secret"), ("reason", "missing")];
+    let messages = vec![format!("get {url}/x"); 20];
+    check_folded(&host, &messages, "unusable", "secret", ("bulkhead_denied_total", &labels));
+    let found = about(&host, "unusable", "secret").remove(0);
+    let (reason, key) = ("missing", "connectors.hostile.allow.http[0].auth");
+    assert_eq!((&found["reason"], &found["key"]), (&reason.into(), &key.into()));
+    assert!(found["text"].as_str().unwrap().contains("the secret `token` has no value"), "{found}");
+    assert!(server.requests().is_empty());
+}
+
+#[test]
+fn a_token_that_is_refused_is_few_lines_with_their_count() {
+    let server = Fixture::answering([Answer::status(401)]);
+    let url = server.url();
+    let keys = format!(
+        "allow.http = [{{ url = '{url}/*', methods = ['GET'], private = true, auth = {{ oauth2 = {{ token_url = '{url}/token', client_id = 'me', client_secret = 'token' }} }} }}]\n[secrets]\ntoken = {{ env = 'TOKEN' }}"
+    );
+    let host = hostile(&keys).variable("TOKEN", "value");
+    let labels = [("effect", "secret"), ("reason", "token")];
+    let messages = vec![format!("get {url}/x"); 20];
+    check_folded(&host, &messages, "unusable", "secret", ("bulkhead_denied_total", &labels));
+    let found = about(&host, "unusable", "secret").remove(0);
+    assert!(found["text"].as_str().unwrap().contains("it answered 401"), "{found}");
+    assert!(server.requests().iter().all(|request| request.uri == "/token"));
+}
+
+#[test]
+fn log_that_is_dropped_is_few_lines_with_their_count() {
+    let host = hostile("limits = { log = '1KiB' }");
+    let labels = [("limit", "log")];
+    let messages = vec!["print 100".to_owned(); 20];
+    check_folded(&host, &messages, "limit", "log", ("bulkhead_limit_hits_total", &labels));
+    assert_eq!(about(&host, "limit", "log")[0]["key"], "connectors.hostile.limits.log");
+}
+
 #[test]
 fn the_use_of_a_secret_is_recorded_by_its_name() {
     let server = Fixture::answering([Answer::status(200)]);
@@ -157,17 +219,115 @@ fn what_people_change_is_recorded_with_and_without_a_host() {
     assert_eq!(actions, ["pause", "secrets set", "resume", "dead drop", "secrets rm", "dead retry"]);
 }
 
+/// Of the bytes that lie there, one file after the other, as `cat` and `sha256sum` have it.
+fn sha256(paths: &[&Path]) -> String {
+    let bytes: Vec<u8> = paths.iter().flat_map(|path| fs::read(path).unwrap()).collect();
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What a record of `lock` says of a connector.
+fn locked(host: &Bulkhead) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    about(host, "action", "lock").iter().map(|record| (text(&record["reason"]), text(&record["sha256"]))).collect()
+}
+
 #[test]
-fn a_start_records_what_each_connector_may_do() {
-    let host = hostile("allow.publish = ['out']");
+fn who_is_trusted_from_now_on_is_recorded_also_beside_a_host_that_runs() {
+    let host = hostile("");
+    let _ = host.run(&["lock"]).ok();
+    assert!(!host.data().exists(), "there is no record to add to");
+    fs::remove_file(host.path("bulkhead.lock")).unwrap();
+    let _ = host.run_until_idle();
+    let _ = host.run(&["lock"]).ok();
+    let (hostile, courier) = (sha256(&[&guest("hostile")]), sha256(&[&guest("courier")]));
+    assert_eq!(locked(&host), [("added".to_owned(), hostile)]);
+    let running = host.start();
+    let toml = fs::read_to_string(host.path("bulkhead.toml")).unwrap();
+    let other = toml.replace(guest("hostile").to_str().unwrap(), guest("courier").to_str().unwrap());
+    fs::write(host.path("bulkhead.toml"), other).unwrap();
+    let _ = host.run(&["lock", "--accept", "hostile"]).ok();
+    let _ = host.run(&["lock"]).ok();
+    let _ = host.run(&["secrets", "rotate-key"]).ok();
+    let _ = running.terminate().ok();
+    let rest = [("accepted".to_owned(), courier), (String::new(), String::new())];
+    assert_eq!(locked(&host)[1..], rest);
+    assert_eq!((about(&host, "action", "secrets rotate-key").len(), verify(&host).0), (1, 0));
+    assert!(
+        files(&host).iter().all(|file| file.extension().is_some_and(|ending| ending == "jsonl")),
+        "no note is left"
+    );
+}
+
+#[test]
+fn a_start_records_what_each_connector_may_do_uncut() {
+    let queues: Vec<String> = (0..100).map(|index| format!("a-queue-with-quite-a-long-name-{index}")).collect();
+    let host =
+        hostile(&format!("allow.publish = {queues:?}\n[connectors.show]\nplugin = 'builtin:log'\nconsume = 'out'"));
     let _ = host.run_until_idle();
     let kinds: Vec<Value> = records(&host).into_iter().map(|record| record["kind"].clone()).collect();
-    assert_eq!(kinds, ["start", "grants", "stop"]);
-    let grants = &records(&host)[1];
-    assert_eq!((&grants["connector"], &grants["text"]), (&"hostile".into(), &"may publish to `out`".into()));
-    let folder = host.data().join("audit");
-    let mode = |path: &PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!((mode(&folder), mode(&files(&host)[0])), (0o700, 0o600));
+    assert_eq!(kinds, ["start", "grants", "grants", "stop"]);
+    let (grants, show) = (&records(&host)[1], &records(&host)[2]);
+    let permissions: Vec<String> = queues.iter().map(|queue| format!("may publish to `{queue}`")).collect();
+    assert_eq!((&grants["connector"], &grants["permissions"]), (&"hostile".into(), &permissions.into()));
+    let plugin = guest("hostile");
+    assert_eq!(
+        (&grants["sources"][0], &grants["sha256"]),
+        (&plugin.to_str().unwrap().into(), &sha256(&[&plugin]).into())
+    );
+    assert_eq!((&show["sources"][0], &show["text"]), (&"builtin:log".into(), &"may do nothing".into()));
+    assert_eq!(show["sha256"].as_str().unwrap().len(), 64);
+}
+
+#[test]
+fn a_start_records_which_configuration_was_read() {
+    let host = hostile("");
+    let (toml, overlay) = (host.path("bulkhead.toml"), host.path("overlay.toml"));
+    fs::write(&overlay, "[queues.in]\nretention = '2d'\n").unwrap();
+    let _ = host.run(&["--config", overlay.to_str().unwrap(), "run", "--until-idle"]).ok();
+    let start = records(&host).remove(0);
+    let sources = [&toml, &overlay].map(|path| path.to_str().unwrap().to_owned());
+    assert_eq!((&start["sources"], &start["sha256"]), (&sources.to_vec().into(), &sha256(&[&toml, &overlay]).into()));
+}
+
+#[test]
+fn the_last_record_is_the_stop_and_says_how_it_was() {
+    let host = hostile("");
+    let running = host.start();
+    // Every window is still open when the host ends.
+    host.send("in", &["publish out", "publish out", "lookup", "lookup"]);
+    running.wait_until("end", PATIENCE, |metrics| metrics.value("bulkhead_deliveries_total", &[]) == 4.0);
+    let _ = running.terminate().ok();
+    let kinds: Vec<Value> = records(&host).into_iter().map(|record| record["kind"].clone()).collect();
+    let (last, others) = kinds.split_last().unwrap();
+    assert!(last == "stop" && !others.contains(last), "{kinds:?}");
+    assert_eq!(times(&about(&host, "refusal", "publish")), 2);
+    assert_eq!(about(&host, "stop", "")[0]["reason"], "settled");
+}
+
+#[test]
+fn a_start_that_fails_is_closed_with_the_reason() {
+    let connector = |name: &str| {
+        let plugin = guest("hostile");
+        format!("[connectors.{name}]\nplugin = '{}'\nconsume = 'in'\n", plugin.display())
+    };
+    let host = Bulkhead::new(&(connector("old") + &connector("new")));
+    host.send("in", &["reject a"]);
+    let _ = host.run_until_idle();
+    host.configure(&(connector("new") + "was = 'old'\n"));
+    let _ = host.run(&["run"]).ended_with(2);
+    let stop = records(&host).pop().unwrap();
+    let because =
+        "connector `new` was `old`, but both have messages or state of their own: remove `connectors.new.was`";
+    assert_eq!((&stop["kind"], &stop["reason"], &stop["text"]), (&"stop".into(), &"failed".into(), &because.into()));
+    assert_eq!(verify(&host).0, 0);
+}
+
+#[test]
+fn the_record_is_closed_to_other_users() {
+    let host = hostile("");
+    let _ = host.run_until_idle();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&host.data().join("audit")), mode(&files(&host)[0])), (0o700, 0o600));
 }
 
 /// Every line is bound to the one before it: whoever changes one has to change all that follow.
@@ -215,4 +375,65 @@ fn a_line_that_a_crash_cut_short_is_mended_and_the_record_goes_on() {
     assert_eq!(verify(&host).0, 0);
     assert_eq!(times(&about(&host, "repair", "")), 1);
     assert_eq!(records(&host).last().unwrap()["kind"], "stop");
+}
+
+/// A number of changes that nobody folds, each a record of its own.
+fn change(running: &Running, times: usize) {
+    for _ in 0..times {
+        assert_eq!(running.api("POST", "connectors/hostile/resume", "").status, 204);
+    }
+}
+
+/// The API answers before the record is on disk, so that the kill meets it while it is written.
+#[test]
+fn a_record_goes_on_after_a_kill_in_the_middle_of_writing() {
+    let host = hostile("");
+    for round in 0..6 {
+        let running = host.start();
+        change(&running, 5 * round + 1);
+        running.kill9();
+        let (code, said) = verify(&host);
+        assert_eq!(code, 0, "{said}");
+    }
+    let _ = host.run_until_idle();
+    let (code, said) = verify(&host);
+    assert!(code == 0 && !said.contains("cut short"), "{said}");
+    let count = |kind: &str| about(&host, kind, "").len();
+    assert_eq!((count("start"), count("grants"), count("stop")), (7, 7, 1));
+    assert!(about(&host, "action", "resume").len() > 20, "most of 81 were on disk");
+}
+
+#[test]
+fn a_record_that_cannot_be_written_stops_no_delivery_and_counts_what_it_lost() {
+    let Some(disk) = SmallDisk::mount(1) else {
+        // Not through `println`, whose output is shown of failed tests only.
+        let _ = writeln!(std::io::stderr(), "SKIPPED: this machine permits no mount, so no disk was filled");
+        return;
+    };
+    let host = hostile("");
+    let _ = host.run_until_idle();
+    let (folder, elsewhere) = (host.data().join("audit"), disk.outside(&disk.path("audit")));
+    fs::remove_dir_all(&folder).unwrap();
+    fs::create_dir(&elsewhere).unwrap();
+    symlink(&elsewhere, &folder).unwrap();
+    let running = host.start();
+    disk.fill();
+    // What was begun of a page of the disk can still be written.
+    let (mut changes, is_lost) = (0, |line: &String| line.contains("the audit record cannot be written"));
+    while !running.log().iter().any(is_lost) {
+        change(&running, 1);
+        changes += 1;
+        assert!(changes < 10_000, "{}", running.log().join("\n"));
+    }
+    host.send("in", &["publish out"]);
+    running.wait_until("end", PATIENCE, |metrics| metrics.value("bulkhead_deliveries_total", &[]) == 1.0);
+    disk.make_room();
+    running.wait_for_log("the audit record is written again", PATIENCE);
+    change(&running, 1);
+    let ended = running.terminate().ok();
+    assert_eq!(ended.log.iter().filter(|line| is_lost(line)).count(), 1, "{}", ended.errors());
+    assert!(times(&about(&host, "lost", "")) > 0);
+    // A start, its grants, the refusal and the stop.
+    assert_eq!(times(&records(&host)), changes + 1 + 4, "recorded or counted as lost");
+    assert_eq!(verify(&host).0, 0);
 }

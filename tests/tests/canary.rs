@@ -117,6 +117,7 @@ fn toml(fixture: &Fixture) -> String {
         plugin  = "{}"
         consume = "odd"
         retry   = {{ attempts = 1 }}
+        limits  = {{ log = "1KiB" }}
         allow.secrets = ["env"]
         "#,
         courier.display(),
@@ -148,8 +149,7 @@ fn a_secret_is_found_nowhere() {
     let fixture = Fixture::start(repeat);
     let bulkhead = Bulkhead::new(&toml(&fixture)).variable("CANARY", &canary("env")).variable("BULKHEAD_LOG", LOG);
     let file = bulkhead.path("canary");
-    std::fs::write(&file, canary("file")).unwrap();
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    write_secret(&file);
     let set = bulkhead.run_with(&["secrets", "set", "sealed"], canary("first").as_bytes()).ok();
     let running = bulkhead.start();
     let put = json!({ "value": canary("sealed") }).to_string();
@@ -160,8 +160,8 @@ fn a_secret_is_found_nowhere() {
     ];
     let errands = errands(&fixture);
     bulkhead.send("in", &errands);
-    bulkhead.send("odd", &["trap a", "panic b", "recurse", "no such verb"]);
-    let settled = (errands.len() + 4) as f64;
+    bulkhead.send("odd", &["trap a", "panic b", "recurse", "no such verb", "print 100"]);
+    let settled = (errands.len() + 5) as f64;
     running.wait_until("all messages settled", PATIENCE, |metrics| {
         let of = |outcome| metrics.value("bulkhead_deliveries_total", &[("outcome", outcome)]);
         of("done") + of("dead") >= settled
@@ -173,15 +173,35 @@ fn a_secret_is_found_nowhere() {
     for answer in answers.iter().chain([&dead, &running.api("GET", "queues", "")]) {
         check_clean("an answer of the API", answer.body.as_bytes());
     }
+    std::fs::remove_file(&file).unwrap();
+    bulkhead.send("in", &errands[4..8]);
+    let labels = [("effect", "secret"), ("reason", "missing")];
+    running.wait_until("a missed secret", PATIENCE, |metrics| metrics.value("bulkhead_denied_total", &labels) > 0.0);
     let ended = running.terminate().ok();
     check_clean("the log", ended.errors().as_bytes());
     assert!(ended.log.iter().any(|line| line.contains(r#""level":"TRACE""#)), "the log shows everything");
     check_clean("`secrets set`", (set.output + &set.log.join("\n")).as_bytes());
+    write_secret(&file);
     check_verbs(&bulkhead);
     std::fs::remove_file(file).unwrap();
+    check_audit(&bulkhead);
     check_files(&bulkhead.path(""));
     assert!(scrubbed >= 20.0, "{scrubbed} answers were scrubbed");
     check_it_was_used(&fixture);
+}
+
+fn write_secret(file: &Path) {
+    std::fs::write(file, canary("file")).unwrap();
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+/// Records of every kind that a plugin, a person or a secret has a hand in are among the files that are searched.
+fn check_audit(bulkhead: &Bulkhead) {
+    let files = std::fs::read_dir(bulkhead.path("data/audit")).unwrap();
+    let text: String = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect();
+    for kind in ["start", "grants", "refusal", "limit", "secret", "unusable", "action", "stop"] {
+        assert!(text.contains(&format!(r#""kind":"{kind}""#)), "{kind}: {text}");
+    }
 }
 
 /// What the system shows of the process, to others of the same user.

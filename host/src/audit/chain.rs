@@ -55,6 +55,8 @@ pub(super) struct Chain {
     file: File,
     /// Bytes of the file that are whole lines.
     bytes: u64,
+    /// More may be in the file, of lines that could not be written.
+    is_torn: bool,
     /// Number of the last record, and the hash of its line.
     sequence: u64,
     previous: String,
@@ -69,7 +71,7 @@ impl Chain {
         let Some((first, path)) = files.last() else {
             let file = create(folder, 1).with_context(cannot)?;
             let (folder, previous) = (folder.to_owned(), BEGINNING.to_owned());
-            return Ok(Self { folder, bounds, file, bytes: 0, sequence: 0, previous });
+            return Ok(Self { folder, bounds, file, bytes: 0, is_torn: false, sequence: 0, previous });
         };
         let text = fs::read(path).with_context(cannot)?;
         let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
@@ -80,7 +82,7 @@ impl Chain {
             None => last_hash(&files).with_context(cannot)?,
         };
         let (bytes, sequence) = (whole as u64, first + lines - 1);
-        let mut chain = Self { folder: folder.to_owned(), bounds, file, bytes, sequence, previous };
+        let mut chain = Self { folder: folder.to_owned(), bounds, file, bytes, is_torn: false, sequence, previous };
         if whole < text.len() {
             chain.file.set_len(chain.bytes).with_context(cannot)?;
             let cut = format!("{} bytes of a line that a crash cut short were removed", text.len() - whole);
@@ -91,9 +93,16 @@ impl Chain {
 
     /// Adds events; they are on disk when it returns. After an error none of them is in the record.
     pub(super) fn append(&mut self, events: &[Event]) -> anyhow::Result<()> {
+        if self.is_torn {
+            self.cut_back()?;
+        }
         if self.bytes >= self.bounds.file_bytes_max {
             self.rotate()?;
         }
+        self.write(events)
+    }
+
+    fn write(&mut self, events: &[Event]) -> anyhow::Result<()> {
         let (mut text, mut sequence, mut previous) = (Vec::new(), self.sequence, self.previous.clone());
         for event in events {
             sequence += 1;
@@ -102,10 +111,10 @@ impl Chain {
             previous = hash(&text[start..]);
             text.push(b'\n');
         }
-        let written = self.file.write_all(&text).and_then(|()| self.file.sync_data());
-        if let Err(error) = written {
-            // Half a line must not be in the way of the next one.
-            let _ = self.file.set_len(self.bytes);
+        if let Err(error) = self.file.write_all(&text).and_then(|()| self.file.sync_data()) {
+            self.is_torn = true;
+            // Where it fails it is done before the next line.
+            let _ = self.cut_back();
             return Err(error.into());
         }
         self.bytes += text.len() as u64;
@@ -113,11 +122,22 @@ impl Chain {
         Ok(())
     }
 
+    /// Half a line must not be in the way of the next one.
+    fn cut_back(&mut self) -> std::io::Result<()> {
+        self.file.set_len(self.bytes)?;
+        self.is_torn = false;
+        Ok(())
+    }
+
+    /// Begins a file. What is removed for it is said before, so that whatever else is missing shows.
     fn rotate(&mut self) -> anyhow::Result<()> {
         self.file = create(&self.folder, self.sequence + 1)?;
         self.bytes = 0;
         let files = files(&self.folder)?;
-        for (_, old) in &files[..files.len().saturating_sub(self.bounds.files_max)] {
+        let (removed, kept) = files.split_at(files.len().saturating_sub(self.bounds.files_max));
+        let oldest = kept.first().map(|(first, _)| *first);
+        self.write(&[Event { oldest, ..Event::new(Kind::Rotation, "", "") }])?;
+        for (_, old) in removed {
             fs::remove_file(old)?;
         }
         Ok(())
@@ -168,7 +188,7 @@ pub(super) fn hash(line: &[u8]) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::{FOLDER, verify};
+    use super::super::{FOLDER, Verified, verify};
     use super::*;
 
     #[test]
@@ -182,11 +202,31 @@ mod tests {
         }
         assert_eq!(files(&folder).unwrap().len(), 3);
         let verified = verify(data.path()).unwrap().unwrap();
-        assert!(verified.last == 50 && verified.first > 1, "{verified:?}");
+        assert!(verified.last > 50 && verified.first > 1, "{verified:?}");
         // A file from the middle leaves a gap.
         fs::remove_file(&files(&folder).unwrap()[1].1).unwrap();
         let fault = verify(data.path()).unwrap().unwrap_err();
         assert!(fault.message.contains("are missing: a file was removed or renamed"), "{fault:?}");
+    }
+
+    #[test]
+    fn an_oldest_file_that_no_rotation_removed_is_missed() {
+        let data = tempfile::tempdir().unwrap();
+        let folder = data.path().join(FOLDER);
+        let mut chain = Chain::open(&folder, Bounds { file_bytes_max: 1_000, files_max: 3 }).unwrap();
+        for count in 1..40 {
+            chain.append(&[Event::new(Kind::Action, "pause", &"x".repeat(100))]).unwrap();
+            let oldest = files(&folder).unwrap().remove(0).1;
+            fs::rename(&oldest, data.path().join("aside")).unwrap();
+            let missed = verify(data.path()).unwrap().map_err(|fault| fault.message);
+            if files(&folder).unwrap().is_empty() {
+                assert_eq!(missed, Ok(Verified::default()), "a record that is gone as a whole is no record");
+            } else {
+                assert!(missed.unwrap_err().ends_with("are missing: the oldest file was removed"), "{count}");
+            }
+            fs::rename(data.path().join("aside"), &oldest).unwrap();
+            assert!(verify(data.path()).unwrap().is_ok(), "{count}");
+        }
     }
 
     #[test]

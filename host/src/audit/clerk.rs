@@ -1,12 +1,14 @@
-//! The thread that writes: many events with one sync, and a look at what is folded once a second.
+//! The thread that writes: many events with one sync, and once a second a look at what is folded and at what
+//! verbs have noted.
 //!
 //! Whoever hands in waits for nothing: where the disk is too slow, events are dropped and counted. Invariant: an event
 //! that was taken is on disk before [`Clerk::close`] returns, or an error was logged and the loss is recorded later.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -14,6 +16,8 @@ use anyhow::Context;
 
 use super::chain::{Bounds, Chain};
 use super::event::{Event, Kind};
+use super::fold::Folds;
+use super::{lock, note, told};
 
 /// Events that wait for the disk: refusals are folded before, so they come a few at a time.
 const QUEUE_MAX: usize = 1_024;
@@ -24,47 +28,44 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// Where events are handed in.
 pub(super) struct Clerk {
-    queue: Mutex<Option<SyncSender<Event>>>,
+    slips: SyncSender<Slip>,
     lost: Arc<AtomicU64>,
-    tick: Arc<OnceLock<Tick>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What has become due.
-type Tick = Box<dyn Fn() -> Vec<Event> + Send + Sync>;
+/// What is handed in.
+enum Slip {
+    Event(Event),
+    /// The end of the record: what comes after it is not taken.
+    Last(Event),
+}
 
 impl Clerk {
-    /// Opens the record and starts the thread.
-    pub(super) fn start(folder: &Path) -> anyhow::Result<Self> {
+    /// Opens the record and starts the thread, which looks after `folds` too.
+    pub(super) fn start(folder: &Path, folds: Arc<Mutex<Folds>>) -> anyhow::Result<Self> {
         let chain = Chain::open(folder, Bounds::default())?;
-        let (queue, events) = sync_channel(QUEUE_MAX);
-        let (lost, tick) = (Arc::<AtomicU64>::default(), Arc::<OnceLock<Tick>>::default());
-        let mut desk = Desk { chain, lost: lost.clone(), tick: tick.clone() };
-        let work = move || desk.work(&events);
+        let (slips, handed_in) = sync_channel(QUEUE_MAX);
+        let lost = Arc::<AtomicU64>::default();
+        let folder = folder.to_owned();
+        let mut desk = Desk { folder, chain, folds, lost: lost.clone(), stuck: Vec::new(), is_failing: false };
+        let work = move || desk.work(&handed_in);
         let thread = thread::Builder::new().name("audit".to_owned()).spawn(work).context("cannot start the audit")?;
-        Ok(Self { queue: Mutex::new(Some(queue)), lost, tick, thread: Mutex::new(Some(thread)) })
-    }
-
-    /// What to ask for once a second; the first one counts.
-    pub(super) fn on_tick(&self, tick: Tick) {
-        // It is set once, right after the start.
-        let _ = self.tick.set(tick);
+        Ok(Self { slips, lost, thread: Mutex::new(Some(thread)) })
     }
 
     /// Takes an event, or counts it as lost.
     pub(super) fn hand_in(&self, event: Event) {
-        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        if queue.as_ref().is_none_or(|queue| queue.try_send(event).is_err()) {
+        if self.slips.try_send(Slip::Event(event)).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Takes no more, and waits until what was taken is on disk.
-    pub(super) fn close(&self) {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+    /// Takes no more, and waits until what was taken, what is folded and `last` are on disk, in this order.
+    pub(super) fn close(&self, last: Event) {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
-            // A panic of the thread was printed where it happened.
+            // It waits for room. A panic of the thread, after which nobody takes anything, was printed where it happened.
+            let _ = self.slips.send(Slip::Last(last));
             let _ = thread.join();
         }
     }
@@ -72,32 +73,58 @@ impl Clerk {
 
 /// The thread's side.
 struct Desk {
+    folder: PathBuf,
     chain: Chain,
+    folds: Arc<Mutex<Folds>>,
     lost: Arc<AtomicU64>,
-    tick: Arc<OnceLock<Tick>>,
+    /// Notes that are in the record and could not be removed.
+    stuck: Vec<PathBuf>,
+    /// The last events could not be written, which was logged.
+    is_failing: bool,
 }
 
 impl Desk {
-    fn work(&mut self, events: &Receiver<Event>) {
+    fn work(&mut self, slips: &Receiver<Slip>) {
         let mut looked = Instant::now();
         loop {
-            let mut batch = Vec::new();
-            let is_closed = match events.recv_timeout(TICK.saturating_sub(looked.elapsed())) {
-                Ok(event) => {
-                    batch.push(event);
-                    batch.extend(events.try_iter().take(BATCH_MAX - 1));
-                    false
-                }
-                Err(RecvTimeoutError::Timeout) => false,
-                Err(RecvTimeoutError::Disconnected) => true,
+            let first = match slips.recv_timeout(TICK.saturating_sub(looked.elapsed())) {
+                Ok(slip) => Some(slip),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
             };
+            let (mut batch, mut last) = (Vec::new(), None);
+            for slip in first.into_iter().chain(slips.try_iter().take(BATCH_MAX - 1)) {
+                match slip {
+                    Slip::Event(event) => batch.push(event),
+                    Slip::Last(event) => last = Some(event),
+                }
+            }
+            if let Some(last) = last {
+                self.take_notes();
+                let rest = lock(&self.folds).take_all();
+                batch.extend(rest.into_iter().map(told));
+                batch.push(last);
+                return self.write(batch);
+            }
             if looked.elapsed() >= TICK {
                 looked = Instant::now();
-                batch.extend(self.tick.get().map(|tick| tick()).unwrap_or_default());
+                self.take_notes();
+                let due = lock(&self.folds).take_due(looked);
+                batch.extend(due.into_iter().map(told));
             }
             self.write(batch);
-            if is_closed {
-                return;
+        }
+    }
+
+    /// What could not be read or written waits for the next look.
+    fn take_notes(&mut self) {
+        for (path, events) in note::read(&self.folder).unwrap_or_default() {
+            if self.stuck.contains(&path) || self.chain.append(&events).is_err() {
+                continue;
+            }
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::error!("{} is in the audit record, but cannot be removed: {error}", path.display());
+                self.stuck.push(path);
             }
         }
     }
@@ -106,15 +133,26 @@ impl Desk {
         let lost = self.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
             let text = "these could not be written: the disk was full, broken or too slow";
-            batch.push(Event { count: lost, ..Event::new(Kind::Lost, "", text) });
+            batch.insert(0, Event { count: lost, ..Event::new(Kind::Lost, "", text) });
         }
         if batch.is_empty() {
             return;
         }
-        if let Err(error) = self.chain.append(&batch) {
-            let events = batch.iter().map(|event| if event.kind == Kind::Lost { event.count } else { 1 }).sum();
-            self.lost.fetch_add(events, Ordering::Relaxed);
-            tracing::error!(events, "the audit record cannot be written, deliveries go on: {error:#}");
+        match self.chain.append(&batch) {
+            Ok(()) if self.is_failing => {
+                self.is_failing = false;
+                tracing::warn!(lost, "the audit record is written again");
+            }
+            Ok(()) => {}
+            Err(error) => {
+                let events = batch.iter().map(|event| if event.kind == Kind::Lost { event.count } else { 1 }).sum();
+                self.lost.fetch_add(events, Ordering::Relaxed);
+                // Once: it is tried again every second.
+                if !self.is_failing {
+                    tracing::error!(events, "the audit record cannot be written, deliveries go on: {error:#}");
+                }
+                self.is_failing = true;
+            }
         }
     }
 }

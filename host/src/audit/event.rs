@@ -15,7 +15,7 @@ use crate::id::Name;
 pub enum Kind {
     /// A host started with a configuration.
     Start,
-    /// It stopped in an orderly way.
+    /// It stopped, and could say so.
     Stop,
     /// What a connector may do, from now on.
     Grants,
@@ -25,8 +25,12 @@ pub enum Kind {
     Limit,
     /// A request carried a secret.
     Secret,
+    /// A credential could not be used: requests wait until somebody mends it.
+    Unusable,
     /// A person, or a program with the token, changed something.
     Action,
+    /// Another file was begun, and older ones may have been removed for it.
+    Rotation,
     /// The end of the record was cut short by a crash.
     Repair,
     /// Events that could not be written.
@@ -55,6 +59,18 @@ pub struct Event {
     /// For people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub text: String,
+    /// Of a plugin, or of the configuration: where it was read from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<String>,
+    /// Of the bytes that were read there, in hexadecimal.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub sha256: String,
+    /// What a connector may do, one permission each, none of them cut.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub permissions: Vec<String>,
+    /// Of a rotation: the number of the oldest record that was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest: Option<u64>,
     /// How many times it happened.
     pub count: u64,
     /// Of what is folded, the first of these times.
@@ -74,6 +90,10 @@ impl Event {
             reason: String::new(),
             key: String::new(),
             text: bounded(text),
+            sources: Vec::new(),
+            sha256: String::new(),
+            permissions: Vec::new(),
+            oldest: None,
             count: 1,
             since: None,
         }
@@ -92,6 +112,13 @@ impl Event {
         self
     }
 
+    /// A host that could not go on.
+    #[must_use]
+    pub fn failed(error: &anyhow::Error) -> Self {
+        let event = Self::new(Kind::Stop, "", &format!("{error:#}"));
+        Self { reason: "failed".to_owned(), ..event }
+    }
+
     pub(super) fn refused(refused: &Refused<'_>) -> Self {
         let Refused { kind, connector, subject, reason, key, text } = *refused;
         let event = Self::new(kind, subject, text).of(connector.as_str());
@@ -106,10 +133,13 @@ impl Event {
     /// What repeated after the event that was recorded at once.
     pub(super) fn folded(folded: Folded) -> Self {
         let Folded { kind, connector, subject, reason, key, text, count, first } = folded;
-        let is_secret = kind == Kind::Secret;
-        let (subject, key, text) = if is_secret { (key, text, String::new()) } else { (subject.to_owned(), key, text) };
-        let (connector, reason, since) = (Some(connector.to_string()), reason.to_owned(), Some(first));
-        Self { at: now(), kind, connector, subject, reason, key, text, count, since }
+        let event = if kind == Kind::Secret {
+            // As they were folded: by its name, with the grant as the text.
+            Self::secret_used(&connector, &key, &text)
+        } else {
+            Self::refused(&Refused { kind, connector: &connector, subject, reason, key: &key, text: &text })
+        };
+        Self { count, since: Some(first), ..event }
     }
 }
 

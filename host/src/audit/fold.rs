@@ -1,10 +1,10 @@
-//! What repeats: told once at once, and once more with a count when its window ends.
+//! What repeats: told at once, and then with a count, ever less often while it goes on.
 //!
 //! Pure; who tells, and when to look, is the parent's. What things are told apart by comes from the configuration and
-//! from fixed words, never from a plugin. Invariant: the counts of all that was told add up to what was added.
+//! from fixed words, never from a plugin. Invariants: the counts of all that was told add up to what was added, and what
+//! comes again and again, in whatever rhythm, is soon told no more than twice in the longest window.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use super::bounded;
@@ -12,13 +12,22 @@ use super::event::{Kind, now};
 use crate::id::Name;
 
 /// What makes two things alike.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Subject<'a> {
     pub(super) kind: Kind,
     pub(super) connector: &'a Name,
     pub(super) subject: &'static str,
     pub(super) reason: &'static str,
     pub(super) key: &'a str,
+}
+
+/// How long things of a kind are counted before the count is told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Windows {
+    /// After the first of them.
+    pub(super) first: Duration,
+    /// Each window is twice as long as the one before, up to this; after as long without one of them they are forgotten.
+    pub(super) longest: Duration,
 }
 
 /// What came after the first of its kind, until the window ended.
@@ -37,6 +46,12 @@ pub(super) struct Folded {
 }
 
 impl Folded {
+    fn new(subject: &Subject<'_>, text: &str) -> Self {
+        let Subject { kind, connector, subject, reason, key } = *subject;
+        let (connector, key, text) = (connector.clone(), key.to_owned(), bounded(text));
+        Self { kind, connector, subject, reason, key, text, count: 0, first: String::new() }
+    }
+
     fn is(&self, subject: &Subject<'_>) -> bool {
         let Subject { kind, connector, subject, reason, key } = *subject;
         (self.kind, &self.connector, self.subject, self.reason, self.key.as_str())
@@ -44,83 +59,103 @@ impl Folded {
     }
 }
 
+/// What is counted, or was until a moment ago.
 #[derive(Debug)]
-struct Open {
-    ends: Instant,
+struct Fold {
+    windows: Windows,
+    /// The present one, or the one that has ended last.
     window: Duration,
+    ends: Instant,
+    /// Nothing came in the last window: the next one is told at once.
+    is_quiet: bool,
     folded: Folded,
 }
 
-/// Windows that are open.
+/// All that is counted, by connector: one has no more of them than entries in its configuration and fixed words.
 #[derive(Debug, Default)]
-pub(super) struct Folds {
-    hash: RandomState,
-    /// By the hash of their subject: one that exists is found without a copy of its names.
-    open: HashMap<u64, Vec<Open>>,
-}
+pub(super) struct Folds(HashMap<Name, Vec<Fold>>);
 
 impl Folds {
-    /// Whether this is the first of its kind, to be told now; otherwise it is counted.
-    pub(super) fn add(&mut self, subject: &Subject<'_>, text: &str, window: Duration, at: Instant) -> bool {
-        let alike = self.open.entry(self.hash.hash_one(subject)).or_default();
-        if let Some(open) = alike.iter_mut().find(|open| open.folded.is(subject)) {
-            let folded = &mut open.folded;
-            folded.count += 1;
-            if folded.count == 1 {
-                folded.first = now();
+    /// Whether it is to be told now; otherwise it is counted.
+    pub(super) fn add(&mut self, subject: &Subject<'_>, text: &str, windows: Windows, at: Instant) -> bool {
+        // Not through `entry`, which would take a copy of the name each time.
+        let Some(folds) = self.0.get_mut(subject.connector) else {
+            self.0.insert(subject.connector.clone(), vec![Fold::new(subject, text, windows, at)]);
+            return true;
+        };
+        match folds.iter_mut().find(|fold| fold.folded.is(subject)) {
+            Some(fold) => fold.add(text, at),
+            None => {
+                folds.push(Fold::new(subject, text, windows, at));
+                true
             }
-            return false;
         }
-        let Subject { kind, connector, subject, reason, key } = *subject;
-        alike.push(Open {
-            ends: at + window,
-            window,
-            folded: Folded {
-                kind,
-                connector: connector.clone(),
-                subject,
-                reason,
-                key: key.to_owned(),
-                text: bounded(text),
-                count: 0,
-                first: String::new(),
-            },
-        });
-        true
     }
 
-    /// What has repeated in a window that ended: it stays open for another. One in which nothing came is closed.
+    /// What has repeated in a window that ended.
     pub(super) fn take_due(&mut self, at: Instant) -> Vec<Folded> {
         let mut due = Vec::new();
-        for alike in self.open.values_mut() {
-            alike.retain_mut(|open| {
-                if open.ends > at {
-                    return true;
-                }
-                if open.folded.count > 0 {
-                    due.push(ended(&mut open.folded));
-                    open.ends = at + open.window;
-                    return true;
-                }
-                false
+        self.0.retain(|_, folds| {
+            folds.retain_mut(|fold| {
+                due.extend(fold.take_due(at));
+                !fold.is_over(at)
             });
-        }
-        self.open.retain(|_, alike| !alike.is_empty());
+            !folds.is_empty()
+        });
         due
     }
 
     /// All that has repeated and was not told.
     pub(super) fn take_all(&mut self) -> Vec<Folded> {
-        let open = std::mem::take(&mut self.open).into_values().flatten();
-        open.map(|mut open| ended(&mut open.folded)).filter(|folded| folded.count > 0).collect()
+        let folds = std::mem::take(&mut self.0).into_values().flatten();
+        folds.map(|fold| fold.folded).filter(|folded| folded.count > 0).collect()
     }
 }
 
-/// The count so far, which begins anew.
-fn ended(folded: &mut Folded) -> Folded {
-    let told = folded.clone();
-    folded.count = 0;
-    told
+impl Fold {
+    fn new(subject: &Subject<'_>, text: &str, windows: Windows, at: Instant) -> Self {
+        let (window, folded) = (windows.first, Folded::new(subject, text));
+        Self { windows, window, ends: at + window, is_quiet: false, folded }
+    }
+
+    fn add(&mut self, text: &str, at: Instant) -> bool {
+        if self.is_quiet {
+            self.folded.text = bounded(text);
+            self.begin_next(at);
+            return true;
+        }
+        let folded = &mut self.folded;
+        folded.count += 1;
+        if folded.count == 1 {
+            folded.first = now();
+        }
+        false
+    }
+
+    /// What comes at longer intervals than the first window gets longer ones too: else it would be told every time.
+    fn begin_next(&mut self, at: Instant) {
+        self.window = (self.window * 2).min(self.windows.longest);
+        (self.ends, self.is_quiet) = (at + self.window, false);
+    }
+
+    /// The count so far, if its window has ended.
+    fn take_due(&mut self, at: Instant) -> Option<Folded> {
+        if self.is_quiet || self.ends > at {
+            return None;
+        }
+        if self.folded.count == 0 {
+            self.is_quiet = true;
+            return None;
+        }
+        let told = self.folded.clone();
+        self.folded.count = 0;
+        self.begin_next(at);
+        Some(told)
+    }
+
+    fn is_over(&self, at: Instant) -> bool {
+        self.is_quiet && self.ends + self.windows.longest <= at
+    }
 }
 
 #[cfg(test)]
@@ -128,26 +163,67 @@ fn ended(folded: &mut Folded) -> Folded {
 mod tests {
     use super::*;
 
-    const WINDOW: Duration = Duration::from_secs(10);
+    const WINDOWS: Windows = Windows { first: Duration::from_secs(10), longest: Duration::from_secs(600) };
 
     fn subject<'a>(connector: &'a Name, key: &'a str) -> Subject<'a> {
         Subject { kind: Kind::Refusal, connector, subject: "http", reason: "method", key }
+    }
+
+    /// One thing in each of these seconds: when it was told, and with which count.
+    fn told(comes: impl Fn(u64) -> bool, seconds: u64) -> Vec<(u64, u64)> {
+        let (name, start) = (Name::parse("orders").unwrap(), Instant::now());
+        let (mut folds, mut told) = (Folds::default(), Vec::new());
+        for second in 0..seconds {
+            let at = start + Duration::from_secs(second);
+            told.extend(folds.take_due(at).into_iter().map(|folded| (second, folded.count)));
+            if comes(second) && folds.add(&subject(&name, "a"), "x", WINDOWS, at) {
+                told.push((second, 1));
+            }
+        }
+        told.extend(folds.take_all().into_iter().map(|folded| (seconds, folded.count)));
+        let came = (0..seconds).filter(|second| comes(*second)).count() as u64;
+        assert_eq!(told.iter().map(|(_, count)| count).sum::<u64>(), came, "they add up");
+        told
     }
 
     #[test]
     fn the_first_is_told_at_once_and_the_others_when_the_window_ends() {
         let (name, start) = (Name::parse("orders").unwrap(), Instant::now());
         let mut folds = Folds::default();
-        let told: Vec<bool> = (0..4).map(|_| folds.add(&subject(&name, "a"), "x", WINDOW, start)).collect();
+        let told: Vec<bool> = (0..4).map(|_| folds.add(&subject(&name, "a"), "x", WINDOWS, start)).collect();
         assert_eq!(told, [true, false, false, false]);
-        assert!(folds.add(&subject(&name, "b"), "x", WINDOW, start), "another key is another thing");
+        assert!(folds.add(&subject(&name, "b"), "x", WINDOWS, start), "another key is another thing");
         assert!(folds.take_due(start).is_empty());
-        let due = folds.take_due(start + WINDOW);
+        let due = folds.take_due(start + WINDOWS.first);
         assert_eq!(due.iter().map(|folded| (folded.key.as_str(), folded.count)).collect::<Vec<_>>(), [("a", 3)]);
-        // What goes on is counted from now on, what has ended is told at once again.
-        assert!(!folds.add(&subject(&name, "a"), "x", WINDOW, start + WINDOW));
-        assert!(folds.add(&subject(&name, "b"), "x", WINDOW, start + WINDOW));
+        // What goes on is counted from now on, what has paused is told at once again.
+        assert!(!folds.add(&subject(&name, "a"), "x", WINDOWS, start + WINDOWS.first));
+        assert!(folds.add(&subject(&name, "b"), "x", WINDOWS, start + WINDOWS.first));
         assert_eq!(folds.take_all().iter().map(|folded| folded.count).sum::<u64>(), 1);
-        assert!(folds.take_due(start + WINDOW * 9).is_empty());
+        assert!(folds.take_due(start + WINDOWS.longest).is_empty());
+    }
+
+    #[test]
+    fn what_goes_on_is_told_ever_less_often() {
+        let times: Vec<u64> = told(|_| true, 3_000).into_iter().map(|(second, _)| second).collect();
+        assert_eq!(times, [0, 10, 30, 70, 150, 310, 630, 1_230, 1_830, 2_430, 3_000]);
+    }
+
+    #[test]
+    fn no_rhythm_is_told_more_than_twice_in_the_longest_window() {
+        let day = 24 * 3_600;
+        for every in [9, 10, 11, 59, 60, 61, 599, 600, 601, 1_199] {
+            let records = told(|second| second % every == 0, day).len() as u64;
+            assert!(records <= 12 + 2 * day / 600, "every {every} s: {records} records a day");
+        }
+    }
+
+    #[test]
+    fn what_pauses_is_told_at_once_again_and_what_has_ended_begins_anew() {
+        // A window from 30 to 70 in which nothing comes; at 100 the next begins, with 80 seconds.
+        let paused = told(|second| second < 30 || second == 100 || second == 170, 200);
+        assert_eq!(paused, [(0, 1), (10, 9), (30, 20), (100, 1), (180, 1)]);
+        let ended = told(|second| second < 30 || second == 700 || second == 701, 800);
+        assert_eq!(ended, [(0, 1), (10, 9), (30, 20), (700, 1), (710, 1)]);
     }
 }

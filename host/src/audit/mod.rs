@@ -8,6 +8,7 @@ mod chain;
 mod clerk;
 mod event;
 mod fold;
+mod note;
 mod verify;
 
 use std::path::Path;
@@ -15,19 +16,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::id::Name;
+use crate::ledger::Ledger;
 
 pub use event::{Event, Kind};
 pub use verify::{Fault, Verified, verify};
 
+use chain::{Bounds, Chain};
 use clerk::Clerk;
-use fold::{Folded, Folds, Subject};
+use fold::{Folded, Folds, Subject, Windows};
 
 /// The folder below the data directory.
 const FOLDER: &str = "audit";
-/// Refusals that are alike are one line and one record in this time.
-const REFUSAL_WINDOW: Duration = Duration::from_secs(10);
-/// The same for uses of a secret, which are no trouble.
-const SECRET_WINDOW: Duration = Duration::from_secs(3600);
+/// Refusals that are alike: soon at first, and so seldom in the end that a plugin which goes on for weeks leaves room.
+const REFUSAL_WINDOWS: Windows = Windows { first: Duration::from_secs(10), longest: Duration::from_secs(600) };
+/// Uses of a secret, which are no trouble.
+const SECRET_WINDOWS: Windows = Windows { first: Duration::from_secs(3600), longest: Duration::from_secs(3600) };
 /// Bytes of a text; a plugin has its hand in some of them.
 const TEXT_BYTES_MAX: usize = 1024;
 
@@ -37,7 +40,7 @@ pub struct Audit(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    folds: Mutex<Folds>,
+    folds: Arc<Mutex<Folds>>,
     clerk: Option<Clerk>,
 }
 
@@ -50,7 +53,7 @@ impl std::fmt::Debug for Audit {
 /// Something that the gate did not let through, or a limit that bit.
 #[derive(Clone, Copy, Debug)]
 pub struct Refused<'a> {
-    /// [`Kind::Refusal`] or [`Kind::Limit`].
+    /// [`Kind::Refusal`], [`Kind::Limit`] or [`Kind::Unusable`].
     pub kind: Kind,
     /// Whose it is.
     pub connector: &'a Name,
@@ -70,13 +73,9 @@ impl Audit {
     /// # Errors
     /// The record cannot be read or written.
     pub fn open(data_dir: &Path) -> anyhow::Result<Self> {
-        let clerk = Clerk::start(&data_dir.join(FOLDER))?;
-        let audit = Self(Arc::new(Shared { folds: Mutex::default(), clerk: Some(clerk) }));
-        let (weak, tick) = (Arc::downgrade(&audit.0), Shared::emit_due);
-        if let Some(clerk) = &audit.0.clerk {
-            clerk.on_tick(Box::new(move || weak.upgrade().map_or_else(Vec::new, |shared| tick(&shared))));
-        }
-        Ok(audit)
+        let folds = Arc::<Mutex<Folds>>::default();
+        let clerk = Clerk::start(&data_dir.join(FOLDER), folds.clone())?;
+        Ok(Self(Arc::new(Shared { folds, clerk: Some(clerk) })))
     }
 
     /// Goes on with the record where that is possible; without it work goes on, and the log says so.
@@ -90,9 +89,16 @@ impl Audit {
 
     /// Records what a verb did while it alone worked on a data directory.
     pub fn note_alone(data_dir: &Path, event: Event) {
-        let audit = Self::open_or_warn(data_dir);
-        audit.note(event);
-        audit.close();
+        add(data_dir, &[event]);
+    }
+
+    /// Records what a verb did that asks no host, for the one that runs to take it in.
+    pub fn note_beside(data_dir: &Path, events: &[Event]) {
+        let Ok(_lock) = Ledger::lock(data_dir) else {
+            let left = note::leave(&data_dir.join(FOLDER), events);
+            return left.unwrap_or_else(|error| complain(&error));
+        };
+        add(data_dir, events);
     }
 
     /// Records one thing.
@@ -105,63 +111,69 @@ impl Audit {
     /// Logs and records a refusal; one that repeats is folded.
     pub fn refused(&self, refused: &Refused<'_>) {
         let Refused { kind, connector, subject, reason, key, text } = *refused;
-        let of = Subject { kind, connector, subject, reason, key };
+        let (of, at) = (Subject { kind, connector, subject, reason, key }, Instant::now());
         if self.0.clerk.is_none() {
             // Nobody else looks at the windows: the log tells what has repeated when the next one comes.
-            drop(self.0.emit_due());
+            let due = lock(&self.0.folds).take_due(at);
+            due.into_iter().for_each(|folded| drop(told(folded)));
         }
-        if !self.0.folds().add(&of, text, REFUSAL_WINDOW, Instant::now()) {
-            return;
+        if lock(&self.0.folds).add(&of, text, REFUSAL_WINDOWS, at) {
+            log(&of, None, text);
+            self.note(Event::refused(refused));
         }
-        if kind == Kind::Limit {
-            tracing::warn!(%connector, limit = subject, key, "{text}");
-        } else {
-            tracing::warn!(%connector, effect = subject, reason, key, "{text}");
-        }
-        self.note(Event::refused(refused));
     }
 
     /// Records that a connector's request carried a secret, by its name; one use an hour, and how many there were.
     pub fn secret_used(&self, connector: &Name, secret: &str, key: &str) {
         let of = Subject { kind: Kind::Secret, connector, subject: "", reason: "used", key: secret };
-        if self.0.folds().add(&of, key, SECRET_WINDOW, Instant::now()) {
+        if lock(&self.0.folds).add(&of, key, SECRET_WINDOWS, Instant::now()) {
             self.note(Event::secret_used(connector, secret, key));
         }
     }
 
-    /// Writes what is folded, and waits until all is on disk. Blocks meanwhile; nothing is recorded afterwards.
-    pub fn close(&self) {
-        let Some(clerk) = &self.0.clerk else { return };
-        let rest = self.0.folds().take_all();
-        rest.into_iter().filter_map(told).for_each(|event| clerk.hand_in(event));
-        clerk.close();
+    /// Writes what is folded and then `last`, and waits until all is on disk. Blocks meanwhile; nothing is recorded
+    /// afterwards.
+    pub fn close(&self, last: Event) {
+        if let Some(clerk) = &self.0.clerk {
+            clerk.close(last);
+        }
     }
 }
 
-impl Shared {
-    fn folds(&self) -> MutexGuard<'_, Folds> {
-        self.folds.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What has repeated until its window ended, logged, and to be recorded.
-    fn emit_due(&self) -> Vec<Event> {
-        let due = self.folds().take_due(Instant::now());
-        due.into_iter().filter_map(told).collect()
-    }
+/// For a process that has locked the data directory.
+fn add(data_dir: &Path, events: &[Event]) {
+    let chain = Chain::open(&data_dir.join(FOLDER), Bounds::default());
+    chain.and_then(|mut chain| chain.append(events)).unwrap_or_else(|error| complain(&error));
 }
 
-/// Logs what a refusal came to; the event that records it.
-fn told(folded: Folded) -> Option<Event> {
-    if folded.count == 0 {
-        return None;
-    }
+/// What was done is done.
+fn complain(error: &anyhow::Error) {
+    tracing::error!("this is not in the audit record: {error:#}");
+}
+
+fn lock(folds: &Mutex<Folds>) -> MutexGuard<'_, Folds> {
+    folds.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Logs what something came to; the event that records it.
+fn told(folded: Folded) -> Event {
     let Folded { kind, connector, subject, reason, key, text, count, .. } = &folded;
-    if *kind == Kind::Limit {
-        tracing::warn!(%connector, limit = subject, key, count, "{count} more like: {text}");
-    } else if *kind != Kind::Secret {
-        tracing::warn!(%connector, effect = subject, reason, key, count, "{count} more like: {text}");
+    let of = Subject { kind: *kind, connector, subject, reason, key };
+    log(&of, Some(*count), &format!("{count} more like: {text}"));
+    Event::folded(folded)
+}
+
+fn log(of: &Subject<'_>, count: Option<u64>, text: &str) {
+    let Subject { kind, connector, subject, reason, key } = *of;
+    match kind {
+        Kind::Limit => tracing::warn!(%connector, limit = subject, key, count, "{text}"),
+        Kind::Refusal => tracing::warn!(%connector, effect = subject, reason, key, count, "{text}"),
+        Kind::Unusable => tracing::error!(%connector, effect = subject, reason, key, count, "{text}"),
+        // The use of a secret is no news.
+        Kind::Secret => {}
+        // These are not folded.
+        Kind::Start | Kind::Stop | Kind::Grants | Kind::Action | Kind::Rotation | Kind::Repair | Kind::Lost => {}
     }
-    Some(Event::folded(folded))
 }
 
 /// A text of bounded length.

@@ -1,7 +1,7 @@
 //! Whether a record is as it was written.
 //!
-//! Reads only, also while a host writes. What it cannot notice: lines that were cut off at the end, and a record that was
-//! made anew as a whole; against both, keep the last hash elsewhere. Invariant: the first fault is told with its place.
+//! Reads only, also while a host writes. What it cannot notice: an edit of the last line, lines that were cut off at the
+//! end, and a record that was made anew as a whole; against these, keep the last hash elsewhere. Invariant: the first fault is told with its place.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -56,15 +56,29 @@ pub fn verify(data_dir: &Path) -> anyhow::Result<Result<Verified, Fault>> {
             return Ok(Err(fault));
         }
     }
-    Ok(Ok(walk.verified))
+    Ok(walk.end(files.first()))
 }
 
 #[derive(Default)]
 struct Walk {
     verified: Verified,
+    /// The oldest record that there must be, as the last rotation says.
+    oldest: Option<u64>,
 }
 
 impl Walk {
+    /// More than must be there is what a crash kept from being removed.
+    fn end(self, first: Option<&(u64, PathBuf)>) -> Result<Verified, Fault> {
+        let oldest = self.oldest.unwrap_or(1);
+        match first {
+            Some((first, path)) if *first > oldest => {
+                let message = format!("records {oldest} to {} are missing: the oldest file was removed", first - 1);
+                Err(Fault { file: path.clone(), line: 1, message })
+            }
+            Some(_) | None => Ok(self.verified),
+        }
+    }
+
     fn file(&mut self, first: u64, path: &Path, text: &[u8], is_last: bool) -> Result<(), Fault> {
         let fault = |line: usize, message: String| Err(Fault { file: path.to_owned(), line, message });
         let expected = self.verified.last + 1;
@@ -102,6 +116,7 @@ impl Walk {
             (verified.first, verified.from) = (expected, record.event.at.clone());
         }
         verified.records += 1;
+        self.oldest = record.event.oldest.or(self.oldest);
         (verified.last, verified.to, verified.hash) = (expected, record.event.at, hash(line));
         Ok(())
     }

@@ -71,7 +71,7 @@ pub(crate) struct Draft<'a> {
 /// What a credential is made of.
 pub(crate) struct Values<'a> {
     /// The present value of a secret.
-    pub(crate) get: &'a (dyn Fn(&str) -> Option<Secret> + Sync),
+    pub(crate) get: &'a (dyn Fn(&str) -> Result<Secret, String> + Sync),
     /// The present token, for `oauth2`.
     pub(crate) token: Option<&'a Secret>,
     /// Seconds since the Unix epoch.
@@ -80,7 +80,7 @@ pub(crate) struct Values<'a> {
 
 impl Values<'_> {
     pub(crate) fn get(&self, name: &str) -> Result<Secret, Unattached> {
-        (self.get)(name).ok_or_else(|| Unattached::Missing(name.to_owned()))
+        (self.get)(name).map_err(|problem| Unattached::Missing { name: name.to_owned(), problem })
     }
 }
 
@@ -88,8 +88,13 @@ impl Values<'_> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unattached {
     /// The secret of this name has no value at the moment.
-    #[error("the secret `{0}` has no value")]
-    Missing(String),
+    #[error("the secret `{name}` has no value: {problem}")]
+    Missing {
+        /// Of the secret.
+        name: String,
+        /// Why.
+        problem: String,
+    },
     /// A value cannot stand where it belongs.
     #[error(transparent)]
     Unfit(#[from] Unfit),
@@ -234,7 +239,7 @@ mod tests {
     use super::*;
 
     fn apply(auth: &Auth, value: &str, headers: &mut HeaderMap, url: &mut Url) -> Result<Vec<Secret>, Unattached> {
-        let get = |_: &str| Some(Secret::new(value.into()));
+        let get = |_: &str| Ok(Secret::new(value.into()));
         let values = Values { get: &get, token: None, now: 0 };
         auth.apply(&values, &mut Draft { method: &Method::GET, headers, url, body: sigv4::Payload::Known(b"") })
     }

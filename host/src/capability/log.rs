@@ -71,16 +71,13 @@ impl Session {
         lines.tail.clear();
     }
 
-    /// Writes what is left of unfinished lines; answers whether anything was dropped.
-    pub(super) fn end_call(&self) -> bool {
+    /// Writes what is left of unfinished lines; answers what to say if anything was dropped.
+    pub(super) fn end_call(&self) -> Option<String> {
         let mut lines = lock(&self.0);
         lines.flush(Channel::Out);
         lines.flush(Channel::Error);
-        if lines.bytes_dropped > 0 {
-            let (connector, bytes) = (&lines.connector, lines.bytes_dropped);
-            tracing::warn!(%connector, delivery = lines.delivery, bytes, "log dropped: over `limits.log`");
-        }
-        lines.bytes_dropped > 0
+        let (delivery, bytes) = (&lines.delivery, lines.bytes_dropped);
+        (bytes > 0).then(|| format!("log dropped: over `limits.log` by {bytes} bytes, in delivery {delivery}"))
     }
 
     pub(super) fn stream(&self, channel: Channel) -> Stream {

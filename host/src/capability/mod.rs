@@ -268,8 +268,9 @@ impl Session {
         if self.memory.was_refused() {
             self.grants.limit_hit(Limit::Memory);
         }
-        if self.log.end_call() {
-            self.grants.limit_hit(Limit::Log);
+        if let Some(text) = self.log.end_call() {
+            let key = format!("connectors.{}.limits.log", self.grants.subject.name);
+            self.grants.over(Limit::Log, &key, &text);
         }
         let (publishes, reservation) = self.queue.end_call();
         let state = self.state.end_call();

@@ -8,8 +8,10 @@ use super::check::problems_text;
 use super::main::{Failed, Outcome, complain};
 use super::output::print;
 use super::{Lock, unusable};
-use crate::config::{Loaded, Plugin};
-use crate::host;
+use crate::audit::{Audit, Event};
+use crate::config::{self, Loaded, Plugin};
+use crate::host::{self, Renewed};
+use crate::id::Name;
 
 /// Writes the lock file, or says what would need more than before.
 ///
@@ -31,6 +33,9 @@ pub async fn run(loaded: &Loaded, arguments: &Lock, as_json: bool) -> Outcome {
     };
     let path = loaded.lock_path();
     lock.write(loaded).with_context(|| format!("`{}` cannot be written", path.display()))?;
+    if loaded.config.host.data_dir.is_dir() {
+        Audit::note_beside(&loaded.config.host.data_dir, &events(&lock, &renewed, &arguments.accept));
+    }
     if as_json {
         print(&serde_json::to_string(&renewed).map_err(anyhow::Error::new)?)?;
         return Ok(ExitCode::SUCCESS);
@@ -42,4 +47,19 @@ pub async fn run(loaded: &Loaded, arguments: &Lock, as_json: bool) -> Outcome {
     }
     print(&format!("{} of {} plugins in {}", lock.connectors.len(), loaded.config.connectors.len(), path.display()))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Who is trusted from now on, as the audit record has it.
+fn events(lock: &config::Lock, renewed: &Renewed, accept: &[Name]) -> Vec<Event> {
+    let event = |name: &String, reason: &str| {
+        let sha256 = lock.connectors.get(name).map(|locked| locked.sha256.clone()).unwrap_or_default();
+        Event { reason: reason.to_owned(), sha256, ..Event::action("lock", "").of(name) }
+    };
+    let is_accepted = |name: &String| accept.iter().any(|accepted| accepted.as_str() == name);
+    let changed =
+        renewed.changed.iter().map(|name| event(name, if is_accepted(name) { "accepted" } else { "changed" }));
+    let added = renewed.added.iter().map(|name| event(name, "added"));
+    let events: Vec<Event> =
+        added.chain(changed).chain(renewed.removed.iter().map(|name| event(name, "removed"))).collect();
+    if events.is_empty() { vec![Event::action("lock", "no plugin was added, changed or removed")] } else { events }
 }

@@ -115,12 +115,9 @@ impl<'a> Target<'a> {
     }
 }
 
-/// A host that runs holds the lock, and records itself what it is asked to do; a rotation of the key beside it, for which
-/// it is not asked, is in no record.
+/// A host that runs records itself what it is asked to do; it is not asked for a rotation of the key.
 fn record(data_dir: &Path, event: Event) {
-    if let Ok(_lock) = Ledger::lock(data_dir) {
-        Audit::note_alone(data_dir, event);
-    }
+    Audit::note_beside(data_dir, &[event]);
 }
 
 /// All of standard input; one line break at its end does not count, as in a file.

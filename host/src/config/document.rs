@@ -8,11 +8,14 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use data_encoding::HEXLOWER;
+use sha2::{Digest, Sha256};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::problem::{Problem, Report, Severity};
 use super::schema::Section;
+use super::{Origin, whole};
 
 /// More than this is not a configuration; it also bounds what a mistyped `--config` reads.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -67,6 +70,14 @@ impl Sources {
             merge(&mut merged, convert_table(file, table.into_inner()), Some(root));
         }
         merged
+    }
+
+    /// Which files they were.
+    pub(super) fn origin(&self) -> Origin {
+        let mut hash = Sha256::new();
+        self.0.iter().for_each(|source| hash.update(&source.text));
+        let files = self.0.iter().map(|source| whole(&source.path)).collect();
+        Origin { files, sha256: HEXLOWER.encode(&hash.finalize()) }
     }
 
     /// Where relative paths of the file at `place` begin.

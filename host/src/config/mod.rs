@@ -22,7 +22,7 @@ mod view;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::capability::http::GrantSettings;
@@ -49,9 +49,20 @@ pub use validate::is_secret_name;
 /// Guests wait for each other and for the outside most of the time: a few for each core keep it busy.
 const RUNS_PER_CORE: usize = 4;
 
+/// The files of a configuration, before variables were filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// In their order, later ones over earlier ones.
+    pub files: Vec<PathBuf>,
+    /// Of their bytes, one file after the other, in hexadecimal.
+    pub sha256: String,
+}
+
 /// The whole configuration, after all files are merged.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Where all of it was read.
+    pub origin: Origin,
     /// `[host]`.
     pub host: Host,
     /// `[secrets]`.
@@ -135,7 +146,7 @@ pub fn load(files: &[PathBuf], environment: &dyn Fn(&str) -> Option<String>) -> 
     }
     fill(&mut tree, environment, &mut report);
     validate::validate(&tree, &mut report);
-    let config = build(&View::root(&tree, &keys::ROOT), &mut report);
+    let config = build(&View::root(&tree, &keys::ROOT), sources.origin(), &mut report);
     let (problems, warnings) = report.finish();
     if problems.is_empty() {
         Ok(Loaded { config, warnings, sources, tree })
@@ -151,7 +162,7 @@ fn fill(tree: &mut Table, environment: &dyn Fn(&str) -> Option<String>, report: 
     }
 }
 
-fn build(root: &View<'_>, report: &mut Report<'_>) -> Config {
+fn build(root: &View<'_>, origin: Origin, report: &mut Report<'_>) -> Config {
     let connectors = connector::connectors(root, report);
     // Beside a problem it would be noise: most likely the table is there under a misspelt name.
     if root.named("connectors").is_empty() && !report.has_problems() {
@@ -159,6 +170,7 @@ fn build(root: &View<'_>, report: &mut Report<'_>) -> Config {
     }
     let host = root.child_or_empty("host");
     let config = Config {
+        origin,
         host: host::host(&host, report),
         secrets: host::secrets(root, report),
         queues: queue::queues(root, &connectors, report),
@@ -166,6 +178,12 @@ fn build(root: &View<'_>, report: &mut Report<'_>) -> Config {
     };
     host::check_memory(&host, &config, report);
     config
+}
+
+/// A path that means the same in every folder.
+fn whole(path: &Path) -> PathBuf {
+    // It fails where there is no present folder.
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// `[host]`.
@@ -207,6 +225,17 @@ pub enum Plugin {
     },
     /// Embedded in the binary.
     Builtin(String),
+}
+
+impl Plugin {
+    /// The whole path of its file, or `builtin:NAME`.
+    #[must_use]
+    pub fn source(&self) -> String {
+        match self {
+            Self::Path(path) | Self::Signed { path, .. } => whole(path).display().to_string(),
+            Self::Builtin(name) => format!("builtin:{name}"),
+        }
+    }
 }
 
 /// Whether a sandbox outlives its run.

@@ -12,7 +12,7 @@ use super::{Host, Running, gate};
 use crate::audit::{Audit, Event, Kind};
 use crate::broker::{Broker, KeysInBatch, Subscription, SubscriptionSettings};
 use crate::capability::queue::Target;
-use crate::capability::{Services, Subject, http};
+use crate::capability::{Grants, Services, Subject, http};
 use crate::config::{self, Config};
 use crate::delivery::brake::Brake;
 use crate::delivery::connector::{Connector, Entry};
@@ -21,6 +21,7 @@ use crate::egress::{self, Egress};
 use crate::id::Name;
 use crate::ledger::{self, ConnectorLayout, Directory, Layout, Ledger, Ordering};
 use crate::metrics::Metrics;
+use crate::runtime::compile::Compiled;
 use crate::runtime::permit::{Budget, Permits};
 use crate::runtime::{Export, Plugin};
 use crate::secret_store::SecretStore;
@@ -62,7 +63,7 @@ struct Assembly {
 }
 
 impl Host {
-    /// Connects loaded plugins with an open ledger.
+    /// Connects loaded plugins with an open ledger; what kept it from that is in the audit record.
     ///
     /// # Errors
     /// The ledger cannot be read or written, or a plugin does not start with its grants.
@@ -73,12 +74,24 @@ impl Host {
         ledger: Ledger,
         metrics: Metrics,
     ) -> anyhow::Result<Self> {
+        let audit = Audit::open_or_warn(&config.host.data_dir);
+        audit.note(start_of(&config.origin));
+        let assembled = Self::connect(config, plugins, secrets, ledger, metrics, audit.clone()).await;
+        assembled.inspect_err(|error| audit.close(Event::failed(error)))
+    }
+
+    async fn connect(
+        config: Config,
+        plugins: Plugins,
+        secrets: SecretStore,
+        ledger: Ledger,
+        metrics: Metrics,
+        audit: Audit,
+    ) -> anyhow::Result<Self> {
         let directory = Arc::new(ledger.configure(&layout(&config))?);
         warn_of_orphans(&directory, &metrics);
         let secrets = Arc::new(secrets);
         let egress = Egress::start(Handle::current(), way_out(&config));
-        let audit = Audit::open_or_warn(&config.host.data_dir);
-        audit.note(Event::new(Kind::Start, "", concat!("bulkhead ", env!("CARGO_PKG_VERSION"))));
         let http = http::Services::new(egress, secrets.clone(), metrics.clone(), audit.clone());
         let services = Services { ledger: Some(ledger.clone()), metrics: metrics.clone(), audit, secrets, http };
         let broker = Broker::local(ledger.clone())?;
@@ -139,10 +152,17 @@ impl Assembly {
     fn plugin(&self, settings: &config::Connector, subject: Subject) -> anyhow::Result<Plugin> {
         let linked = self.plugins.linked.get(settings.name.as_str()).context("its plugin is not loaded")?.clone();
         let grants = gate::grants(&self.services, subject, settings, |queue| self.target(queue));
-        let may = grants.permissions().join("; ");
-        let text = if may.is_empty() { "may do nothing" } else { &may };
-        self.services.audit.note(Event::new(Kind::Grants, "", text).of(settings.name.as_str()));
+        self.record(settings, &grants);
         Ok(Plugin::new(linked, Arc::new(grants)))
+    }
+
+    /// Whoever reads the record later knows what ran and what it could do.
+    fn record(&self, settings: &config::Connector, grants: &Grants) {
+        let permissions = grants.permissions();
+        let text = if permissions.is_empty() { "may do nothing" } else { "" };
+        let sha256 = self.plugins.compiled.get(settings.name.as_str()).map_or("", Compiled::sha256).to_owned();
+        let event = Event::new(Kind::Grants, "", text).of(settings.name.as_str());
+        self.services.audit.note(Event { sources: vec![settings.plugin.source()], sha256, permissions, ..event });
     }
 
     fn target(&self, queue: &Name) -> Option<Target> {
@@ -237,6 +257,12 @@ impl Assembly {
         };
         Ok(settings.schedules.iter().map(clockwork).collect())
     }
+}
+
+fn start_of(origin: &config::Origin) -> Event {
+    let sources = origin.files.iter().map(|file| file.display().to_string()).collect();
+    let event = Event::new(Kind::Start, "", concat!("bulkhead ", env!("CARGO_PKG_VERSION")));
+    Event { sources, sha256: origin.sha256.clone(), ..event }
 }
 
 fn way_out(config: &Config) -> egress::Settings {

@@ -31,10 +31,10 @@ pub struct Plugins {
     pub(super) engine: Engine,
     /// By connector.
     pub(super) linked: BTreeMap<String, Linked>,
-    /// By connector, those that did not come with the host.
-    pub(super) foreign: BTreeMap<String, Compiled>,
+    /// The same before it was linked.
+    pub(super) compiled: BTreeMap<String, Compiled>,
     /// Each distinct one once.
-    compiled: Vec<Compiled>,
+    distinct: Vec<Compiled>,
     /// What is most likely not meant, but works.
     pub warnings: Vec<Problem>,
 }
@@ -42,13 +42,13 @@ pub struct Plugins {
 impl Plugins {
     /// Keeps what had to be compiled for the next start, in a data directory that exists by now.
     pub fn keep(&self, data_dir: &Path) {
-        let compiled = self.compiled.iter().filter(|compiled| !compiled.is_cached()).count();
-        tracing::info!(plugins = self.compiled.len(), compiled, "plugins are loaded");
+        let compiled = self.distinct.iter().filter(|compiled| !compiled.is_cached()).count();
+        tracing::info!(plugins = self.distinct.len(), compiled, "plugins are loaded");
         if compiled == 0 {
             return;
         }
         match PluginStore::open(data_dir) {
-            Ok(store) => self.compiled.iter().for_each(|compiled| compile::keep(&self.engine, &store, compiled)),
+            Ok(store) => self.distinct.iter().for_each(|compiled| compile::keep(&self.engine, &store, compiled)),
             Err(error) => tracing::warn!("compiled plugins are not kept, the next start compiles again: {error:#}"),
         }
     }
@@ -75,16 +75,14 @@ pub(super) async fn load(loaded: &Loaded, metrics: &Metrics) -> Result<Plugins, 
         sources: BTreeMap::new(),
         engine: engine.clone(),
     };
-    let (mut linked, mut foreign) = (BTreeMap::new(), BTreeMap::new());
+    let (mut linked, mut compiled) = (BTreeMap::new(), BTreeMap::new());
     let (mut problems, mut warnings) = (Vec::new(), Vec::new());
     for connector in &config.connectors {
         match loader.load(connector).await {
-            Ok((plugin, compiled)) => {
+            Ok((plugin, component)) => {
                 warnings.extend(warn_of_conflicts(loaded, connector, &plugin));
                 linked.insert(connector.name.to_string(), plugin);
-                if !matches!(connector.plugin, Source::Builtin(_)) {
-                    foreign.insert(connector.name.to_string(), compiled);
-                }
+                compiled.insert(connector.name.to_string(), component);
             }
             Err(refusal) => {
                 let key = format!("connectors.{}.plugin", connector.name);
@@ -102,8 +100,8 @@ pub(super) async fn load(loaded: &Loaded, metrics: &Metrics) -> Result<Plugins, 
         problems.append(&mut warnings);
         return Err(problems);
     }
-    let compiled = loader.sources.into_values().flatten().map(|loaded| loaded.compiled).collect();
-    Ok(Plugins { engine, linked, foreign, compiled, warnings })
+    let distinct = loader.sources.into_values().flatten().map(|loaded| loaded.compiled).collect();
+    Ok(Plugins { engine, linked, compiled, distinct, warnings })
 }
 
 fn settings(config: &Config) -> Settings {

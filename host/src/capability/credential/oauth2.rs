@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn each_flow_asks_as_the_standard_says() {
-        let get = |name: &str| Some(Secret::new(format!("{name}:1").into_bytes()));
+        let get = |name: &str| Ok(Secret::new(format!("{name}:1").into_bytes()));
         let values = Values { get: &get, token: None, now: 0 };
         let asking = settings(Flow::ClientCredentials, ClientAuth::Basic).ask(&values, None).unwrap();
         assert_eq!(*asking.form, "grant_type=client_credentials&scope=a+b");
@@ -186,7 +186,7 @@ mod tests {
         let asking = refresh.ask(&values, None).unwrap();
         let rest = "scope=a+b&client_id=my+id&client_secret=secret%3A1";
         assert_eq!(*asking.form, format!("grant_type=refresh_token&refresh_token=first%3A1&{rest}"));
-        let asking = refresh.ask(&values, get("second").as_ref()).unwrap();
+        let asking = refresh.ask(&values, get("second").as_ref().ok()).unwrap();
         assert_eq!(*asking.form, format!("grant_type=refresh_token&refresh_token=second%3A1&{rest}"));
         assert_eq!(refresh.secrets(), ["secret", "first"]);
     }

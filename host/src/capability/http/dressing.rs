@@ -4,17 +4,19 @@
 //! request holds credentials and is shown to nobody; what it was dressed with is looked for in the answer.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderMap};
 use reqwest::Body;
 use url::Url;
 
-use super::exchange::{Admitted, SECRET_DELAY};
+use super::exchange::Admitted;
 use super::refusal::{Failure, HeldBy, Refusal};
-use super::token::{Credential, Token};
+use super::token::{Asker, Credential, Token};
 use super::{Grant, GrantSettings};
 use crate::audit::{Kind, Refused};
 use crate::capability::credential::placeholder::{Part, fill_body, fill_headers, fill_path, fill_query};
@@ -25,6 +27,8 @@ use crate::egress::address::Reach;
 use crate::mask::Secret;
 use crate::metrics::Effect;
 
+/// How soon to come back when a secret cannot be read: somebody is replacing it, or has to.
+const SECRET_DELAY: Duration = Duration::from_secs(10);
 /// A body that must be known first is held whole up to this, unless the grant says otherwise.
 const SIGNED_BODY_BYTES_MAX: u64 = 8 << 20;
 
@@ -153,7 +157,12 @@ impl Admitted {
                 // As with a grant: the private network is open only to what is written out.
                 let reach = if settings.token_url.names_port() { self.entry().reach() } else { Reach::Public };
                 let credential = services.tokens.credential(settings, reach, services);
-                let token = credential.token().await.map_err(|gone| Failure::Held(gone.0, HeldBy::Secret))?;
+                let key = self.key("auth");
+                let asker = Asker { connector: &self.grant.connector, key: &key };
+                let token = credential.token(asker).await.map_err(|gone| {
+                    services.metrics.denied(&self.grant.connector, Effect::Secret, "token");
+                    Failure::Held(gone.delay, HeldBy::Secret)
+                })?;
                 Some((credential, token))
             }
             Some(_) | None => None,
@@ -183,7 +192,7 @@ impl Admitted {
         let now = i64::try_from(services.clock.now_ms() / 1_000).unwrap_or(i64::MAX);
         let values = Values { get: &get, token, now };
         let mut draft = Draft { method: &self.method, headers, url, body };
-        auth.apply(&values, &mut draft).map_err(|problem| self.wait_for_repair(&problem, "auth"))
+        auth.apply(&values, &mut draft).map_err(|problem| self.unattached(&problem, "auth"))
     }
 
     /// Puts values in the place of their words, where the entry has such a place; answers them.
@@ -191,8 +200,8 @@ impl Admitted {
         let mut used = Vec::new();
         for word in self.words.iter() {
             let value = self.grant.services.secrets.get(&word.secret);
-            let missing = || self.wait_for_repair(&Unattached::Missing(word.secret.clone()), "placeholders");
-            let value = value.ok_or_else(missing)?;
+            let missing = |problem| Unattached::Missing { name: word.secret.clone(), problem };
+            let value = value.map_err(|problem| self.unattached(&missing(problem), "placeholders"))?;
             let mut found = false;
             for place in self.entry().placeholders.iter().filter(|place| place.secret == word.secret) {
                 let filled = match place.part {
@@ -201,7 +210,7 @@ impl Admitted {
                     Part::Header => fill_headers(headers, &word.text, &value),
                     Part::Body => self.fill_body(headers, payload, &word.text, &value),
                 };
-                found |= filled.map_err(|problem| self.wait_for_repair(&problem.into(), "placeholders"))?;
+                found |= filled.map_err(|problem| self.unattached(&problem.into(), "placeholders"))?;
             }
             if found {
                 self.record_use(&word.secret, "placeholders");
@@ -228,14 +237,28 @@ impl Admitted {
     }
 
     fn record_use(&self, secret: &str, what: &str) {
-        let (grant, key) = (&self.grant, &self.entry().key);
-        grant.services.audit.secret_used(&grant.connector, secret, &format!("{key}.{what}"));
+        self.grant.services.audit.secret_used(&self.grant.connector, secret, &self.key(what));
     }
 
-    /// A secret that is missing is the operator's to repair: messages wait for it instead of dying.
-    fn wait_for_repair(&self, problem: &Unattached, what: &str) -> Failure {
-        let (connector, key) = (&self.grant.connector, format!("{}.{what}", self.entry().key));
-        tracing::error!(%connector, key, %problem, "the credential cannot be attached: requests wait");
+    /// Of a part of the entry.
+    pub(super) fn key(&self, what: &str) -> String {
+        format!("{}.{what}", self.entry().key)
+    }
+
+    fn unattached(&self, problem: &Unattached, what: &str) -> Failure {
+        let reason = match problem {
+            Unattached::Missing { .. } => "missing",
+            Unattached::Unfit(_) => "unfit",
+        };
+        self.wait_for_repair(reason, &self.key(what), problem)
+    }
+
+    /// A credential that cannot be used is the operator's to repair: messages wait for it instead of dying.
+    pub(super) fn wait_for_repair(&self, reason: &'static str, key: &str, problem: impl Display) -> Failure {
+        let (connector, services, subject) = (&self.grant.connector, &self.grant.services, Effect::Secret.label());
+        services.metrics.denied(connector, Effect::Secret, reason);
+        let text = format!("the credential cannot be attached: {problem}: requests wait");
+        services.audit.refused(&Refused { kind: Kind::Unusable, connector, subject, reason, key, text: &text });
         Failure::Held(SECRET_DELAY, HeldBy::Secret)
     }
 }

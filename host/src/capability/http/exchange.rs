@@ -17,7 +17,7 @@ use super::dressing::{Dress, Payload};
 use super::head::{has_body, has_two_ends, is_encoded};
 use super::refusal::{Failure, HeldBy, Refusal};
 use super::target::{Host, Target};
-use super::token::Token;
+use super::token::{Asker, Token};
 use super::{Grant, GrantSettings};
 use crate::bindings::bulkhead::connector::http::Response;
 use crate::capability::backoff;
@@ -31,8 +31,6 @@ use crate::settlement::Barrier;
 
 /// How soon to come back when the connector's own requests were in the way.
 const BUSY_DELAY: Duration = Duration::from_secs(1);
-/// How soon to come back when a secret cannot be read: somebody is replacing it, or has to.
-pub(super) const SECRET_DELAY: Duration = Duration::from_secs(10);
 /// How long a request waits for a receiver that asked for patience; for more it is held, and its sandbox set free.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// When the head of an answer must be there, where the grant names no `timeout`: a receiver that has said nothing by
@@ -158,14 +156,18 @@ impl Admitted {
         if answered.prove_token() {
             return None;
         }
-        timeout_at(self.deadline, credential.replacement(token)).await.ok().flatten()
+        let key = self.key("auth");
+        let asker = Asker { connector: &self.grant.connector, key: &key };
+        timeout_at(self.deadline, credential.replacement(token, asker)).await.ok().flatten()
     }
 
     /// Sends it once; a failure of the receiver uses the passage up.
     async fn attempt(&self, payload: Payload, passage: &mut Option<Passage>) -> Result<Answered, Failure> {
         let client = self.client()?;
         let dressing = timeout_at(self.deadline, self.dress(payload)).await;
-        let (request, dress) = dressing.map_err(|_| Failure::Held(SECRET_DELAY, HeldBy::Secret))??;
+        // What may take long of it is the token.
+        let late = |_| self.wait_for_repair("token", &self.key("auth"), "there was no access token in time");
+        let (request, dress) = dressing.map_err(late)??;
         let mut meter = Meter::start(&self.grant, self.entry);
         match timeout_at(self.head_by(), client.execute(request)).await {
             Ok(Ok(response)) => Ok(Answered { response, meter, dress }),
@@ -260,14 +262,13 @@ impl Admitted {
     /// The client, with the present private key where a certificate is shown.
     fn client(&self) -> Result<client::Sender, Failure> {
         let identity = self.entry().identity.as_ref();
-        let key = identity.and_then(|identity| self.grant.services.secrets.get(&identity.key));
+        let key_of = |name: &str| self.grant.services.secrets.get(name);
+        let private_key = identity.map(|identity| key_of(&identity.key)).transpose();
+        let private_key =
+            private_key.map_err(|problem| self.wait_for_repair("missing", &self.key("auth.mtls"), problem))?;
         let client = &self.grant.entries[self.entry].client;
-        client.get(key.as_ref()).map_err(|problem| match problem {
-            Unusable::Identity => {
-                let key = format!("{}.auth.mtls", self.entry().key);
-                tracing::error!(connector = %self.grant.connector, key, "{problem}: requests wait");
-                Failure::Held(SECRET_DELAY, HeldBy::Secret)
-            }
+        client.get(private_key.as_ref()).map_err(|problem| match problem {
+            Unusable::Identity => self.wait_for_repair("certificate", &self.key("auth.mtls"), problem),
             Unusable::Tls => self.unreachable("TLS is not usable"),
         })
     }

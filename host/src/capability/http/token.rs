@@ -19,13 +19,16 @@ use tokio::time::timeout;
 
 use super::Services;
 use super::target::Host;
+use crate::audit::{Audit, Kind, Refused};
 use crate::capability::credential::Values;
 use crate::capability::credential::oauth2::{Flow, Granted, Settings, error_word};
 use crate::clock::Clock;
 use crate::egress::Egress;
 use crate::egress::address::Reach;
 use crate::egress::client::{self, Client, Policy};
+use crate::id::Name;
 use crate::mask::Secret;
+use crate::metrics::Effect;
 use crate::secret_store::SecretStore;
 
 /// A token endpoint answers within this.
@@ -50,6 +53,7 @@ pub(super) struct Credential {
     settings: Settings,
     reach: Reach,
     secrets: Arc<SecretStore>,
+    audit: Audit,
     clock: Clock,
     egress: Egress,
     client: Client,
@@ -65,10 +69,10 @@ struct State {
     unsealed: Option<Secret>,
 }
 
-#[derive(Clone, Copy)]
 struct Failed {
     delay: Duration,
     until: Instant,
+    because: Arc<str>,
 }
 
 /// A token that an endpoint has granted.
@@ -83,9 +87,19 @@ pub(super) struct Token {
     is_proved: AtomicBool,
 }
 
-/// There is no token; ask again after this.
+/// There is no token, for this reason; ask again after this.
+#[derive(Clone, Debug)]
+pub(super) struct Unavailable {
+    pub(super) delay: Duration,
+    because: Arc<str>,
+}
+
+/// For whom a token is asked, and the key that says so.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Unavailable(pub(super) Duration);
+pub(super) struct Asker<'a> {
+    pub(super) connector: &'a Name,
+    pub(super) key: &'a str,
+}
 
 impl Tokens {
     /// The credential of these settings, shared by all who have the same.
@@ -98,6 +112,7 @@ impl Tokens {
             settings: settings.clone(),
             reach,
             secrets: services.secrets.clone(),
+            audit: services.audit.clone(),
             clock: services.clock.clone(),
             egress: services.egress.clone(),
             client: Client::new(&services.egress, Policy { reach, identity: None }),
@@ -126,19 +141,19 @@ impl Token {
 
 impl Credential {
     /// The present token, fetched if need be. To be called on egress's runtime.
-    pub(super) async fn token(self: &Arc<Self>) -> Result<Arc<Token>, Unavailable> {
+    pub(super) async fn token(self: &Arc<Self>, asker: Asker<'_>) -> Result<Arc<Token>, Unavailable> {
         let state = self.state.clone().lock_owned().await;
         if let Some(token) = state.usable(Instant::now()) {
             return Ok(token);
         }
         let last = state.token.clone().filter(|_| state.unsealed.is_none());
-        let fetched = self.fetch_apart(state, false).await;
+        let fetched = self.fetch_apart(state, false).await.inspect_err(|gone| self.report(asker, gone));
         // It was fetched before its end: until then it is good.
         fetched.or_else(|gone| last.filter(|token| token.is_good(Instant::now())).ok_or(gone))
     }
 
     /// What to try after a receiver has answered 401; `None` where another token would not help.
-    pub(super) async fn replacement(self: &Arc<Self>, refused: &Arc<Token>) -> Option<Arc<Token>> {
+    pub(super) async fn replacement(self: &Arc<Self>, refused: &Arc<Token>, asker: Asker<'_>) -> Option<Arc<Token>> {
         let mut state = self.state.clone().lock_owned().await;
         let now = Instant::now();
         if let Some(token) = state.usable(now).filter(|token| !Arc::ptr_eq(token, refused)) {
@@ -149,7 +164,7 @@ impl Credential {
             return None;
         }
         state.token = None;
-        self.fetch_apart(state, true).await.ok()
+        self.fetch_apart(state, true).await.inspect_err(|gone| self.report(asker, gone)).ok()
     }
 
     /// Fetches in a task of the credential's own; it goes on when nobody waits for it any more.
@@ -158,14 +173,15 @@ impl Credential {
         mut state: OwnedMutexGuard<State>,
         is_replacement: bool,
     ) -> Result<Arc<Token>, Unavailable> {
-        if let Some(failed) = state.failed.filter(|failed| Instant::now() < failed.until) {
-            return Err(Unavailable(failed.until.saturating_duration_since(Instant::now())));
+        let now = Instant::now();
+        if let Some(failed) = state.failed.as_ref().filter(|failed| now < failed.until) {
+            return Err(Unavailable { delay: failed.until - now, because: failed.because.clone() });
         }
         let (answer, answered) = oneshot::channel();
         let credential = self.clone();
         let fetch = async move {
             let fetched = credential.fetch(&mut state, is_replacement).await;
-            let outcome = fetched.map_err(|because| credential.fail(&mut state, &because));
+            let outcome = fetched.map_err(|because| Self::fail(&mut state, &because));
             // Whoever asked may have gone.
             let _ = answer.send(outcome);
         };
@@ -174,15 +190,24 @@ impl Credential {
             while fetching.try_join_next().is_some() {}
             fetching.spawn(fetch);
         }
-        answered.await.unwrap_or(Err(Unavailable(BACKOFF_FIRST)))
+        let stopped = || Unavailable { delay: BACKOFF_FIRST, because: "the host is stopping".into() };
+        answered.await.unwrap_or_else(|_| Err(stopped()))
     }
 
-    fn fail(&self, state: &mut State, because: &str) -> Unavailable {
-        let delay = state.failed.map_or(BACKOFF_FIRST, |failed| (failed.delay * 2).min(BACKOFF_MAX));
-        state.failed = Some(Failed { delay, until: Instant::now() + delay });
+    fn fail(state: &mut State, because: &str) -> Unavailable {
+        let before = state.failed.as_ref();
+        let delay = before.map_or(BACKOFF_FIRST, |failed| (failed.delay * 2).min(BACKOFF_MAX));
+        let because: Arc<str> = because.into();
+        state.failed = Some(Failed { delay, until: Instant::now() + delay, because: because.clone() });
+        Unavailable { delay, because }
+    }
+
+    fn report(&self, asker: Asker<'_>, gone: &Unavailable) {
+        let (Asker { connector, key }, because) = (asker, &gone.because);
         let (endpoint, client_id) = (self.settings.token_url.display(), &self.settings.client_id);
-        tracing::error!(endpoint, client_id, because, ?delay, "no access token: requests that need it wait");
-        Unavailable(delay)
+        let text = format!("no access token for `{client_id}` from {endpoint}: {because}: requests that need it wait");
+        let subject = Effect::Secret.label();
+        self.audit.refused(&Refused { kind: Kind::Unusable, connector, subject, reason: "token", key, text: &text });
     }
 
     async fn fetch(&self, state: &mut State, is_replacement: bool) -> Result<Arc<Token>, String> {
@@ -237,7 +262,7 @@ impl Credential {
     /// The refresh token that the last fetch brought; `None` where the configured one is still the first.
     fn present_refresh_token(&self) -> Result<Option<Secret>, String> {
         let Flow::RefreshToken(first) = &self.settings.flow else { return Ok(None) };
-        let Some(first) = self.secrets.get(first) else { return Ok(None) };
+        let Ok(first) = self.secrets.get(first) else { return Ok(None) };
         let kept = self.secrets.sealed().get(&self.sealed_name()).map_err(|error| format!("{error:#}"))?;
         let (Some(kept), mark) = (kept, Sha256::digest(first.expose())) else { return Ok(None) };
         // An operator who configures another first token means that one.
@@ -247,7 +272,8 @@ impl Credential {
     /// Keeps a refresh token in the sealed store, beside a mark of the configured one that it follows.
     async fn seal(&self, state: &mut State, token: Secret) -> Result<(), String> {
         let Flow::RefreshToken(first) = &self.settings.flow else { return Ok(()) };
-        let first = self.secrets.get(first).ok_or("the first refresh token has no value")?;
+        let first = self.secrets.get(first);
+        let first = first.map_err(|problem| format!("the first refresh token has no value: {problem}"))?;
         let kept = Secret::new([Sha256::digest(first.expose()).as_slice(), token.expose()].concat());
         let (sealed, name) = (self.secrets.sealed().clone(), self.sealed_name());
         let saved = tokio::task::spawn_blocking(move || sealed.set(&name, &kept)).await;
