@@ -1,8 +1,13 @@
 //! `was = "old"`: a connector under another name goes on as the same one, in everything that it has.
 #![allow(clippy::unwrap_used)]
 
-use bulkhead_tests::{Bulkhead, guest};
+use std::time::Duration;
+
+use bulkhead_tests::{Bulkhead, Metrics, guest};
 use serde_json::{Value, json};
+
+/// Long enough for a busy machine; every wait ends with the event itself.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A connector that reads, has two schedules, keeps state, publishes, and fails at once.
 fn toml(name: &str, keys: &str) -> String {
@@ -110,4 +115,30 @@ fn two_pasts_are_not_joined() {
     let refused = host.run(&["run", "--until-idle"]).ended_with(2);
     assert!(refused.errors().contains("remove `connectors.new.was`"), "{}", refused.errors());
     assert_eq!(host.ledger().state("old").len(), 2, "nothing has changed");
+}
+
+/// The milliseconds at which a schedule of each second is planned.
+fn phase(host: &Bulkhead) -> u64 {
+    let running = host.start();
+    let rejected = |metrics: &Metrics| metrics.value("bulkhead_deliveries_total", &[("outcome", "dead")]);
+    // Without history the first one is planned for the start itself.
+    running.wait_until("second tick", PATIENCE, |metrics| rejected(metrics) >= 2.0);
+    let _ = running.terminate().ok();
+    let reason = host.ledger().dead().pop().unwrap().reason;
+    let planned = reason.split("planned ").nth(1).unwrap().split(',').next().unwrap();
+    planned.parse::<u64>().unwrap() % 1_000
+}
+
+/// Its schedules are planned by the connector's lineage, as its ids are derived from it.
+#[test]
+fn a_renamed_connector_is_planned_for_the_same_times() {
+    let toml = |name: &str, was: &str| {
+        let plugin = guest("hostile");
+        let schedule = "schedule = { every = '1s', input = 'show' }\nbrake = 0";
+        format!("[connectors.{name}]\nplugin = '{}'\n{schedule}\n{was}\n", plugin.display())
+    };
+    let host = Bulkhead::new(&toml("old", ""));
+    let before = phase(&host);
+    host.configure(&toml("new", "was = 'old'"));
+    assert_eq!(phase(&host), before);
 }

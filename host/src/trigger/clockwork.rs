@@ -24,7 +24,7 @@ const STORE_RETRY: Duration = Duration::from_secs(1);
 pub struct Clockwork {
     /// The connector's name in the configuration.
     pub connector: Name,
-    /// From which ids are derived: the connector's first name.
+    /// From which ids and planned times are derived: the connector's first name.
     pub lineage: String,
     /// Its number in the ledger.
     pub connector_id: ConnectorId,
@@ -45,7 +45,7 @@ pub struct Clockwork {
 impl Clockwork {
     /// Enqueues ticks until `stop` turns true.
     pub async fn run(self: std::sync::Arc<Self>, mut stop: watch::Receiver<bool>) {
-        let plan = Plan::new(&self.connector, &self.settings);
+        let plan = Plan::new(&self.lineage, &self.settings);
         loop {
             let wait = self.step(plan).await;
             tokio::select! {
@@ -59,7 +59,7 @@ impl Clockwork {
     /// Whether a tick is due now: a host that runs until idle must not end yet.
     #[must_use]
     pub fn is_due(&self) -> bool {
-        let plan = Plan::new(&self.connector, &self.settings);
+        let plan = Plan::new(&self.lineage, &self.settings);
         matches!(plan.next(self.last_planned(plan), self.clock.now_ms()), Next::Due(_))
     }
 

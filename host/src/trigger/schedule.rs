@@ -8,8 +8,6 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use crate::id::Name;
-
 /// One entry of a connector's `schedule`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -38,12 +36,12 @@ pub enum Next {
 }
 
 impl Plan {
-    /// The plan of a connector's schedule.
+    /// The plan of a connector's schedule. It follows from the connector's lineage, so that another name moves no time.
     #[must_use]
-    pub fn new(connector: &Name, settings: &Settings) -> Self {
+    pub fn new(lineage: &str, settings: &Settings) -> Self {
         let period_ms = u64::try_from(settings.every.as_millis()).unwrap_or(u64::MAX).max(1);
         let mut hash = Sha256::new();
-        hash.update(connector.as_str());
+        hash.update(lineage);
         hash.update([0]);
         hash.update(&settings.name);
         let digest = hash.finalize();
