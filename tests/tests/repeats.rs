@@ -81,10 +81,10 @@ fn a_repeat_is_dropped_however_many_came_between() {
     assert_eq!(host.ledger().messages("in").len(), MANY as usize + 2);
 }
 
-/// The oldest are forgotten first, and the operator is told.
+/// The oldest slice is forgotten first, and the operator is told.
 #[test]
 fn no_more_ids_are_remembered_than_shall_be() {
-    let host = paused("dedup = '1h'\ndedup_max = 1000");
+    let host = paused("dedup = '1h'\ndedup_max = 66000");
     let running = host.start();
     post(&host, numbers(0..MANY));
     running.wait_for_log("forgot ids within their window: `dedup_max` is reached", PATIENCE);
