@@ -91,6 +91,22 @@ impl Ledger {
         self.rows(sql, [queue, connector], |row| row.get(0))[0]
     }
 
+    /// When a schedule's last tick was planned, in milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn planned(&self, connector: &str, schedule: &str) -> i64 {
+        let sql = "SELECT last_planned_ms FROM schedule JOIN connector ON connector.id = schedule.connector
+                   WHERE connector.name = ?1 AND schedule.name = ?2";
+        self.rows(sql, [connector, schedule], |row| row.get(0))[0]
+    }
+
+    /// Puts another time there, as a host under a wrong clock would.
+    pub fn plan(&self, connector: &str, schedule: &str, planned_ms: i64) {
+        let sql = "UPDATE schedule SET last_planned_ms = ?3
+                   WHERE connector = (SELECT id FROM connector WHERE name = ?1) AND name = ?2";
+        let changed = self.0.execute(sql, rusqlite::params![connector, schedule, planned_ms]);
+        assert_eq!(changed, Ok(1), "the schedule has fired before");
+    }
+
     /// Messages that wait for another attempt, over all subscriptions.
     #[must_use]
     pub fn pending(&self) -> i64 {

@@ -1,6 +1,6 @@
 //! Figures of a running host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One scrape.
 #[derive(Clone, Debug)]
@@ -26,6 +26,21 @@ impl Metrics {
             .iter()
             .filter(|(of, with, _)| of == name && is_with(with, labels))
             .fold(0.0, |sum, (_, _, value)| sum + value)
+    }
+
+    /// Every name with the names of its labels, as in `bulkhead_held{connector,reason}`; a histogram under its own name.
+    #[must_use]
+    pub fn families(&self) -> BTreeSet<String> {
+        let histograms: BTreeSet<&str> = self.0.iter().filter_map(|(name, ..)| name.strip_suffix("_bucket")).collect();
+        let base = |name: &str| {
+            let parts = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
+            parts.filter(|base| histograms.contains(base)).unwrap_or(name).to_owned()
+        };
+        let family = |(name, labels, _): &(String, BTreeMap<String, String>, f64)| {
+            let labels: Vec<&str> = labels.keys().map(String::as_str).filter(|label| *label != "le").collect();
+            format!("{}{{{}}}", base(name), labels.join(","))
+        };
+        self.0.iter().map(family).collect()
     }
 
     /// The limits that have bitten in this connector: labels of `bulkhead_limit_hits_total` with a count.
@@ -67,6 +82,13 @@ mod tests {
         assert_eq!(metrics.value("a_total", &[("limit", "cpu")]), 5.0);
         assert_eq!(metrics.value("a_total", &[("connector", "y")]), 3.0);
         assert_eq!((metrics.value("b", &[]), metrics.value("c", &[])), (1.5, 0.0));
+    }
+
+    #[test]
+    fn a_histogram_is_one_family() {
+        let text =
+            "a_seconds_bucket{x=\"1\",le=\"2\"} 1\na_seconds_sum{x=\"1\"} 1\na_seconds_count{x=\"1\"} 1\nb_count 1";
+        assert_eq!(Metrics::read(text).families(), ["a_seconds{x}", "b_count{}"].map(str::to_owned).into());
     }
 
     #[test]

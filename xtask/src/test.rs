@@ -48,12 +48,17 @@ pub(crate) fn run() -> anyhow::Result<bool> {
 fn steps() -> Vec<Step> {
     let step = |name, arguments: &[&str]| Step { name, command: cargo::command(arguments) };
     let guests = "tests/guests/Cargo.toml";
+    // Beside what the tests build of them.
+    let folder = ["--target", toolchain::PLUGIN_TARGET, "--target-dir", "target/guests"];
+    let lint_guests =
+        [&["clippy", "--locked", "--manifest-path", guests][..], &folder, &["--", "-D", "warnings"]].concat();
     let mut docs = step("documentation", &["doc", "--locked", "--workspace", "--no-deps"]);
     docs.command.env("RUSTDOCFLAGS", "-D warnings");
     vec![
         step("format", &["fmt", "--all", "--check"]),
         step("format of guests", &["fmt", "--manifest-path", guests, "--all", "--check"]),
         step("lints", &["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+        step("lints of guests", &lint_guests),
         step("tests", &["test", "--locked", "--workspace", "--no-fail-fast"]),
         docs,
     ]

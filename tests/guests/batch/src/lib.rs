@@ -1,7 +1,7 @@
 //! Handles many messages at once. Each body is a verb: `ok` publishes a copy to `out` with its cause, `bad` publishes one
-//! and then fails, `shared` publishes one with an id and no cause, `nameless` one with neither. `count` publishes nothing
-//! and adds one to a counter in the connector's state. `alone` breaks the call unless it is the only message, and then
-//! takes a second.
+//! and then fails, `shared` publishes one with an id and no cause, `nameless` one with neither. `company` publishes the
+//! keys of all messages of the call. `count` publishes nothing and adds one to a counter in the connector's state. `alone`
+//! breaks the call unless it is the only message, and then takes a second.
 
 use bulkhead_sdk::prelude::*;
 
@@ -13,13 +13,14 @@ impl BatchConsumer for Batch {
         if alone.is_some() && messages.len() > 1 {
             std::process::abort();
         }
-        messages.iter().map(act).collect()
+        let keys: Vec<&str> = messages.iter().map(|message| message.key.as_deref().unwrap_or("-")).collect();
+        messages.iter().map(|message| act(message, &keys)).collect()
     }
 }
 
 export!(Batch: BatchConsumer);
 
-fn act(message: &Message) -> Result<(), Failure> {
+fn act(message: &Message, keys: &[&str]) -> Result<(), Failure> {
     if message.body == b"alone" {
         std::thread::sleep(std::time::Duration::from_secs(1));
         return Ok(());
@@ -32,6 +33,7 @@ fn act(message: &Message) -> Result<(), Failure> {
     let draft = match message.text()? {
         "shared" => draft.id("of-all"),
         "nameless" => draft,
+        "company" => Draft::new(keys.join(" ")).cause(message),
         _ => draft.cause(message),
     };
     queue::publish("out", draft)?;

@@ -20,7 +20,8 @@ impl Consumer for Hostile {
 /// A tick does what its input says, or shows what it is.
 impl Scheduled for Hostile {
     fn run(tick: Tick) -> Result<(), Failure> {
-        let text = tick.input.as_deref().unwrap_or("ok");
+        // Text comes as JSON too.
+        let text = tick.input.as_deref().unwrap_or("ok").trim_matches('"');
         let (verb, rest) = text.split_once(' ').unwrap_or((text, ""));
         if verb == "show" {
             let Tick { schedule, planned_at_ms, attempt, previous_ms, .. } = &tick;

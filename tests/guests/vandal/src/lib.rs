@@ -34,9 +34,11 @@ unsafe impl GlobalAlloc for Trap {
 static ALLOCATOR: Trap = Trap;
 
 fn spin_if(is_so: bool) {
-    let mut number = 0_u64;
-    while is_so {
-        number = std::hint::black_box(number.wrapping_add(1));
+    if is_so {
+        let mut number = 0_u64;
+        loop {
+            number = std::hint::black_box(number.wrapping_add(1));
+        }
     }
 }
 

@@ -1,0 +1,196 @@
+//! The names that tools rely on: metrics with their labels, and the shapes of JSON on the command line. A name that is
+//! gone or changed breaks somebody's dashboard or script; a new one is written down here too.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bulkhead_tests::{Answer, Bulkhead, Fixture, Metrics, Request, guest};
+use serde_json::{Value, json};
+
+/// Long enough for a busy machine; every wait ends with the event itself.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// All of them, with their labels in the order of the alphabet.
+const METRICS: [&str; 26] = [
+    "bulkhead_attempt_seconds{connector}",
+    "bulkhead_breaker_open{connector,host}",
+    "bulkhead_build_info{version}",
+    "bulkhead_conflicts_total{connector}",
+    "bulkhead_dead_letters{connector}",
+    "bulkhead_deliveries_total{connector,outcome}",
+    "bulkhead_delivery_seconds{connector}",
+    "bulkhead_denied_total{connector,effect,reason}",
+    "bulkhead_duplicates_total{queue}",
+    "bulkhead_expired_total{connector,queue}",
+    "bulkhead_held{connector,reason}",
+    "bulkhead_http_request_seconds{connector,host}",
+    "bulkhead_http_requests_total{connector,host,status}",
+    "bulkhead_ledger_commit_seconds{}",
+    "bulkhead_ledger_commit_settlements{}",
+    "bulkhead_ledger_wal_bytes{}",
+    "bulkhead_limit_hits_total{connector,limit}",
+    "bulkhead_orphaned_messages{connector,queue}",
+    "bulkhead_panics_total{}",
+    "bulkhead_plugin_steps_total{connector,kind}",
+    "bulkhead_queue_backlog{connector,queue}",
+    "bulkhead_queue_oldest_seconds{connector,queue}",
+    "bulkhead_sandbox_reserved_bytes{}",
+    "bulkhead_sandbox_seconds{}",
+    "bulkhead_schedule_lag_seconds{connector}",
+    "bulkhead_scrubbed_total{connector}",
+];
+
+fn connector(name: &str, plugin: &str, keys: &str) -> String {
+    format!("[connectors.{name}]\nplugin = '{}'\nconsume = 'for-{name}'\n{keys}\n", guest(plugin).display())
+}
+
+/// Repeats the credential that came with the request, or fails.
+fn answer(request: &Request) -> Answer {
+    match request.uri.as_str() {
+        "/broken" => Answer::status(503),
+        _ => Answer::status(200).body(request.header("authorization").unwrap_or_default().to_owned()),
+    }
+}
+
+/// Does something for each metric.
+fn everything(server: &Fixture) -> Bulkhead {
+    let url = server.url();
+    let grant = format!(
+        "allow.http = [{{ url = '{url}/*', methods = ['GET'], private = true, auth = {{ bearer = 'token' }}, breaker = {{ failures = 1, open = '1h' }} }}]"
+    );
+    let toml = [
+        "[secrets]\ntoken = { env = 'TOKEN' }\n[queues.for-busy]\ndedup = '1h'\n[queues.for-late]\nexpires = '1s'\n",
+        &connector(
+            "busy",
+            "hostile",
+            "schedule = { every = '365d' }\nretry = { attempts = 2, first = '1ms' }\nlimits = { publishes = 1 }\nallow.publish = ['out']",
+        ),
+        &connector("caller", "hostile", &grant),
+        &connector("late", "hostile", ""),
+        &connector("steps", "steps", "allow.publish = ['out']"),
+    ]
+    .concat();
+    let host = Bulkhead::new(&format!("{toml}{}", connector("gone", "hostile", ""))).variable("TOKEN", "a-long-token");
+    host.send("for-gone", &["kept for nobody"]);
+    host.configure(&toml);
+    let _ = host.run(&["pause", "late"]).ok();
+    host.send("for-late", &["too late"]);
+    host.send("for-busy", &["ok", "retry it", "publish elsewhere", "flood out"]);
+    for _ in 0..2 {
+        let _ = host.run(&["send", "for-busy", "--id", "same", "--body", "ok"]).ok();
+    }
+    host.send("for-caller", &[format!("get {url}/"), format!("get {url}/broken")]);
+    host.send("for-steps", &["it figure"]);
+    host
+}
+
+#[test]
+fn every_metric_has_its_name_and_its_labels() {
+    let server = Fixture::start(answer);
+    let host = everything(&server);
+    let running = host.start();
+    let late = [("connector", "late")];
+    running.wait_until("a message of some age", PATIENCE, |metrics| {
+        metrics.value("bulkhead_queue_oldest_seconds", &late) > 1.0
+    });
+    let _ = host.run(&["resume", "late"]).ok();
+    let _ = host.run(&["send", "for-busy", "--id", "same", "--body", "ok"]).ok();
+    let expected: BTreeSet<String> = METRICS.map(str::to_owned).into();
+    let is_all = |metrics: &Metrics| {
+        metrics.value("bulkhead_expired_total", &late) == 1.0 && metrics.families().is_superset(&expected)
+    };
+    running.wait_until("all metrics", PATIENCE, is_all);
+    assert_eq!(running.metrics().families(), expected);
+    let outcome = |outcome| running.metrics().value("bulkhead_deliveries_total", &[("outcome", outcome)]);
+    assert!(["done", "retry", "dead"].into_iter().all(|name| outcome(name) > 0.0));
+}
+
+/// What a value is made of: the names of its fields, and the type of each; a list by its first entry.
+fn shape(value: &Value) -> Value {
+    match value {
+        Value::Null => json!("null"),
+        Value::Bool(_) => json!("boolean"),
+        Value::Number(number) => json!(if number.is_u64() { "whole number" } else { "number" }),
+        Value::String(_) => json!("text"),
+        Value::Array(entries) => entries.first().map_or_else(|| json!([]), |entry| json!([shape(entry)])),
+        Value::Object(fields) => fields.iter().map(|(name, value)| (name.clone(), shape(value))).collect(),
+    }
+}
+
+fn check(host: &Bulkhead, arguments: &[&str], code: i32, expected: &Value) {
+    let printed = host.run(&[arguments, &["--json"]].concat()).ended_with(code).json();
+    assert_eq!(&shape(&printed), expected, "{arguments:?}: {printed:#}");
+}
+
+fn letters() -> Bulkhead {
+    let host = Bulkhead::new(&connector("it", "hostile", ""));
+    host.send("for-it", &["reject it"]);
+    let _ = host.run_until_idle();
+    host.send("for-it", &["ok"]);
+    host
+}
+
+#[test]
+fn the_shape_of_queues() {
+    let subscription = json!({
+        "connector": "text", "backlog": "whole number", "in_flight": "whole number", "retrying": "whole number",
+        "dead": "whole number", "oldest_seconds": "whole number",
+    });
+    let queue = json!([{
+        "queue": "text", "broker": "text", "messages": "whole number", "bytes": "whole number", "subscriptions": [subscription],
+    }]);
+    check(&letters(), &["queues"], 0, &queue);
+    let empty = Bulkhead::new(&connector("it", "hostile", ""));
+    let _ = empty.run_until_idle();
+    let mut queue = queue;
+    queue[0]["subscriptions"][0]["oldest_seconds"] = json!("null");
+    check(&empty, &["queues"], 0, &queue);
+}
+
+#[test]
+fn the_shape_of_dead_letters() {
+    let letter = json!([{
+        "id": "text", "connector": "text", "queue": "text", "message_id": "text", "attempts": "whole number",
+        "reason": "text", "died_at": "text",
+    }]);
+    check(&letters(), &["dead", "list"], 0, &letter);
+}
+
+#[test]
+fn the_shape_of_what_was_sent() {
+    check(&letters(), &["send", "for-it", "--body", "ok"], 0, &json!({ "ids": ["text"] }));
+}
+
+#[test]
+fn the_shape_of_a_check() {
+    let host = letters();
+    let ok = host.run(&["check", "--json"]).ok().json();
+    assert_eq!((&ok["ok"], &ok["problems"]), (&json!(true), &json!([])));
+    host.configure(&connector("it", "hostile", "retri = 1"));
+    let problem = json!({
+        "severity": "text", "file": "text", "line": "whole number", "column": "whole number", "key": "text",
+        "message": "text", "help": "text",
+    });
+    check(&host, &["check"], 2, &json!({ "ok": "boolean", "problems": [problem] }));
+}
+
+#[test]
+fn the_shape_of_an_inspection() {
+    let host = letters();
+    let plugin = guest("tally");
+    let plugin = plugin.to_str().unwrap();
+    let mut printed = host.run(&["inspect", plugin, "--json"]).ok().json();
+    assert_eq!((&printed["name"], &printed["wants"]), (&json!("guest-tally"), &json!([r#"publish = ["QUEUE"]"#])));
+    assert!(printed["config_schema"]["properties"]["publish"].is_object(), "{printed:#}");
+    printed["config_schema"] = json!({});
+    let expected = json!({
+        "name": "text", "version": "text", "summary": "text", "exports": ["text"],
+        "imports": [{ "name": "text", "offered": "text" }], "wants": ["text"], "config_schema": {},
+        "size": "whole number", "sha256": "text",
+    });
+    assert_eq!(shape(&printed), expected, "{printed:#}");
+    let words: BTreeSet<&str> =
+        printed["imports"].as_array().unwrap().iter().filter_map(|import| import["offered"].as_str()).collect();
+    assert!(words.iter().all(|word| ["yes", "refused", "no"].contains(word)), "{words:?}");
+}
