@@ -79,6 +79,25 @@ impl Limit {
             Self::Compile => "compile",
         }
     }
+
+    /// The key of a connector that moves it, as in `connectors.orders.limits.cpu`; `None` where the bound is fixed.
+    #[must_use]
+    pub fn key(self, connector: &str) -> Option<String> {
+        match self {
+            Self::State | Self::Hostcall | Self::Compile => None,
+            Self::Memory
+            | Self::Cpu
+            | Self::Wall
+            | Self::Message
+            | Self::Publishes
+            | Self::PublishBytes
+            | Self::Handles
+            | Self::Log
+            | Self::Requests
+            | Self::RequestBytes
+            | Self::ResponseBytes => Some(format!("connectors.{connector}.limits.{}", self.label())),
+        }
+    }
 }
 
 /// `[connectors.X.limits]`.

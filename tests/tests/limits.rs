@@ -16,19 +16,30 @@ fn hostile(keys: &str) -> String {
     )
 }
 
-/// The message becomes a dead letter that names `limits.LIMIT`, which is the one that has bitten.
+/// What tells an operator about a limit: its own key, or what there is instead where it has none.
+fn told(limit: &str) -> String {
+    match limit {
+        "state" => "the connector's state is full: 10000 keys and 67108864 bytes are the most".to_owned(),
+        "hostcall" => "may hand over twice `connectors.hostile.limits.message` and 1 MiB".to_owned(),
+        // The queue's, which in these tests has no consumer.
+        "message" => "nobody consumes it".to_owned(),
+        other => format!("limits.{other}"),
+    }
+}
+
+/// The message becomes a dead letter that tells of the limit, which is the one that has bitten.
 fn check(message: &str, limit: &str, keys: &str) {
     let host = Bulkhead::new(&hostile(keys));
     let running = host.start();
     host.send("in", &[message]);
     running.wait_for_log("became a dead letter", PATIENCE);
     assert_eq!(running.metrics().limits("hostile"), [limit], "{message}");
-    let _ = running.terminate().ok();
+    let log = running.terminate().ok().errors();
     let dead = host.ledger().dead();
     assert_eq!(dead.len(), 1, "{message}");
-    let is_named = dead[0].reason.contains(&format!("limits.{limit}"));
-    // These two are not the connector's to set, or the receiving queue's.
-    assert!(is_named || limit == "state" || limit == "hostcall" || limit == "message", "{}", dead[0].reason);
+    assert!(dead[0].reason.contains(&told(limit)), "{}", dead[0].reason);
+    // Who looks for a key in the reference finds it.
+    assert!(!log.contains("limits.state") && !log.contains("limits.hostcall"), "{log}");
 }
 
 /// The same for a connector that may ask a server of our own.
@@ -73,6 +84,25 @@ fn a_large_publish_is_refused() {
 
 #[test]
 fn a_message_that_the_connector_does_not_take_any_more_dies_unread() {
+/// It is the consumer's to raise, not the publisher's.
+#[test]
+fn a_publish_larger_than_a_consumer_takes_names_the_key_of_the_smallest_one() {
+    let consumers = |names: &[(&str, &str)]| -> String {
+        let table = |(name, size): &(&str, &str)| {
+            format!("[connectors.{name}]\nplugin = 'builtin:log'\nconsume = 'out'\nlimits = {{ message = '{size}' }}\n")
+        };
+        names.iter().map(table).collect()
+    };
+    let publisher = hostile("allow.publish = ['out']");
+    let host = Bulkhead::new(&(publisher + &consumers(&[("large", "4MiB"), ("least", "512KiB"), ("less", "1MiB")])));
+    host.send("in", &["large out"]);
+    let log = host.run_until_idle().errors();
+    let reason = host.ledger().dead().remove(0).reason;
+    let key = "connectors.least.limits.message";
+    assert!(reason.contains(&format!("which is 524288 bytes: raise `{key}`")), "{reason}");
+    assert!(log.contains(&format!(r#""key":"{key}""#)) && !log.contains("connectors.hostile.limits.message"), "{log}");
+}
+
     let host = Bulkhead::new(&hostile(""));
     host.send("in", &[format!("ok {}", "x".repeat(5_000))]);
     host.configure(&hostile("limits = { message = '1KiB' }"));

@@ -181,7 +181,7 @@ impl Session {
     fn refuse_state(&mut self, refusal: Refusal) -> String {
         match refusal {
             Refusal::Limit(text) => {
-                self.refuse_over(Effect::State, Limit::State, &text);
+                self.refuse_over(Effect::State, Limit::State, "", &text);
                 text
             }
             Refusal::Other(text) => text,
