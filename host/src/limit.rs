@@ -79,6 +79,25 @@ impl Limit {
             Self::Compile => "compile",
         }
     }
+
+    /// The key of a connector that moves it, as in `connectors.orders.limits.cpu`; `None` where the bound is fixed.
+    #[must_use]
+    pub fn key(self, connector: &str) -> Option<String> {
+        match self {
+            Self::State | Self::Hostcall | Self::Compile => None,
+            Self::Memory
+            | Self::Cpu
+            | Self::Wall
+            | Self::Message
+            | Self::Publishes
+            | Self::PublishBytes
+            | Self::Handles
+            | Self::Log
+            | Self::Requests
+            | Self::RequestBytes
+            | Self::ResponseBytes => Some(format!("connectors.{connector}.limits.{}", self.label())),
+        }
+    }
 }
 
 /// `[connectors.X.limits]`.
@@ -134,5 +153,9 @@ impl Default for Limits {
 pub const MESSAGE_BYTES_MAX: u64 = 16 * MIB;
 /// The largest message of a queue that nobody consumes.
 pub const MESSAGE_BYTES_DEFAULT: u64 = MIB;
+/// Keys of a connector's state: what a connector remembers, not its data.
+pub const STATE_KEYS_MAX: u64 = 10_000;
+/// Bytes of all keys and values of a connector's state.
+pub const STATE_BYTES_MAX: u64 = 64 * MIB;
 /// A message past this many hops becomes a dead letter: two connectors that feed each other must end.
 pub const HOPS_MAX: u32 = 32;

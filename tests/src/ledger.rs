@@ -113,6 +113,12 @@ impl Ledger {
         self.rows("SELECT count(*) FROM pending", [], |row| row.get(0))[0]
     }
 
+    /// When the messages that wait for another attempt are due, in milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn dues(&self) -> Vec<i64> {
+        self.rows("SELECT due_ms FROM pending UNION ALL SELECT due_ms FROM parked", [], |row| row.get(0))
+    }
+
     /// Panics unless SQLite finds the file sound.
     pub fn check_integrity(&self) {
         let found: Vec<String> = self.rows("PRAGMA integrity_check", [], |row| row.get(0));

@@ -21,6 +21,8 @@ pub enum Misdeed {
     Hang(&'static [u8]),
     /// Goes on, one byte at a time, again and again.
     Drip(&'static [u8]),
+    /// Takes what it is sent one byte at a time, and answers nothing.
+    Sip,
     /// Says the second for ever after the first, as fast as it is taken.
     Pour(Vec<u8>, Vec<u8>),
 }
@@ -133,6 +135,10 @@ fn misbehave(mut connection: TcpStream, misdeed: &Misdeed, shared: &Shared) -> O
             let _ = connection.write_all(words);
         }
         Misdeed::Drip(words) => drip(&mut connection, words, shared),
+        Misdeed::Sip => {
+            let is_over = |read: std::io::Result<usize>| read.is_ok_and(|read| read == 0);
+            while !shared.is_stopped.load(Ordering::SeqCst) && !is_over(connection.read(&mut [0])) {}
+        }
         Misdeed::Pour(first, again) => {
             let mut pouring = connection.write_all(first);
             // Ends when the other side does not take it any more.

@@ -95,23 +95,99 @@ fn a_loop_in_the_start_is_refused_at_load() {
     assert!(refused.contains("connectors.stuck.plugin") && refused.contains("limits.cpu"), "{refused}");
 }
 
+/// A sound component that no sandbox has room for is refused at load, with what a sandbox has.
+fn check_beyond(component: &str, what: &str) {
+    let host = Bulkhead::new("[connectors.many]\nplugin = 'many.wasm'\nconsume = 'in'\n");
+    std::fs::write(host.path("many.wasm"), wat::parse_str(component).unwrap()).unwrap();
+    let refused = host.run(&["run"]).ended_with(2).errors();
+    let says = ["connectors.many.plugin", "needs more than a sandbox has", "one memory for each core module", what];
+    assert!(says.iter().all(|part| refused.contains(part)) && !refused.contains("broken"), "{what}: {refused}");
+}
+
 #[test]
 fn a_hundred_memories_are_refused_at_load() {
     let instances = "(core instance (instantiate $m))".repeat(100);
-    let plugin = wat::parse_str(format!("(component (core module $m (memory 1)) {instances})")).unwrap();
-    let host = Bulkhead::new("[connectors.many]\nplugin = 'many.wasm'\nconsume = 'in'\n");
-    std::fs::write(host.path("many.wasm"), plugin).unwrap();
-    let refused = host.run(&["run"]).ended_with(2).errors();
-    assert!(refused.contains("connectors.many.plugin") && refused.contains("memories"), "{refused}");
+    check_beyond(&format!("(component (core module $m (memory 1)) {instances})"), "memories");
+}
+
+#[test]
+fn a_module_with_two_memories_is_refused_at_load() {
+    check_beyond("(component (core module $m (memory 1) (memory 1)) (core instance (instantiate $m)))", "memories");
+}
+
+#[test]
+fn a_memory_larger_than_any_is_refused_at_load() {
+    check_beyond("(component (core module $m (memory 2000)) (core instance (instantiate $m)))", "memory");
 }
 
 #[test]
 fn a_table_larger_than_any_is_refused_at_load() {
-    let plugin = wat::parse_str("(component (core module $m (table 200000 funcref)) (core instance (instantiate $m)))");
-    let host = Bulkhead::new("[connectors.large]\nplugin = 'large.wasm'\nconsume = 'in'\n");
-    std::fs::write(host.path("large.wasm"), plugin.unwrap()).unwrap();
-    let refused = host.run(&["run"]).ended_with(2).errors();
-    assert!(refused.contains("connectors.large.plugin") && refused.contains("table"), "{refused}");
+    check_beyond("(component (core module $m (table 200000 funcref)) (core instance (instantiate $m)))", "table");
+}
+
+/// What can be opened, and what ends the call that opens it without end and closes nothing.
+const HOARDS: [(&str, &str); 18] = [
+    ("fields", "handles"),
+    ("full-fields", "handles"),
+    ("options", "handles"),
+    ("requests", "handles"),
+    ("headers", "handles"),
+    ("bodies", "handles"),
+    ("written-bodies", "handles"),
+    ("unanswered", "handles"),
+    ("answers", "handles"),
+    ("answers-unread", "handles"),
+    ("alarms", "handles"),
+    ("pollables-of-a-stream", "handles"),
+    ("outputs", "handles"),
+    ("output-pollables", "handles"),
+    ("networks", "handles"),
+    ("buckets", "handles"),
+    ("swaps", "handles"),
+    // What the host keeps of these is charged to the sandbox, long before there are too many.
+    ("swaps-of-large-values", "memory"),
+];
+
+#[test]
+fn whatever_is_opened_without_end_is_ended_by_its_limit_and_the_neighbour_goes_on() {
+    let server = Fixture::answering([Answer::status(200).body("hello")]);
+    let url = server.url();
+    let host = Bulkhead::new(&format!(
+        "[connectors.hoarder]\nplugin = '{}'\nconsume = {{ queue = 'in', batch = 1 }}\nbrake = 0\n
+        retry = {{ attempts = 1 }}\nlimits = {{ handles = 200, requests_at_once = 200 }}\n
+        allow.http = [{{ url = '{url}/*', methods = ['GET', 'POST'], private = true }}]\n
+        [connectors.neighbour]\nplugin = '{}'\nconsume = {{ queue = 'near', batch = 1 }}\n",
+        guest("stream").display(),
+        guest("vandal").display()
+    ));
+    let running = host.start();
+    host.send("in", &["ok"]);
+    settled(&running, "done", 1);
+    let before = running.memory_peak_bytes();
+    let lines: Vec<String> = HOARDS.iter().map(|(kind, _)| format!("hoard {url}/ {kind}")).collect();
+    host.send("in", &lines);
+    host.send("near", &["ok"; 100]);
+    host.send("in", &["ok"]);
+    settled(&running, "dead", HOARDS.len());
+    settled(&running, "done", 102);
+    let (metrics, grown) = (running.metrics(), running.memory_peak_bytes() - before);
+    for limit in ["handles", "memory"] {
+        let expected = HOARDS.iter().filter(|(_, ends)| *ends == limit).count();
+        let hits = metrics.value("bulkhead_limit_hits_total", &[("connector", "hoarder"), ("limit", limit)]);
+        assert_eq!(hits, expected as f64, "{limit}");
+    }
+    assert_eq!(metrics.limits("hoarder").len(), 2, "{:?}", metrics.limits("hoarder"));
+    assert!(
+        grown < 128 << 20,
+        "grown by {} MiB: a sandbox has 64, and what the host keeps for it as much",
+        grown >> 20
+    );
+    let _ = running.terminate().ok();
+    for letter in host.ledger().dead() {
+        let body = String::from_utf8(letter.body).unwrap();
+        let ends = HOARDS.iter().find(|(kind, _)| body.ends_with(&format!(" {kind}"))).unwrap().1;
+        assert!(letter.reason.contains(&format!("connectors.hoarder.limits.{ends}")), "{body}: {}", letter.reason);
+    }
 }
 
 #[test]
@@ -121,6 +197,55 @@ fn names_that_look_like_others_are_refused() {
     let _ = host.run_until_idle();
     assert_eq!(host.dead(), Vec::<serde_json::Value>::new());
     assert_eq!(host.ledger().messages("out").len(), 0);
+}
+
+/// Names in a place of the guest's choice, each refused and counted; `count` of them are no names there.
+fn check_odd(place: &str, effect: &str, reason: &str, count: u32) {
+    let server = Fixture::answering([Answer::status(200)]);
+    let url = server.url();
+    let host = vandal(&format!(
+        "allow.publish = ['out']\nallow.http = [{{ url = '{url}/*', methods = ['GET'], private = true }}]"
+    ));
+    let running = host.start();
+    host.send("in", &[format!("odd {place} {url}/")]);
+    settled(&running, "done", 1);
+    let metrics = running.metrics();
+    let labels = [("connector", "vandal"), ("effect", effect), ("reason", reason)];
+    let refused = metrics.value("bulkhead_denied_total", &labels);
+    assert_eq!((refused, metrics.value("bulkhead_denied_total", &[])), (f64::from(count), refused), "{place}");
+    assert_eq!(metrics.limits("vandal"), [""; 0], "{place}");
+    assert!(running.log().iter().all(|line| line.len() < 32 << 10), "no text of a guest is in the log as a whole");
+    let _ = running.terminate().ok();
+    assert_eq!((server.requests().len(), host.ledger().messages("out").len()), (0, 0), "{place}");
+}
+
+#[test]
+fn an_odd_name_is_refused_and_counted_wherever_it_stands() {
+    check_odd("queue", "publish", "not_granted", 13);
+    check_odd("message-header", "publish", "invalid", 11);
+    check_odd("secret", "secret", "not_granted", 13);
+    // The empty one is the connector's own.
+    check_odd("bucket", "state", "not_granted", 12);
+    check_odd("http-header", "http", "invalid", 11);
+    check_odd("http-method", "http", "invalid", 11);
+    for place in ["count", "gauge", "label"] {
+        check_odd(place, "metric", "invalid", 13);
+    }
+    // Nothing is there, and nothing is refused.
+    check_odd("config", "state", "invalid", 0);
+}
+
+#[test]
+fn a_key_of_the_state_means_itself_or_is_refused_and_counted() {
+    let host = vandal("");
+    let running = host.start();
+    host.send("in", &["odd-keys"]);
+    settled(&running, "done", 1);
+    let labels = [("connector", "vandal"), ("effect", "state"), ("reason", "invalid")];
+    assert_eq!(running.metrics().value("bulkhead_denied_total", &labels), 12.0);
+    let _ = running.terminate().ok();
+    let state = host.ledger().state("vandal");
+    assert!(state.len() == 11 && state.iter().all(|(key, value)| key.as_bytes() == value), "{state:?}");
 }
 
 /// Below what a call may hand over, the text is refused or dropped; above it, the call ends.
@@ -172,6 +297,39 @@ fn a_thousand_kills_leave_nothing_behind() {
     assert!(
         threads_after <= threads + 2 && files_after <= files + 4,
         "{threads} {files} became {threads_after} {files_after}"
+    );
+}
+
+/// Of each way to die that is quick. What they leave behind does not add up: neither threads, files nor memory.
+#[test]
+fn ten_thousand_kills_leave_nothing_behind() {
+    const ROUND: usize = 2_000;
+    let connector = |queue: &str, limits: &str| {
+        format!(
+            "[connectors.{queue}]\nplugin = '{}'\nconsume = '{queue}'\nbrake = 0\nretry = {{ attempts = 1 }}\n
+            limits = {{ {limits} }}\n",
+            guest("hostile").display()
+        )
+    };
+    let host = Bulkhead::new(&(connector("broken", "memory = '2MiB'") + &connector("late", "wall = '1ms'")));
+    let running = host.start();
+    let mut seen = Vec::new();
+    for round in 1..=5 {
+        let broken: Vec<&str> = ["trap", "panic", "grow", "handles"].into_iter().cycle().take(ROUND * 4 / 5).collect();
+        host.send("broken", &broken);
+        host.send("late", &vec!["sleep 3600"; ROUND / 5]);
+        settled(&running, "dead", round * ROUND);
+        seen.push((running.memory_peak_bytes(), running.threads_and_files()));
+    }
+    let (memory, (threads, files)) = seen[0];
+    let (memory_after, (threads_after, files_after)) = seen[4];
+    assert!(memory_after < memory + (32 << 20), "{seen:?}");
+    assert!(threads_after <= threads + 2 && files_after <= files + 4, "{seen:?}");
+    let mut limits = running.metrics().limits("broken");
+    limits.sort();
+    assert_eq!(
+        (limits, running.metrics().limits("late")),
+        (vec!["handles".into(), "memory".into()], vec!["wall".into()])
     );
 }
 

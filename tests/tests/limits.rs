@@ -1,6 +1,8 @@
 //! Every limit of a connector, broken by one guest: the message dies with the reason, and the limit's own label is
 //! counted, so that no other limit can pass for it.
+#![allow(clippy::unwrap_used)]
 
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use bulkhead_tests::{Answer, Bulkhead, Fixture, guest};
@@ -16,19 +18,30 @@ fn hostile(keys: &str) -> String {
     )
 }
 
-/// The message becomes a dead letter that names `limits.LIMIT`, which is the one that has bitten.
+/// What tells an operator about a limit: its own key, or what there is instead where it has none.
+fn told(limit: &str) -> String {
+    match limit {
+        "state" => "the connector's state is full: 10000 keys and 67108864 bytes are the most".to_owned(),
+        "hostcall" => "may hand over twice `connectors.hostile.limits.message` and 1 MiB".to_owned(),
+        // The queue's, which in these tests has no consumer.
+        "message" => "nobody consumes it".to_owned(),
+        other => format!("limits.{other}"),
+    }
+}
+
+/// The message becomes a dead letter that tells of the limit, which is the one that has bitten.
 fn check(message: &str, limit: &str, keys: &str) {
     let host = Bulkhead::new(&hostile(keys));
     let running = host.start();
     host.send("in", &[message]);
     running.wait_for_log("became a dead letter", PATIENCE);
     assert_eq!(running.metrics().limits("hostile"), [limit], "{message}");
-    let _ = running.terminate().ok();
+    let log = running.terminate().ok().errors();
     let dead = host.ledger().dead();
     assert_eq!(dead.len(), 1, "{message}");
-    let is_named = dead[0].reason.contains(&format!("limits.{limit}"));
-    // These two are not the connector's to set, or the receiving queue's.
-    assert!(is_named || limit == "state" || limit == "hostcall" || limit == "message", "{}", dead[0].reason);
+    assert!(dead[0].reason.contains(&told(limit)), "{}", dead[0].reason);
+    // Who looks for a key in the reference finds it.
+    assert!(!log.contains("limits.state") && !log.contains("limits.hostcall"), "{log}");
 }
 
 /// The same for a connector that may ask a server of our own.
@@ -71,6 +84,25 @@ fn a_large_publish_is_refused() {
     check("large out", "message", "allow.publish = ['out']");
 }
 
+/// It is the consumer's to raise, not the publisher's.
+#[test]
+fn a_publish_larger_than_a_consumer_takes_names_the_key_of_the_smallest_one() {
+    let consumers = |names: &[(&str, &str)]| -> String {
+        let table = |(name, size): &(&str, &str)| {
+            format!("[connectors.{name}]\nplugin = 'builtin:log'\nconsume = 'out'\nlimits = {{ message = '{size}' }}\n")
+        };
+        names.iter().map(table).collect()
+    };
+    let publisher = hostile("allow.publish = ['out']");
+    let host = Bulkhead::new(&(publisher + &consumers(&[("large", "4MiB"), ("least", "512KiB"), ("less", "1MiB")])));
+    host.send("in", &["large out"]);
+    let log = host.run_until_idle().errors();
+    let reason = host.ledger().dead().remove(0).reason;
+    let key = "connectors.least.limits.message";
+    assert!(reason.contains(&format!("which is 524288 bytes: raise `{key}`")), "{reason}");
+    assert!(log.contains(&format!(r#""key":"{key}""#)) && !log.contains("connectors.hostile.limits.message"), "{log}");
+}
+
 #[test]
 fn a_message_that_the_connector_does_not_take_any_more_dies_unread() {
     let host = Bulkhead::new(&hostile(""));
@@ -96,6 +128,62 @@ fn a_call_of_the_host_that_hands_over_too_much_ends_the_call() {
 #[test]
 fn state_has_a_bound() {
     check("fill-state", "state", "limits = { cpu = '60s', wall = '120s' }");
+}
+
+#[test]
+fn keys_that_are_only_looked_for_have_a_bound() {
+    let host = Bulkhead::new(&hostile("limits = { cpu = '60s', wall = '120s' }"));
+    let running = host.start();
+    host.send("in", &["touch"]);
+    running.wait_for_log("became a dead letter", PATIENCE);
+    assert_eq!(running.metrics().limits("hostile"), ["state"]);
+    let _ = running.terminate().ok();
+    let dead = host.ledger().dead();
+    assert!(dead[0].reason.contains("one call may touch 20000 keys of the state"), "{}", dead[0].reason);
+}
+
+/// Two runs at once write what there is room for once: the slower one finds out when it commits, runs again and is
+/// refused.
+fn check_together(values: &str, stored: usize) {
+    let (arrived, arrivals) = mpsc::sync_channel(1);
+    let (go, gone) = mpsc::sync_channel::<()>(1);
+    let (arrived, gone) = (Mutex::new(arrived), Mutex::new(gone));
+    let server = Fixture::start(move |_| {
+        let _ = arrived.lock().unwrap().send(());
+        let _ = gone.lock().unwrap().recv_timeout(PATIENCE);
+        Answer::status(200)
+    });
+    let url = server.url();
+    let keys = format!(
+        "limits = {{ cpu = '60s', wall = '120s' }}\nallow.http = [{{ url = '{url}/*', methods = ['GET'], private = true }}]"
+    );
+    let host = Bulkhead::new(&hostile(&keys).replace("'in'", "{ queue = 'in', batch = 1, concurrency = 2 }"));
+    let running = host.start();
+    host.send("in", &[format!("put slow- {values} {url}/")]);
+    arrivals.recv_timeout(PATIENCE).expect("the slow one has written");
+    host.send("in", &[format!("put quick- {values}")]);
+    running.wait_until("the quick one", PATIENCE, |metrics| {
+        metrics.value("bulkhead_deliveries_total", &[("outcome", "done")]) == 1.0
+    });
+    go.send(()).unwrap();
+    running.wait_for_log("became a dead letter", PATIENCE);
+    let metrics = running.metrics();
+    assert_eq!(metrics.limits("hostile"), ["state"], "{values}");
+    assert_eq!(metrics.value("bulkhead_conflicts_total", &[("connector", "hostile")]), 1.0, "{values}");
+    let _ = running.terminate().ok();
+    let state = host.ledger().state("hostile");
+    assert!(state.len() == stored && state.iter().all(|(key, _)| key.starts_with("quick-")), "{}", state.len());
+    assert!(host.ledger().dead()[0].reason.contains(&told("state")), "{values}");
+}
+
+#[test]
+fn two_runs_at_once_do_not_go_past_the_keys_of_the_state_together() {
+    check_together("6000 1", 6_000);
+}
+
+#[test]
+fn two_runs_at_once_do_not_go_past_the_bytes_of_the_state_together() {
+    check_together("40 1048576", 40);
 }
 
 #[test]

@@ -1,12 +1,19 @@
 //! Tokens from a token endpoint: shared, fetched in time and once at a time, kept when they rotate, replaced after a 401.
 #![allow(clippy::unwrap_used)]
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
-use bulkhead_tests::{Answer, Bulkhead, Fixture, Request};
+use bulkhead_tests::{Answer, Bulkhead, Fixture, Request, guest};
+use data_encoding::BASE64URL_NOPAD;
+use rcgen::{KeyPair, PKCS_RSA_SHA256};
 use serde_json::json;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::alg_id;
 
 /// For what happens within a moment, also on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
@@ -270,6 +277,134 @@ fn a_service_account_shows_a_signed_statement() {
     let start = "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=eyJ";
     assert!(asked.starts_with(start) && asked.ends_with("&scope=a&client_id=me"), "{asked}");
     assert_eq!((asked.matches('.').count(), used(&fixture)), (2, vec!["Bearer token".to_owned()]));
+}
+
+/// The three parts of a statement in the body of a request for a token: what is signed, and the signature.
+fn statement(form: &str) -> (String, Vec<u8>) {
+    let statement = form.split('&').find_map(|pair| pair.strip_prefix("assertion=")).unwrap();
+    let (signed, signature) = statement.rsplit_once('.').unwrap();
+    (signed.to_owned(), BASE64URL_NOPAD.decode(signature.as_bytes()).unwrap())
+}
+
+fn is_signed_by(key: &KeyPair, (signed, signature): &(String, Vec<u8>)) -> bool {
+    let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms.all;
+    let algorithm = algorithms.iter().find(|it| it.signature_alg_id() == alg_id::RSA_PKCS1_SHA256).unwrap();
+    algorithm.verify_signature(key.public_key_raw(), signed.as_bytes(), signature).is_ok()
+}
+
+/// As somebody who rotates it would: the new file takes the old one's place at once.
+fn write_key(path: &Path, key: &KeyPair, mode: u32) {
+    let new = path.with_extension("new");
+    std::fs::write(&new, key.serialize_pem()).unwrap();
+    std::fs::set_permissions(&new, Permissions::from_mode(mode)).unwrap();
+    std::fs::rename(new, path).unwrap();
+}
+
+#[test]
+fn a_statement_is_signed_with_the_key_that_lies_in_its_file_now() {
+    let fixture = Fixture::start(|request| match is_asking(request) {
+        true => Answer::json(&json!({ "access_token": "token", "expires_in": 0 })),
+        false => Answer::status(200),
+    });
+    let keys = [0, 1].map(|_| KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap());
+    let oauth2 = "assertion = { key = 'robot', key_id = 'k1', issuer = 'robot@example.com' }";
+    let bulkhead = deliver_with(&fixture, &["one"], oauth2, "[secrets.robot]\nfile = 'robot.pem'");
+    let path = bulkhead.path("robot.pem");
+    write_key(&path, &keys[0], 0o644);
+    let refused = bulkhead.run(&["run"]).ended_with(2).errors();
+    assert!(refused.contains("is open to others (mode 0644)"), "{refused}");
+    assert!(fixture.requests().is_empty());
+    write_key(&path, &keys[0], 0o600);
+    let running = bulkhead.start();
+    for (nth, key) in keys.iter().enumerate() {
+        write_key(&path, key, 0o600);
+        bulkhead.send("in", &["{}"]);
+        running.wait_until("a settled message", SOON, |metrics| {
+            metrics.value("bulkhead_deliveries_total", &[("outcome", "done")]) == (nth + 1) as f64
+        });
+    }
+    let statements: Vec<_> = asked(&fixture).iter().map(|form| statement(form)).collect();
+    let by = |key| statements.iter().map(|statement| is_signed_by(key, statement)).collect::<Vec<_>>();
+    assert_eq!((by(&keys[0]), by(&keys[1])), (vec![true, false], vec![false, true]));
+    let head = BASE64URL_NOPAD.decode(statements[0].0.split('.').next().unwrap().as_bytes()).unwrap();
+    let head: serde_json::Value = serde_json::from_slice(&head).unwrap();
+    assert_eq!(head, json!({ "alg": "RS256", "typ": "JWT", "kid": "k1" }));
+}
+
+/// Where endpoint and receiver are one server, it knows more than the token.
+#[test]
+fn whatever_a_token_was_asked_for_with_is_blotted_out_of_answers() {
+    const PROOFS: [&str; 4] = ["client/s3cret", "refresh/0000", "refresh/1111", "access/token"];
+    let fixture = Fixture::start(|request| match is_asking(request) {
+        true => Answer::json(&json!({ "access_token": PROOFS[3], "refresh_token": PROOFS[2], "expires_in": 3600 })),
+        false => Answer::status(200).with("x-all", &PROOFS.join(" ")).body(PROOFS.join(" ").replace('/', "%2f")),
+    });
+    let (url, plugin) = (fixture.url(), guest("courier").display().to_string());
+    let auth =
+        format!("{{ token_url = '{url}/token', client_id = 'me', client_secret = 'secret', refresh_token = 'first' }}");
+    let bulkhead = Bulkhead::new(&format!(
+        "[secrets]\nsecret = {{ env = 'SECRET' }}\nfirst = {{ env = 'FIRST' }}\n
+        [connectors.one]\nplugin = '{plugin}'\nconsume = 'in'\nallow.publish = ['seen']\n
+        allow.http = [{{ url = '{url}/api', methods = ['GET'], private = true, auth = {{ oauth2 = {auth} }} }}]\n"
+    ))
+    .variable("SECRET", PROOFS[0])
+    .variable("FIRST", PROOFS[1]);
+    bulkhead.send("in", &[json!({ "method": "GET", "url": format!("{url}/api") }).to_string()]);
+    let log = bulkhead.run_until_idle().errors();
+    let seen = String::from_utf8(bulkhead.ledger().messages("seen").remove(0).body).unwrap();
+    for proof in PROOFS {
+        let word = proof.split('/').next_back().unwrap();
+        assert!(!seen.contains(word) && !log.contains(word), "{proof}: {seen} {log}");
+    }
+    assert!(log.contains("repeated a credential: it was blotted out"), "{log}");
+}
+
+/// What an endpoint says is nobody's to see: its words may be what it was asked with.
+#[test]
+fn an_endpoint_that_echoes_what_it_was_asked_with_is_not_repeated() {
+    for (status, answer) in [
+        (400, json!({ "error": "canary_secret", "error_description": "canary_secret" })),
+        (200, json!({ "access_token": "canary_secret" })),
+        (200, json!({ "access_token": 7, "echo": "canary_secret" })),
+        (500, json!("canary_secret")),
+    ] {
+        let text = answer.to_string();
+        let fixture = Fixture::start(move |request| match is_asking(request) {
+            true => Answer::status(status).with("x-echo", "canary_secret").body(text.clone()),
+            false => Answer::status(200),
+        });
+        let bulkhead = deliver(&fixture, &["one"], "client_secret = 'secret'").variable("SECRET", "canary_secret");
+        let running = bulkhead.start();
+        bulkhead.send("in", &["{}"]);
+        let line = running.wait_for_log("no access token: requests that need it wait", SOON);
+        running.wait_until("a delivery that waits", SOON, |metrics| {
+            metrics.value("bulkhead_deliveries_total", &[("outcome", "retry")]) >= 1.0
+        });
+        let log = running.terminate().ok().errors();
+        assert!(!log.contains("canary_secret"), "{answer}: {line}");
+        assert_eq!((used(&fixture), bulkhead.dead().len()), (Vec::<String>::new(), 0), "{answer}");
+    }
+}
+
+/// The token is revoked while many requests of many connectors are under way with it.
+#[test]
+fn one_fetch_replaces_a_revoked_token_for_all_who_share_it() {
+    const NAMES: [&str; 5] = ["one", "two", "three", "four", "five"];
+    let tokens = AtomicUsize::new(0);
+    let fixture = Fixture::start(move |request| match is_asking(request) {
+        true => {
+            let number = tokens.fetch_add(1, Ordering::Relaxed);
+            Answer::json(&json!({ "access_token": format!("token-{number}"), "expires_in": 3600 }))
+        }
+        // It is revoked from the beginning: all who have it learn so at once.
+        false if request.header("authorization") == Some("Bearer token-0") => Answer::status(401),
+        false => Answer::status(200),
+    });
+    let bulkhead = deliver(&fixture, &NAMES, "client_secret = 'secret'");
+    bulkhead.send("in", &["{}"; 40]);
+    let _ = bulkhead.run_until_idle();
+    let taken = used(&fixture).iter().filter(|token| *token == "Bearer token-1").count();
+    assert_eq!((asked(&fixture).len(), taken, bulkhead.dead().len()), (2, NAMES.len() * 40, 0));
 }
 
 /// The endpoint is on loopback, and the grant is not private.

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use bulkhead_tests::{BulkServer, Bulkhead, Misdeed, Running, Upstream, guest};
+use async_compression::tokio::write::{BrotliEncoder, GzipEncoder};
+use bulkhead_tests::{Answer, BulkServer, Bulkhead, Fixture, Misdeed, Running, Upstream, guest};
+use tokio::io::AsyncWriteExt as _;
 
 /// Long enough for a busy machine; every wait ends with the event itself.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -81,14 +83,140 @@ fn a_body_that_nobody_reads_is_not_fetched() {
     assert!((1..UNREAD_MAX).contains(&server.sent()), "{} bytes", server.sent());
 }
 
+/// Echoes a credential in each of the forms, ten thousand times, at places that fall on every border of chunks.
+fn echoes(forms: &[&str]) -> String {
+    let gap = |nth: usize| "-".repeat(nth * 7 % 41);
+    (0..10_000).map(|nth| gap(nth) + forms[nth % forms.len()]).collect()
+}
+
+/// The body in an encoding that answers come in.
+fn compressed(encoding: &str, body: &[u8]) -> Vec<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime starts");
+    let memory = "memory takes it";
+    runtime.block_on(async {
+        match encoding {
+            "gzip" => {
+                let mut encoder = GzipEncoder::new(Vec::new());
+                encoder.write_all(body).await.expect(memory);
+                encoder.shutdown().await.expect(memory);
+                encoder.into_inner()
+            }
+            "br" => {
+                let mut encoder = BrotliEncoder::new(Vec::new());
+                encoder.write_all(body).await.expect(memory);
+                encoder.shutdown().await.expect(memory);
+                encoder.into_inner()
+            }
+            _ => body.to_vec(),
+        }
+    })
+}
+
+#[test]
+fn a_credential_in_a_compressed_stream_is_blotted_out_over_the_borders_of_its_chunks() {
+    // In base64 as it stands between other bytes.
+    const FORMS: [&str; 4] =
+        ["canary/value+7", "canary%2Fvalue%2b7", "63616e6172792f76616c75652b37", "Y2FuYXJ5L3ZhbHVlKz"];
+    let body = echoes(&FORMS);
+    for encoding in ["gzip", "br"] {
+        let answer = Answer::status(200).with("content-encoding", encoding).body(compressed(encoding, body.as_bytes()));
+        let fixture = Fixture::answering([answer]);
+        let url = fixture.url();
+        let grant =
+            |path: &str, auth: &str| format!("{{ url = '{url}{path}', methods = ['GET'], private = true{auth} }}");
+        let host = Bulkhead::new(&format!(
+            "[secrets]\ntoken = {{ env = 'TOKEN' }}\n[connectors.stream]\nplugin = '{}'\nconsume = {{ queue = 'in', batch = 1 }}\n
+            retry = {{ attempts = 1 }}\nlimits = {{ cpu = '10m', wall = '10m' }}\nallow.publish = ['seen']\nallow.http = [{}, {}]\n",
+            guest("stream").display(),
+            grant("/secret", ", auth = { bearer = 'token' }"),
+            grant("/plain", "")
+        ))
+        .variable("TOKEN", FORMS[0]);
+        let hunts = |path: &str| FORMS.map(|form| format!("hunt {url}{path} {form}"));
+        // Where nothing was attached, nothing is looked for: the hunter finds them.
+        host.send("in", &hunts("/plain"));
+        host.send("in", &hunts("/secret"));
+        let log = host.run_until_idle().log;
+        let reasons: Vec<String> = host.ledger().dead().into_iter().map(|letter| letter.reason).collect();
+        assert!(
+            reasons.len() == FORMS.len() && reasons.iter().all(|it| it.contains("it found the word")),
+            "{reasons:?}"
+        );
+        let seen: Vec<_> = host.ledger().messages("seen").into_iter().map(|message| message.body).collect();
+        assert_eq!(seen, vec![body.len().to_string().into_bytes(); FORMS.len()], "{encoding}: lengths stay");
+        assert!(log.iter().any(|line| line.contains("repeated a credential: it was blotted out")), "{encoding}");
+    }
+}
+
+/// A guest writes a body without an end to a server of this kind, in this manner: the call ends by the limit, where one
+/// bit, the plugin is told why where it heeds it, and neither the host nor the neighbour notices.
+fn check_poured(url: &str, manner: &str, limits: &str, bitten: &[&str], told: &str) {
+    let neighbour = format!("[connectors.neighbour]\nplugin = '{}'\nconsume = 'near'\n", guest("stream").display());
+    let host = Bulkhead::new(&(connector(url, limits) + &neighbour));
+    let running = host.start();
+    let before = running.memory_peak_bytes();
+    host.send("in", &[format!("pour {url}/x {manner}")]);
+    host.send("near", &["ok"; 10]);
+    let of = |connector, outcome| [("connector", connector), ("outcome", outcome)];
+    running.wait_until("both", PATIENCE, |metrics| {
+        metrics.value("bulkhead_deliveries_total", &of("stream", "dead")) == 1.0
+            && metrics.value("bulkhead_deliveries_total", &of("neighbour", "done")) == 10.0
+    });
+    let grown = running.memory_peak_bytes() - before;
+    assert!(grown < GROWTH_MAX, "{manner}: grown by {} MiB", grown / MIB);
+    assert_eq!(running.metrics().limits("stream"), bitten, "{manner}");
+    let _ = running.terminate().ok();
+    let reason = host.ledger().dead().remove(0).reason;
+    assert!(reason.contains(told), "{manner}: {reason}");
+}
+
+/// It goes to the deadline of the request, before that of the call: the plugin is told.
+const LATE: (&str, &[&str], &str) = ("wall = '2s', request_bytes = '1GiB'", &[], "HttpResponseIncomplete");
+
+#[test]
+fn a_body_without_an_end_that_is_taken_ends_by_the_bytes_of_a_request() {
+    let server = BulkServer::start();
+    let limits = "request_bytes = '10MiB'";
+    check_poured(&server.url(), "heeding", limits, &["request_bytes"], "HttpRequestBodySize(Some(10485760))");
+    assert!(server.received() <= 10 * MIB, "{} bytes were received", server.received());
+}
+
+#[test]
+fn a_body_that_is_taken_byte_by_byte_ends_by_its_bytes_or_by_the_deadline() {
+    let upstream = Upstream::start(Misdeed::Sip);
+    let few = "request_bytes = '64KiB'";
+    check_poured(&upstream.url(), "heeding", few, &["request_bytes"], "HttpRequestBodySize(Some(65536))");
+    check_poured(&upstream.url(), "heeding", LATE.0, LATE.1, LATE.2);
+}
+
 #[test]
 fn a_body_that_nobody_takes_waits_in_the_sandbox() {
     let upstream = Upstream::start(Misdeed::Hang(b""));
-    let host = Bulkhead::new(&connector(&upstream.url(), "wall = '2s', request_bytes = '1GiB'"));
+    check_poured(&upstream.url(), "heeding", LATE.0, LATE.1, LATE.2);
+}
+
+/// The client closes a connection only when what it has written is gone: the system ends those where nobody takes it.
+#[test]
+fn connections_to_a_receiver_that_takes_nothing_end_although_it_holds_them() {
+    let upstream = Upstream::start(Misdeed::Hang(b""));
+    let host = Bulkhead::new(&connector(&upstream.url(), "wall = '200ms', request_bytes = '1GiB'"));
     let running = host.start();
-    let before = running.memory_peak_bytes();
-    host.send("in", &[format!("upload {}/x {GB}", upstream.url())]);
-    running.wait_for_log("became a dead letter", PATIENCE);
-    let grown = running.memory_peak_bytes() - before;
-    assert!(grown < GROWTH_MAX, "grown by {} MiB", grown / MIB);
+    let files = || running.threads_and_files().1;
+    host.send("in", &["ok"]);
+    wait_for_done(&running, 1);
+    let before = files();
+    host.send("in", &vec![format!("pour {}/x heeding", upstream.url()); 20]);
+    running.wait_until("deaths", PATIENCE, |metrics| {
+        metrics.value("bulkhead_deliveries_total", &[("connector", "stream"), ("outcome", "dead")]) == 20.0
+    });
+    assert!(upstream.connections() > 10, "{} connections", upstream.connections());
+    running.wait_until("end of connections", PATIENCE, |_| files() <= before + 4);
+}
+
+#[test]
+fn a_body_that_goes_on_when_it_is_over_ends_by_the_wall_deadline_of_the_call() {
+    let upstream = Upstream::start(Misdeed::Hang(b""));
+    for manner in ["heedless", "early"] {
+        check_poured(&upstream.url(), manner, LATE.0, &["wall"], "connectors.stream.limits.wall");
+    }
 }

@@ -57,6 +57,25 @@ fn there_are_no_directories_and_asking_is_counted() {
     check_refused("directories", "filesystem", 1);
 }
 
+/// Whoever reads it before a plugin runs is told the same as the plugin is.
+#[test]
+fn what_has_nothing_behind_it_is_shown_as_always_refused() {
+    let host = trespasser();
+    let plugin = guest("trespasser").display().to_string();
+    let shown = host.run(&["inspect", &plugin, "--json"]).ok().json();
+    for import in shown["imports"].as_array().unwrap() {
+        let name = import["name"].as_str().unwrap();
+        let works = ["wasi:cli/stdout", "wasi:cli/stderr"].iter().any(|works| name.starts_with(works));
+        let has_nothing =
+            ["wasi:cli/", "wasi:sockets/", "wasi:filesystem/"].iter().any(|package| name.starts_with(package));
+        let expected = if has_nothing && !works { "refused" } else { "yes" };
+        assert_eq!(import["offered"], expected, "{name}");
+    }
+    let text = host.run(&["inspect", &plugin]).ok().output;
+    let line = text.lines().find(|line| line.contains("wasi:cli/environment")).unwrap();
+    assert!(line.contains("linked, always refused"), "{line}");
+}
+
 /// What a plugin may draw at once ends at 64 KiB, far below the largest number.
 #[test]
 fn more_randomness_than_64_kib_at_once_ends_the_call() {

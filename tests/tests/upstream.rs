@@ -1,6 +1,6 @@
 //! Servers that misbehave: each costs an attempt, is tried again by the policy, and no memory of the host.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_compression::tokio::write::GzipEncoder;
 use bulkhead_tests::{Answer, Bulkhead, Fixture, Misdeed, Running, Upstream, guest};
@@ -239,6 +239,75 @@ fn drops_end_by_the_deadline_and_harm_no_other_delivery() {
         let reason = dead[0]["reason"].as_str().unwrap_or_default();
         assert!(reason.contains("the answer did not come in time"), "{reason}");
     }
+}
+
+/// What nobody can wait for, and what is no time at all: the delivery takes its attempts at the policy's own pace.
+const NO_WAIT: [&str; 8] =
+    ["0", "-1", "1e30", "1.5", "soon", "", "Thu, 01 Jan 1970 00:00:00 GMT", "Fri, 31 Dec 10000 23:59:59 GMT"];
+/// And what would be for ever.
+const FOR_EVER: [&str; 3] = ["4000000000", "18446744073709551615", "Fri, 31 Dec 9999 23:59:59 GMT"];
+/// More digits than a plugin reads, and the gate does.
+const MANY_DIGITS: &str = "99999999999999999999999999";
+/// Statuses that come with it: those that hold everybody back, and another that is tried again.
+const NOT_NOW: [u16; 3] = [429, 503, 500];
+/// The longest delay there is.
+const DELAY_MAX: Duration = Duration::from_secs(24 * 3600);
+
+fn not_now(status: u16, after: &str) -> Fixture {
+    Fixture::answering([Answer::status(status).with("retry-after", after)])
+}
+
+#[test]
+fn a_retry_after_that_is_no_wait_makes_no_hot_loop() {
+    for (status, after) in [429, 503].into_iter().flat_map(|status| NO_WAIT.map(|after| (status, after))) {
+        let fixture = not_now(status, after);
+        let host = deliver(&fixture.url(), "");
+        host.send("in", &["{}"]);
+        let _ = host.run_until_idle();
+        let dead = host.ledger().dead();
+        let attempts = dead.iter().map(|letter| letter.attempts as usize).sum::<usize>();
+        // Each request was charged: nothing came back for free.
+        assert_eq!((dead.len(), attempts, fixture.requests().len()), (1, ATTEMPTS, ATTEMPTS), "{status} {after:?}");
+    }
+}
+
+/// The delivery waits for a day at most, and its due time is on disk as that.
+fn check_due(host: &Bulkhead, requests: impl Fn() -> usize, what: &str) {
+    let _ = host.run_until_idle();
+    let longest = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + DELAY_MAX;
+    let dues = host.ledger().dues();
+    assert!(dues.len() == 1 && requests() <= 1, "{what}: {dues:?} after {} requests", requests());
+    assert!(u128::try_from(dues[0]).is_ok_and(|due| due <= longest.as_millis()), "{what}: {dues:?}");
+    assert_eq!(host.ledger().dead(), [], "{what}");
+}
+
+#[test]
+fn a_retry_after_of_ages_is_a_day_at_most() {
+    let cases = NOT_NOW.into_iter().flat_map(|status| FOR_EVER.map(|after| (status, after)));
+    for (status, after) in cases.chain([(429, MANY_DIGITS), (503, MANY_DIGITS)]) {
+        let fixture = not_now(status, after);
+        let host = deliver(&fixture.url(), "");
+        host.send("in", &["{}"]);
+        check_due(&host, || fixture.requests().len(), &format!("{status} {after:?}"));
+    }
+}
+
+#[test]
+fn a_delay_that_a_plugin_asks_for_is_a_day_at_most_and_none_is_the_policys() {
+    let plugin = guest("hostile");
+    let host = || {
+        let plugin = plugin.display();
+        Bulkhead::new(&format!("[connectors.deliver]\nplugin = '{plugin}'\nconsume = 'in'\n{RETRY}\n"))
+    };
+    for after in [u64::MAX, u64::MAX / 1_000, 1 << 63, 1 << 53] {
+        let host = host();
+        host.send("in", &[format!("retry-after {after}")]);
+        check_due(&host, || 0, &after.to_string());
+    }
+    let host = host();
+    host.send("in", &["retry-after 0"]);
+    let _ = host.run_until_idle();
+    assert_eq!(host.ledger().dead().iter().map(|letter| letter.attempts as usize).collect::<Vec<_>>(), [ATTEMPTS]);
 }
 
 /// A guest of no good will gets no more than the built-in ones.

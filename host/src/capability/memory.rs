@@ -1,4 +1,4 @@
-//! The memory of a sandbox: one account over all its linear memories and tables.
+//! The memory of a sandbox: one account over all its linear memories and tables, and over what the host keeps for it.
 //!
 //! The engine's own limits are for each memory alone; this sums them. Invariant: what a failed growth was allowed is
 //! taken back, so the account never says more than there is.
@@ -32,6 +32,19 @@ impl Account {
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
         self.used
+    }
+
+    /// Takes room for what the host keeps for the guest; whether there was enough.
+    pub(super) fn charge(&mut self, bytes: u64) -> bool {
+        let has_room = self.grow(bytes);
+        // No growth of the guest's that could fail.
+        self.last = 0;
+        has_room
+    }
+
+    /// Gives room back that was charged.
+    pub(super) fn release(&mut self, bytes: u64) {
+        self.used = self.used.saturating_sub(bytes);
     }
 
     pub(super) fn begin_call(&mut self) {
@@ -89,6 +102,15 @@ mod tests {
         assert!(account.table_growing(0, 50, None).expect("it never traps"));
         assert!(!account.table_growing(50, 51, None).expect("it never traps"));
         assert!(account.was_refused() && account.used_bytes() == 1_000);
+    }
+
+    #[test]
+    fn what_the_host_keeps_takes_its_part_until_it_is_given_back() {
+        let mut account = Account::new(1_000);
+        assert!(account.charge(600) && !account.charge(600) && account.was_refused());
+        account.release(600);
+        account.begin_call();
+        assert!(account.charge(1_000) && !account.was_refused());
     }
 
     #[test]

@@ -1,20 +1,24 @@
 //! A plugin's own figures, exported under its connector's name.
 //!
-//! Names and labels are checked and bounded where they are kept, in [`crate::metrics`]; here a refusal becomes a line in
-//! the log. The interface answers nothing: a figure that is refused changes nothing for the plugin.
+//! Names and labels are checked and bounded where they are kept, in [`crate::metrics`]; here a refusal is counted and
+//! becomes a line in the log. The interface answers nothing: a figure that is refused changes nothing for the plugin.
 
 use super::Session;
-use crate::audit::{Kind, Refused};
 use crate::bindings::bulkhead::connector::metrics::{Host, Label};
-use crate::metrics::Figure;
+use crate::metrics::{Effect, Figure};
 
 impl Session {
     fn record(&mut self, name: &str, labels: &[Label], figure: Figure) {
         let connector = &self.grants.subject.name;
         let Err(reason) = self.grants.services.metrics.plugin(connector, name, labels, figure) else { return };
-        let text = "a figure of the plugin is refused";
-        let refused = Refused { kind: Kind::Refusal, connector, subject: "metrics", reason, key: "", text };
-        self.grants.services.audit.refused(&refused);
+        let text = match reason {
+            "too_many" => "a figure of the plugin is refused: a connector has 64 names and 512 sets of labels",
+            "kind" => "a figure of the plugin is refused: its name is already one of another kind",
+            _ => {
+                "a figure of the plugin is refused: a name is of `a-z`, `0-9` and `_`, up to 64 bytes, with 8 labels at most"
+            }
+        };
+        self.refuse(Effect::Metric, reason, "", text);
     }
 }
 

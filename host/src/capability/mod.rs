@@ -162,11 +162,20 @@ impl Grants {
 
     /// Counts and records a limit that bit.
     pub fn limit_hit(&self, limit: Limit) {
-        let key = format!("connectors.{}.limits.{}", self.subject.name, limit.label());
+        let key = limit.key(self.subject.name.as_str()).unwrap_or_default();
         self.over(limit, &key, "a call used more than it may: see the reason of its failure");
     }
 
-    /// The same where it is known better what was too much, and which key says so.
+    /// One call of the host handed over too much: counts and records it, and answers what was too much.
+    #[must_use]
+    pub fn hostcall_spent(&self) -> String {
+        let key = format!("connectors.{}.limits.message", self.subject.name);
+        let text = format!("one call of the host may hand over twice `{key}` and 1 MiB");
+        self.over(Limit::Hostcall, &key, &text);
+        text
+    }
+
+    /// The same where it is known better what was too much, and which key says so; the empty one where it is fixed.
     fn over(&self, limit: Limit, key: &str, text: &str) {
         let (connector, subject) = (&self.subject.name, limit.label());
         self.services.metrics.limit_hit(connector, limit);
@@ -310,11 +319,10 @@ impl Session {
         self.grants.services.audit.refused(&refused);
     }
 
-    /// An effect was refused for a limit.
-    fn refuse_over(&self, effect: Effect, limit: Limit, text: &str) {
-        let (connector, label) = (&self.grants.subject.name, limit.label());
-        self.grants.services.metrics.denied(connector, effect, "limit");
-        self.grants.over(limit, &format!("connectors.{connector}.limits.{label}"), text);
+    /// An effect was refused for a limit; `key` is what moves it, empty where nothing does.
+    fn refuse_over(&self, effect: Effect, limit: Limit, key: &str, text: &str) {
+        self.grants.services.metrics.denied(&self.grants.subject.name, effect, "limit");
+        self.grants.over(limit, key, text);
     }
 
     /// The gate held the call back: a retry costs no attempt.
@@ -340,7 +348,7 @@ pub struct Ended {
 
 /// A limit that ends the call, as an error that passes through the guest's stack.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("over `limits.{}`: {what}", .limit.label())]
+#[error("{what}")]
 pub struct OverLimit {
     /// Which.
     pub limit: Limit,

@@ -27,6 +27,8 @@ pub struct Target {
     pub id: QueueId,
     /// The largest message that it takes.
     pub message_bytes: u64,
+    /// The key that says so: that of the consumer which takes the smallest; none where nobody consumes it.
+    pub message_key: Option<String>,
 }
 
 /// `allow.publish` of one connector.
@@ -96,7 +98,7 @@ struct Place {
 enum Refusal {
     Denied(String),
     Invalid(String),
-    Limit(Limit, String),
+    Limit { limit: Limit, key: String, text: String },
     Full { key: String, text: String },
 }
 
@@ -221,13 +223,9 @@ impl Stage {
             parent: parent.map(|parent| parent.id.clone()),
             hops: hops.saturating_add(1),
         };
-        let (size, most) = (draft.size_bytes(), target.message_bytes);
-        if size > most {
-            let text = format!(
-                "a message of {size} bytes is more than queue `{}` takes: its smallest consumer's `limits.message` is {most} bytes",
-                target.name
-            );
-            return Err(Refusal::Limit(Limit::Message, text));
+        let size = draft.size_bytes();
+        if size > target.message_bytes {
+            return Err(too_large(target, size));
         }
         Ok(draft)
     }
@@ -284,7 +282,18 @@ fn denied(grants: &Grants, queue: &str) -> Refusal {
 
 fn over(grants: &Grants, limit: Limit, most: u64) -> Refusal {
     let (connector, label) = (&grants.subject.name, limit.label());
-    Refusal::Limit(limit, format!("one call may publish {most} at most: raise `connectors.{connector}.limits.{label}`"))
+    let key = format!("connectors.{connector}.limits.{label}");
+    Refusal::Limit { limit, text: format!("one call may publish {most} at most: raise `{key}`"), key }
+}
+
+fn too_large(target: &Target, size: u64) -> Refusal {
+    let (name, most) = (&target.name, target.message_bytes);
+    let text = format!("a message of {size} bytes is more than queue `{name}` takes, which is {most} bytes");
+    let (key, help) = match &target.message_key {
+        Some(key) => (key.clone(), format!("raise `{key}`, which is the smallest of its consumers")),
+        None => (String::new(), "nobody consumes it".to_owned()),
+    };
+    Refusal::Limit { limit: Limit::Message, key, text: format!("{text}: {help}") }
 }
 
 impl Session {
@@ -299,8 +308,8 @@ impl Session {
                 self.refuse(Effect::Publish, "invalid", "", &text);
                 PublishError::Invalid(text)
             }
-            Refusal::Limit(limit, text) => {
-                self.refuse_over(Effect::Publish, limit, &text);
+            Refusal::Limit { limit, key, text } => {
+                self.refuse_over(Effect::Publish, limit, &key, &text);
                 PublishError::Invalid(text)
             }
             Refusal::Full { key, text } => {

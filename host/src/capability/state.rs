@@ -2,12 +2,13 @@
 //!
 //! Reads come from the ledger, with the version of each key noted at first touch; writes are staged and commit with the
 //! delivery, if no version has changed. A call sees what it wrote, and what earlier calls of its segment wrote.
-//! Invariant: the first touch of a segment waits until everything that the connector has handed in is committed.
+//! Invariant: the first touch of a segment waits until everything that the connector has handed in is committed. The
+//! bounds are those of the ledger: it lets nothing past them that two runs at once may write without knowing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ledger::{Ledger, StateUsage};
-use crate::limit::Limit;
+use crate::limit::{Limit, STATE_BYTES_MAX, STATE_KEYS_MAX};
 use crate::metrics::Effect;
 use crate::settlement::{StateChanges, StateVersion};
 
@@ -21,10 +22,8 @@ pub(super) use keyvalue::link;
 const VALUE_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a key.
 const KEY_BYTES_MAX: usize = 512;
-/// Keys of a connector.
-const KEYS_MAX: u64 = 10_000;
-/// Bytes of all keys and values of a connector.
-const STATE_BYTES_MAX: u64 = 64 << 20;
+/// Keys that one call may touch, absent ones too: each is remembered with its version until the commit.
+const TOUCHED_MAX: usize = 2 * STATE_KEYS_MAX as usize;
 /// Keys of one answer to `list-keys`.
 const PAGE_KEYS_MAX: usize = 1_000;
 /// Bytes of one answer to `get-many`: a few of the largest values.
@@ -52,7 +51,9 @@ pub(super) struct Stage {
 enum Refusal {
     /// Over a bound.
     Limit(String),
-    /// Malformed, or the ledger is not there.
+    /// Nothing that can be a key.
+    Invalid(String),
+    /// The ledger is not there.
     Other(String),
 }
 
@@ -95,6 +96,9 @@ impl Stage {
             return Ok(value.clone());
         }
         let ledger = self.settle(grants).await?;
+        if self.seen.len() >= TOUCHED_MAX && !self.seen.contains_key(key) {
+            return Err(Refusal::Limit(format!("one call may touch {TOUCHED_MAX} keys of the state")));
+        }
         let (value, version) = ledger.state_get(grants.subject.id, key).map_err(|_| gone())?;
         self.seen.entry(key.to_owned()).or_insert(version);
         Ok(value)
@@ -109,9 +113,9 @@ impl Stage {
         let usage = self.usage(grants).await?;
         let after = usage_after(usage, key, before.as_deref(), value.as_deref());
         let grows = after.bytes > usage.bytes || after.keys > usage.keys;
-        if grows && (after.keys > KEYS_MAX || after.bytes > STATE_BYTES_MAX) {
+        if grows && (after.keys > STATE_KEYS_MAX || after.bytes > STATE_BYTES_MAX) {
             return Err(Refusal::Limit(format!(
-                "the connector's state is full: {KEYS_MAX} keys and {STATE_BYTES_MAX} bytes are the most"
+                "the connector's state is full: {STATE_KEYS_MAX} keys and {STATE_BYTES_MAX} bytes are the most"
             )));
         }
         self.usage = Some(after);
@@ -163,7 +167,7 @@ fn usage_after(usage: StateUsage, key: &str, before: Option<&[u8]>, value: Optio
 
 fn check_key(key: &str) -> Result<(), Refusal> {
     if key.is_empty() || key.len() > KEY_BYTES_MAX {
-        return Err(other(&format!("a key has 1 to {KEY_BYTES_MAX} bytes")));
+        return Err(Refusal::Invalid(format!("a key of the state has 1 to {KEY_BYTES_MAX} bytes")));
     }
     Ok(())
 }
@@ -181,7 +185,11 @@ impl Session {
     fn refuse_state(&mut self, refusal: Refusal) -> String {
         match refusal {
             Refusal::Limit(text) => {
-                self.refuse_over(Effect::State, Limit::State, &text);
+                self.refuse_over(Effect::State, Limit::State, "", &text);
+                text
+            }
+            Refusal::Invalid(text) => {
+                self.refuse(Effect::State, "invalid", "", &text);
                 text
             }
             Refusal::Other(text) => text,

@@ -83,6 +83,12 @@ impl Config {
         self.host.memory.saturating_sub(kept)
     }
 
+    /// The key that says how large a message the queue takes: that of the consumer which takes the smallest.
+    #[must_use]
+    pub fn message_key(&self, queue: &Name) -> Option<String> {
+        queue::smallest_reader(queue, &self.connectors).map(|it| format!("connectors.{}.limits.message", it.name))
+    }
+
     /// What the sandboxes that may run at once may come to use.
     fn memory_at_most(&self) -> u64 {
         let each = |it: &Connector| std::iter::repeat_n(it.limits.memory_bytes, it.workers());

@@ -26,7 +26,8 @@ pub(super) fn queues(
         queues.entry(name.clone()).or_default();
     }
     for (name, policy) in &mut queues {
-        policy.message_bytes = message_bytes(name, connectors);
+        policy.message_bytes =
+            smallest_reader(name, connectors).map_or(MESSAGE_BYTES_DEFAULT, |reader| reader.limits.message_bytes);
     }
     queues
 }
@@ -48,10 +49,10 @@ fn named_by(connector: &Connector) -> impl Iterator<Item = &Name> {
     connector.consume.iter().map(|consume| &consume.queue).chain(&connector.allow.publish)
 }
 
-/// The smallest `limits.message` of those who read the queue: what it takes, all of them can take.
-fn message_bytes(queue: &Name, connectors: &[Connector]) -> u64 {
+/// Who has the smallest `limits.message` of those who read the queue: what it takes, all of them can take.
+pub(super) fn smallest_reader<'c>(queue: &Name, connectors: &'c [Connector]) -> Option<&'c Connector> {
     let readers = connectors.iter().filter(|it| it.consume.as_ref().is_some_and(|consume| consume.queue == *queue));
-    readers.map(|reader| reader.limits.message_bytes).min().unwrap_or(MESSAGE_BYTES_DEFAULT)
+    readers.min_by_key(|reader| reader.limits.message_bytes)
 }
 
 /// A queue exists by being named, so a misspelt name is not an error; most often it is one all the same.

@@ -19,6 +19,9 @@ use crate::mask::Secret;
 
 /// From the first packet out to the end of the TLS handshake, the lookup included.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
+/// A receiver that takes nothing of what it is sent for this long is not going to. The client closes a connection only when
+/// what it has written is gone, also when nobody waits for the request any more.
+const STALL_MAX: Duration = Duration::from_secs(60);
 /// A connection that nobody uses; servers tend to close theirs after a minute or two.
 const CONNECTION_IDLE_MAX: Duration = Duration::from_secs(90);
 /// Idle connections to one place.
@@ -167,7 +170,7 @@ impl Client {
             }
             None => builder.dns_resolver(Resolver { listeners: egress.listeners(), reach, lookups }),
         };
-        builder.build().map_err(|_| Unusable::Tls)
+        ending_stalls(builder).build().map_err(|_| Unusable::Tls)
     }
 
     /// A configuration of its own for each client: resumed sessions must not cross from one connector to another.
@@ -192,6 +195,18 @@ impl Client {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(config)
     }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn ending_stalls(builder: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
+    builder.tcp_user_timeout(STALL_MAX)
+}
+
+/// Other systems have no such option: there it is the receiver who ends it.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn ending_stalls(builder: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
+    let _ = STALL_MAX;
+    builder
 }
 
 impl Slot {

@@ -167,7 +167,8 @@ impl Assembly {
 
     fn target(&self, queue: &Name) -> Option<Target> {
         let id = self.directory.queue(queue.as_str())?;
-        Some(Target { name: queue.clone(), id, message_bytes: self.ledger.policy(id).message_bytes })
+        let (message_bytes, message_key) = (self.ledger.policy(id).message_bytes, self.config.message_key(queue));
+        Some(Target { name: queue.clone(), id, message_bytes, message_key })
     }
 
     async fn consumption(

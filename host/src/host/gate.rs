@@ -31,7 +31,9 @@ pub(super) fn grants(
 pub fn permissions(runtime: Handle, connector: &Connector) -> Vec<String> {
     let name = connector.name.clone();
     let subject = Subject { lineage: name.clone(), name, id: ConnectorId(0) };
-    let target =
-        |queue: &Name| Some(Target { name: queue.clone(), id: QueueId(0), message_bytes: MESSAGE_BYTES_DEFAULT });
+    let target = |queue: &Name| {
+        let (id, message_bytes) = (QueueId(0), MESSAGE_BYTES_DEFAULT);
+        Some(Target { name: queue.clone(), id, message_bytes, message_key: None })
+    };
     grants(&Services::idle(runtime), subject, connector, target).permissions()
 }

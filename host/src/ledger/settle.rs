@@ -9,6 +9,7 @@ use rusqlite::{OptionalExtension, params};
 use super::book::SubscriptionCounts;
 use super::schema::{row_id, sql, unsql};
 use super::write::Write;
+use crate::limit::{STATE_BYTES_MAX, STATE_KEYS_MAX};
 use crate::settlement::{Origin, Outcome, Settlement, StateChanges};
 
 /// The copy of a message into the dead letters, from the table that holds it.
@@ -43,12 +44,16 @@ const BURY_LOGGED: &str = bury_from!("message");
 /// Makes one of a message outside it.
 const BURY_PARKED: &str = bury_from!("parked");
 
+/// Bytes of a key of state with its value.
+const STATE_SIZE: &str =
+    "SELECT length(CAST(key AS BLOB)) + length(value) FROM state WHERE connector = ?1 AND key = ?2";
+
 /// Whether a settlement was carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// All of it.
     Applied,
-    /// Nothing of it: state changed since the run saw it.
+    /// Nothing of it: state changed since the run saw it, or there is no room for more any longer.
     Conflict,
 }
 
@@ -56,7 +61,7 @@ impl Write<'_> {
     /// Carries out a settlement, or finds that its state is stale.
     pub(super) fn settle(&mut self, settlement: &Settlement) -> rusqlite::Result<Verdict> {
         let connector = settlement.connector.0;
-        if self.conflicts(connector, &settlement.state)? {
+        if self.conflicts(connector, &settlement.state)? || self.overfills(connector, &settlement.state)? {
             return Ok(Verdict::Conflict);
         }
         self.outcomes(settlement)?;
@@ -305,15 +310,36 @@ impl Write<'_> {
         Ok(false)
     }
 
+    /// Whether the writes take a connector's state past its bounds: each run has looked at them, but two at once know
+    /// nothing of each other. Whoever comes second runs again, and is told that the state is full.
+    fn overfills(&self, connector: u32, state: &StateChanges) -> rusqlite::Result<bool> {
+        let Some(counts) = self.book.connector(connector).map(|connector| &connector.counts) else { return Ok(false) };
+        let (mut keys, mut bytes) = (counts.state_keys, counts.state_bytes);
+        let puts = state.writes.iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
+        for (key, value) in puts {
+            (keys, bytes) = (keys + 1, bytes + (key.len() + value.len()) as u64);
+        }
+        if keys <= STATE_KEYS_MAX && bytes <= STATE_BYTES_MAX {
+            // Even if every key is new.
+            return Ok(false);
+        }
+        let mut size = self.db.prepare_cached(STATE_SIZE)?;
+        for (key, _) in &state.writes {
+            let old: Option<i64> = size.query_row(params![connector, key], |row| row.get(0)).optional()?;
+            keys -= u64::from(old.is_some());
+            bytes -= old.map_or(0, unsql);
+        }
+        let grows = keys > counts.state_keys || bytes > counts.state_bytes;
+        Ok(grows && (keys > STATE_KEYS_MAX || bytes > STATE_BYTES_MAX))
+    }
+
     fn write_state(&mut self, connector: u32, state: &StateChanges) -> rusqlite::Result<()> {
         if state.writes.is_empty() {
             return Ok(());
         }
         let Some(counts) = self.book.edit_connector(connector) else { return Ok(()) };
         counts.state_version += 1;
-        let mut size = self.db.prepare_cached(
-            "SELECT length(CAST(key AS BLOB)) + length(value) FROM state WHERE connector = ?1 AND key = ?2",
-        )?;
+        let mut size = self.db.prepare_cached(STATE_SIZE)?;
         let mut put = self.db.prepare_cached(
             "INSERT INTO state (connector, key, version, value) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT (connector, key) DO UPDATE SET version = excluded.version, value = excluded.value",

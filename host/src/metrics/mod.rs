@@ -41,6 +41,8 @@ pub enum Effect {
     Lookup,
     /// A file.
     Filesystem,
+    /// A figure of the plugin's own.
+    Metric,
 }
 
 impl Effect {
@@ -55,6 +57,7 @@ impl Effect {
             Self::Socket => "socket",
             Self::Lookup => "lookup",
             Self::Filesystem => "filesystem",
+            Self::Metric => "metric",
         }
     }
 }

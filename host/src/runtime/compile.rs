@@ -38,6 +38,11 @@ pub enum LoadError {
     /// Truncated or malformed.
     #[error("the component is broken or cut short (build or copy it again): {0}")]
     Broken(String),
+    /// Sound, and more than a sandbox has room for.
+    #[error(
+        "the component needs more than a sandbox has, which is one memory for each core module, 8 in all, of up to `limits.memory`, 64 tables of 100,000 elements and 128 core instances (build it with less, or compose it of fewer parts): {0}"
+    )]
+    Beyond(String),
     /// No code comes out of it: too slow, too hungry, or the compiler fails on it.
     #[error("the component is not compiled: {0}")]
     Compile(CompileError),
@@ -196,7 +201,8 @@ fn compile_apart(engine: &Engine, bytes: &[u8]) -> Result<Component, LoadError> 
         CompileError::Broken(text) => LoadError::Broken(text),
         error => LoadError::Compile(error),
     })?;
-    load_code(engine, &code).map_err(broken)
+    // It has been compiled just now, apart from the pool, which knows what a sandbox has.
+    load_code(engine, &code).map_err(|error| LoadError::Beyond(format!("{error:#}")))
 }
 
 /// What the host's binary does as that process: a component in, code out.

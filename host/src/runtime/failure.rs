@@ -88,6 +88,10 @@ impl Failure {
             return Self::trap(&what, &session.stderr_tail());
         };
         // Memory is counted where a growth is refused, whether the guest copes or not.
+        if limit == Limit::Hostcall && error.downcast_ref::<OverLimit>().is_none() {
+            let what = session.grants().hostcall_spent();
+            return Self::Limit { limit, reason: with_stderr(&what, &session.stderr_tail()) };
+        }
         if limit != Limit::Memory {
             session.grants().limit_hit(limit);
         }
@@ -130,7 +134,10 @@ impl Failure {
     }
 
     fn limit(session: &Session, limit: Limit, what: &str) -> Self {
-        let what = format!("over `connectors.{}.limits.{}`: {what}", session.grants().connector(), limit.label());
+        let what = match limit.key(session.grants().connector().as_str()) {
+            Some(key) => format!("over `{key}`: {what}"),
+            None => format!("over a fixed bound: {what}"),
+        };
         Self::Limit { limit, reason: with_stderr(&what, &session.stderr_tail()) }
     }
 }

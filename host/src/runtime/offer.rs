@@ -21,7 +21,7 @@ pub enum Offered {
     No,
 }
 
-/// Interfaces of one package that are offered in the same versions.
+/// Interfaces of one package that are offered in the same versions, and alike.
 struct Package {
     name: &'static str,
     interfaces: &'static [&'static str],
@@ -38,7 +38,7 @@ enum Versions {
 
 const WASI: Versions = Versions::Series("0.2.");
 
-const PACKAGES: [Package; 11] = [
+const PACKAGES: [Package; 12] = [
     Package {
         name: "bulkhead:connector",
         interfaces: &["types", "http", "queue", "secrets", "reveal", "metrics"],
@@ -58,14 +58,14 @@ const PACKAGES: [Package; 11] = [
         versions: WASI,
         offered: Offered::Yes,
     },
+    Package { name: "wasi:cli", interfaces: &["stdout", "stderr"], versions: WASI, offered: Offered::Yes },
+    // No variables, no arguments, no input, no terminal; and no way to end the process: it fails the call.
     Package {
         name: "wasi:cli",
         interfaces: &[
             "environment",
             "exit",
             "stdin",
-            "stdout",
-            "stderr",
             "terminal-input",
             "terminal-output",
             "terminal-stdin",
@@ -73,7 +73,7 @@ const PACKAGES: [Package; 11] = [
             "terminal-stderr",
         ],
         versions: WASI,
-        offered: Offered::Yes,
+        offered: Offered::Refused,
     },
     Package { name: "wasi:filesystem", interfaces: &["preopens", "types"], versions: WASI, offered: Offered::Refused },
     Package {
@@ -147,9 +147,9 @@ impl Versions {
 /// Whether an import of this name is offered.
 pub(super) fn offered(import: &str) -> Offered {
     let name = Name::parse(import);
-    let package = PACKAGES.iter().find(|package| package.name == name.package);
-    package
-        .filter(|package| package.interfaces.contains(&name.interface) && package.versions.hold(name.version))
+    let mut packages = PACKAGES.iter().filter(|package| package.name == name.package);
+    packages
+        .find(|package| package.interfaces.contains(&name.interface) && package.versions.hold(name.version))
         .map_or(Offered::No, |package| package.offered)
 }
 
@@ -174,8 +174,10 @@ pub(super) fn link(engine: &Engine, component: &Component) -> Result<InstancePre
 /// What to do about an import that is not offered.
 fn advice(import: &str) -> String {
     let name = Name::parse(import);
-    let Some(package) = PACKAGES.iter().find(|package| package.name == name.package) else {
-        let offered: Vec<_> = PACKAGES.iter().map(|package| package.name).collect();
+    let same: Vec<_> = PACKAGES.iter().filter(|package| package.name == name.package).collect();
+    let Some(package) = same.first() else {
+        let mut offered: Vec<_> = PACKAGES.iter().map(|package| package.name).collect();
+        offered.dedup();
         return format!(
             "it imports `{import}`, and nothing of `{}` is offered: remove the import, or compose the component with one that provides it (offered are {})",
             name.package,
@@ -183,11 +185,12 @@ fn advice(import: &str) -> String {
         );
     };
     let versions = package.versions.text();
-    if !package.interfaces.contains(&name.interface) {
+    let interfaces: Vec<_> = same.iter().flat_map(|package| package.interfaces).copied().collect();
+    if !interfaces.contains(&name.interface) {
         return format!(
             "it imports `{import}`, which is not offered: of `{}` there are {} in {versions}; remove the import",
             package.name,
-            package.interfaces.join(", ")
+            interfaces.join(", ")
         );
     }
     let change = if name.version.starts_with("0.3") && package.name.starts_with("wasi:") {
@@ -211,6 +214,9 @@ mod tests {
         assert_eq!(offered("wasi:io/streams@0.2.11"), Offered::Yes);
         assert_eq!(offered("wasi:io/streams@0.2.0-rc-2023"), Offered::No);
         assert_eq!(offered("wasi:sockets/tcp@0.2.3"), Offered::Refused);
+        assert_eq!(offered("wasi:cli/stdout@0.2.3"), Offered::Yes);
+        assert_eq!(offered("wasi:cli/environment@0.2.3"), Offered::Refused);
+        assert_eq!(offered("wasi:cli/run@0.2.3"), Offered::No);
         assert_eq!(offered("wasi:keyvalue/store@0.2.0-draft2"), Offered::Yes);
         assert_eq!(offered("wasi:keyvalue/store@0.2.0-draft3"), Offered::No);
         assert_eq!(offered("bulkhead:connector/queue@0.1.7"), Offered::Yes);
@@ -275,8 +281,9 @@ mod tests {
         let engine = Engine::start(Settings::default()).expect("an engine");
         for (interface, item) in ITEMS {
             let name = Name::parse(interface);
-            let package = PACKAGES.iter().find(|package| package.name == name.package).expect("it is in the table");
-            assert!(package.interfaces.contains(&name.interface), "{interface}");
+            let mut packages = PACKAGES.iter().filter(|package| package.name == name.package);
+            let package = packages.find(|package| package.interfaces.contains(&name.interface));
+            let package = package.expect("it is in the table");
             let versions = match &package.versions {
                 Versions::Series(series) => vec![format!("{series}0")],
                 Versions::Exactly(versions) => versions.iter().map(|&version| version.to_owned()).collect(),

@@ -99,7 +99,7 @@ fn gate_with(limits: Limits, out: QueuePolicy, http: Vec<GrantSettings>) -> Gate
         }],
     };
     let directory = ledger.configure(&layout).unwrap();
-    let target = Target { id: directory.queue("out").unwrap(), name: out_name, message_bytes };
+    let target = Target { id: directory.queue("out").unwrap(), name: out_name, message_bytes, message_key: None };
     let connector = directory.connector(CONNECTOR).unwrap();
     let services = services(&ledger, &metrics, folder.path());
     let subject = Subject { lineage: name.clone(), name, id: connector };

@@ -137,7 +137,8 @@ pub(crate) fn grants(folder: &Path, limits: Limits) -> anyhow::Result<Grants> {
     let directory = ledger.configure(&layout)?;
     let known = "the layout names it";
     let id = directory.queue("out").expect(known);
-    let target = Target { name: name("out")?, id, message_bytes: QueuePolicy::default().message_bytes };
+    let message_bytes = QueuePolicy::default().message_bytes;
+    let target = Target { name: name("out")?, id, message_bytes, message_key: None };
     let subject =
         Subject { name: name("orders")?, lineage: name("orders")?, id: directory.connector("orders").expect(known) };
     let secrets = Arc::new(SecretStore::empty(Path::new("")));

@@ -17,8 +17,25 @@ use crate::mask::Secret;
 
 /// What the form encoding of HTML leaves as it is, without its `+` for a space.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'*');
-/// A longer word of an error is not one of the standard's.
-const ERROR_BYTES_MAX: usize = 40;
+/// The words for why a token is refused (RFC 6749, 8628, 8707, OpenID Connect). Any other may be what was sent, echoed.
+const ERROR_WORDS: [&str; 16] = [
+    "invalid_request",
+    "invalid_client",
+    "invalid_grant",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "invalid_scope",
+    "access_denied",
+    "server_error",
+    "temporarily_unavailable",
+    "invalid_target",
+    "slow_down",
+    "expired_token",
+    "invalid_token",
+    "interaction_required",
+    "login_required",
+    "consent_required",
+];
 
 /// `oauth2` of a grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +78,8 @@ pub enum Flow {
 pub(crate) struct Asking {
     pub(crate) headers: HeaderMap,
     pub(crate) form: Zeroizing<String>,
+    /// What in it nobody may get to see.
+    pub(crate) proofs: Vec<Secret>,
 }
 
 /// What a token endpoint grants.
@@ -87,6 +106,7 @@ impl Settings {
         let scope = self.scopes.join(" ");
         let mut headers = HeaderMap::new();
         let mut form = Serializer::new(String::new());
+        let mut proofs = Vec::new();
         match &self.flow {
             Flow::ClientCredentials => {
                 form.append_pair("grant_type", "client_credentials");
@@ -94,11 +114,13 @@ impl Settings {
             Flow::RefreshToken(secret) => {
                 let token = refresh_token.cloned().map_or_else(|| values.get(secret), Ok)?;
                 form.append_pair("grant_type", "refresh_token").append_pair("refresh_token", text(&token)?);
+                proofs.push(token);
             }
             Flow::Assertion(assertion) => {
                 let statement = assertion.statement(&values.get(&assertion.key)?, &scope, values.now)?;
                 form.append_pair("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer");
                 form.append_pair("assertion", text(&statement)?);
+                proofs.push(statement);
             }
         }
         if !scope.is_empty() {
@@ -108,13 +130,19 @@ impl Settings {
             (None, _) => {
                 form.append_pair("client_id", &self.client_id);
             }
-            (Some(secret), ClientAuth::Body) => {
-                form.append_pair("client_id", &self.client_id);
-                form.append_pair("client_secret", text(&values.get(secret)?)?);
+            (Some(secret), client_auth) => {
+                let secret = values.get(secret)?;
+                match client_auth {
+                    ClientAuth::Body => {
+                        form.append_pair("client_id", &self.client_id);
+                        form.append_pair("client_secret", text(&secret)?);
+                    }
+                    ClientAuth::Basic => self.place_basic(&secret, &mut headers)?,
+                }
+                proofs.push(secret);
             }
-            (Some(secret), ClientAuth::Basic) => self.place_basic(&values.get(secret)?, &mut headers)?,
         }
-        Ok(Asking { headers, form: Zeroizing::new(form.finish()) })
+        Ok(Asking { headers, form: Zeroizing::new(form.finish()), proofs })
     }
 
     /// Both halves are form-encoded first (RFC 6749, 2.3.1).
@@ -146,12 +174,11 @@ impl Granted {
     }
 }
 
-/// The standard's word for why a token was refused, as in `invalid_grant`; nothing else of the answer is shown.
-pub(crate) fn error_word(body: &[u8]) -> Option<String> {
+/// The standard's word for why a token was refused, as in `invalid_grant`; nothing of the answer is shown.
+pub(crate) fn error_word(body: &[u8]) -> Option<&'static str> {
     let answer: Value = serde_json::from_slice(body).ok()?;
     let word = answer["error"].as_str()?;
-    let is_word = word.len() <= ERROR_BYTES_MAX && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-    is_word.then(|| word.to_owned())
+    ERROR_WORDS.into_iter().find(|known| *known == word)
 }
 
 fn text(secret: &Secret) -> Result<&str, Unfit> {
@@ -206,7 +233,9 @@ mod tests {
         ] {
             assert!(Granted::parse(body.as_bytes()).is_none(), "{body}");
         }
-        assert_eq!(error_word(br#"{"error": "invalid_grant"}"#).as_deref(), Some("invalid_grant"));
-        assert_eq!(error_word(br#"{"error": "the token s3cret is bad"}"#), None);
+        assert_eq!(error_word(br#"{"error": "invalid_grant"}"#), Some("invalid_grant"));
+        for other in [r#"{"error": "the token s3cret is bad"}"#, r#"{"error": "secret"}"#, "[]", ""] {
+            assert_eq!(error_word(other.as_bytes()), None, "{other}");
+        }
     }
 }

@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use data_encoding::{BASE64, BASE64URL, HEXLOWER, HEXUPPER};
 use zeroize::Zeroize;
 
-use super::spelling::{self, Fit};
+use super::spelling::{self, Fit, Reader};
 use crate::mask::Secret;
 
 /// What is shorter occurs by chance: an answer must not be spoilt for it.
@@ -55,24 +55,24 @@ impl Scrubber {
 
     /// Blots out what it finds; whether it found anything.
     pub(crate) fn scrub(&self, bytes: &mut [u8]) -> bool {
-        let found = self.find(bytes, bytes.len());
+        let found = self.find(&mut Reader::default(), bytes, bytes.len());
         found.iter().for_each(|range| bytes[range.clone()].fill(BLOT));
         !found.is_empty()
     }
 
     /// What is found and begins before `end`.
-    fn find(&self, bytes: &[u8], end: usize) -> Vec<Range<usize>> {
+    fn find(&self, reader: &mut Reader, bytes: &[u8], end: usize) -> Vec<Range<usize>> {
         let encoded = self.finder.find_iter(bytes).map(|found| found.range()).take_while(|range| range.start < end);
-        let spelled = (0..end).filter_map(|start| Some(start..start + self.spelled(&bytes[start..])?));
+        let spelled = (0..end).filter_map(|start| Some(start..start + self.spelled(reader, &bytes[start..])?));
         encoded.chain(spelled).collect()
     }
 
     /// How many bytes of a text spell one of the values, if it begins with one.
-    fn spelled(&self, text: &[u8]) -> Option<usize> {
+    fn spelled(&self, reader: &mut Reader, text: &[u8]) -> Option<usize> {
         let mut found = None;
         for value in self.values.iter().map(Secret::expose) {
             if text.first().is_some_and(|first| spelling::may_begin(value, *first))
-                && let Fit::Whole(length) = spelling::fit(value, text)
+                && let Fit::Whole(length) = reader.fit(value, text)
             {
                 found = found.max(Some(length));
             }
@@ -81,20 +81,19 @@ impl Scrubber {
     }
 
     /// Whether more of a text may make it one of the values.
-    fn may_go_on(&self, text: &[u8]) -> bool {
+    fn may_go_on(&self, reader: &mut Reader, text: &[u8]) -> bool {
         let goes_on = |value: &[u8]| {
-            text.first().is_some_and(|first| spelling::may_begin(value, *first))
-                && spelling::fit(value, text) == Fit::Part
+            text.first().is_some_and(|first| spelling::may_begin(value, *first)) && reader.fit(value, text) == Fit::Part
         };
         self.values.iter().map(Secret::expose).any(goes_on)
     }
 
     /// Where the end of `bytes` begins that may be the beginning of something to be found.
-    fn tail(&self, bytes: &[u8]) -> usize {
+    fn tail(&self, reader: &mut Reader, bytes: &[u8]) -> usize {
         let first = bytes.len().saturating_sub(self.bytes_max - 1);
         let begins = |start: &usize| {
             let rest = &bytes[*start..];
-            self.may_go_on(rest)
+            self.may_go_on(reader, rest)
                 || self.needles.0.iter().any(|needle| needle.len() > rest.len() && needle.starts_with(rest))
         };
         (first..bytes.len()).find(begins).unwrap_or(bytes.len())
@@ -105,6 +104,7 @@ impl Scrubber {
 #[derive(Default)]
 pub(crate) struct Stream {
     kept: BytesMut,
+    reader: Reader,
 }
 
 impl Stream {
@@ -112,8 +112,8 @@ impl Stream {
     pub(crate) fn push(&mut self, scrubber: &Scrubber, chunk: &[u8]) -> (Bytes, bool) {
         self.kept.extend_from_slice(chunk);
         // What begins in the tail may be the shorter of two things to be found: the next piece decides.
-        let tail = scrubber.tail(&self.kept);
-        let found = scrubber.find(&self.kept, tail);
+        let tail = scrubber.tail(&mut self.reader, &self.kept);
+        let found = scrubber.find(&mut self.reader, &self.kept, tail);
         found.iter().for_each(|range| self.kept[range.clone()].fill(BLOT));
         let end = found.iter().map(|range| range.end).fold(tail, usize::max);
         (self.kept.split_to(end).freeze(), !found.is_empty())

@@ -18,22 +18,34 @@ pub(super) enum Fit {
     No,
 }
 
-/// Whether `text` begins with `value`.
-pub(super) fn fit(value: &[u8], text: &[u8]) -> Fit {
-    let (mut ends, mut next) = (vec![0], Vec::new());
-    let mut is_part = false;
-    for byte in value {
-        for end in ends.drain(..) {
-            is_part |= step(*byte, &text[end..], |bytes| next.push(end + bytes));
+/// Reads texts, in memory that is used again: a large body has a beginning at every hundredth byte.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    /// Where the ways to read the value so far have come to in the text.
+    ends: Vec<usize>,
+    next: Vec<usize>,
+}
+
+impl Reader {
+    /// Whether `text` begins with `value`.
+    pub(super) fn fit(&mut self, value: &[u8], text: &[u8]) -> Fit {
+        let Self { ends, next } = self;
+        ends.clear();
+        ends.push(0);
+        let mut is_part = false;
+        for byte in value {
+            for end in ends.drain(..) {
+                is_part |= step(*byte, &text[end..], |bytes| next.push(end + bytes));
+            }
+            next.sort_unstable();
+            next.dedup();
+            std::mem::swap(ends, next);
+            if ends.is_empty() {
+                return if is_part { Fit::Part } else { Fit::No };
+            }
         }
-        next.sort_unstable();
-        next.dedup();
-        std::mem::swap(&mut ends, &mut next);
-        if ends.is_empty() {
-            return if is_part { Fit::Part } else { Fit::No };
-        }
+        ends.last().map_or(Fit::No, |end| Fit::Whole(*end))
     }
-    ends.last().map_or(Fit::No, |end| Fit::Whole(*end))
 }
 
 /// Whether a text that holds `value` somewhere can begin to do so with this byte.
@@ -91,6 +103,10 @@ mod tests {
     use super::*;
 
     const VALUE: &[u8] = b"k/% \\\"+x";
+
+    fn fit(value: &[u8], text: &[u8]) -> Fit {
+        Reader::default().fit(value, text)
+    }
 
     fn check(text: &str) {
         let text = text.as_bytes();

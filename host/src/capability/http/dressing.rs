@@ -170,6 +170,7 @@ impl Admitted {
         if let Some(auth) = &self.entry().auth {
             let token = credential.as_ref().map(|(_, token)| &token.value);
             used.extend(self.attach(auth, token, &mut headers, &mut url, payload.signed())?);
+            used.extend(credential.iter().flat_map(|(_, token)| token.proofs.iter().cloned()));
             auth.secrets().into_iter().for_each(|name| self.record_use(name, "auth"));
         }
         let mut request = reqwest::Request::new(self.method.clone(), url);

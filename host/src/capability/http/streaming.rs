@@ -3,7 +3,10 @@
 //! The standard's error codes carry no text, so the operator's log line is where the missing key is named. Trailers of
 //! requests cannot be sent. Invariant: a body that stalls ends with the call's deadline, one that grows at its limit.
 
-use std::sync::{Arc, OnceLock};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -106,7 +109,7 @@ async fn send(
         admitted.headers.insert(CONTENT_LENGTH, bytes.into());
     }
     let (egress, stopped) = (admitted.grant.services.egress.clone(), admitted.interrupted("the host is stopping"));
-    let problem = outgoing.problem.clone();
+    let (problem, mut recall) = (outgoing.problem.clone(), Recall(Some(outgoing.body.clone())));
     let needs_body = admitted.entry().needs_body(admitted.target.url());
     let work = async move {
         if !needs_body {
@@ -118,6 +121,10 @@ async fn send(
         admitted.open(Payload::whole(body)).await
     };
     let answer = egress.run(work).await.unwrap_or(Err(stopped));
+    if answer.is_ok() {
+        // The rest of the body may come while the answer does.
+        recall.0 = None;
+    }
     // The client only knows that the body ended early; why is known here.
     answer.map_err(|failure| problem.get().cloned().unwrap_or(failure))
 }
@@ -129,10 +136,40 @@ fn after(timeout: Duration) -> Option<Instant> {
 
 /// A guest's body on its way out.
 struct Outgoing {
-    body: WasiBody,
+    body: Lent,
     left: u64,
     too_large: Refusal,
     problem: Arc<OnceLock<Failure>>,
+}
+
+/// A body that can be taken back from the client, which keeps it beyond the request's end where a receiver takes nothing:
+/// what it has written already has to go first.
+#[derive(Clone)]
+struct Lent(Arc<Mutex<Option<WasiBody>>>);
+
+/// Takes the body back when the request is over without an answer, so that a guest that still writes learns of it.
+struct Recall(Option<Lent>);
+
+impl Lent {
+    fn lock(&self) -> MutexGuard<'_, Option<WasiBody>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `None` where it was taken back.
+    async fn frame(&self) -> Option<Option<Result<http_body::Frame<Bytes>, Error>>> {
+        poll_fn(|context| match &mut *self.lock() {
+            Some(body) => Pin::new(body).poll_frame(context).map(Some),
+            None => Poll::Ready(None),
+        })
+        .await
+    }
+}
+
+impl Drop for Recall {
+    fn drop(&mut self) {
+        let body = self.0.take().and_then(|lent| lent.lock().take());
+        drop(body);
+    }
 }
 
 /// The outgoing body ended early; the reason lies in [`Outgoing::problem`].
@@ -143,12 +180,13 @@ struct Cut;
 impl Outgoing {
     fn of(admitted: &Admitted, body: WasiBody) -> Self {
         let (max, key) = admitted.grant.request_bytes(admitted.entry());
+        let body = Lent(Arc::new(Mutex::new(Some(body))));
         Self { body, left: max, too_large: Refusal::RequestBytes { max, key }, problem: Arc::default() }
     }
 
     /// A request without a body must not look like one with an empty body.
     fn into_payload(self) -> Payload {
-        if self.body.is_end_stream() {
+        if self.body.lock().as_ref().is_none_or(|body| body.is_end_stream()) {
             return Payload::Nothing;
         }
         Payload::Stream(Body::wrap_stream(stream::unfold(self, |mut outgoing| async move {
@@ -179,7 +217,10 @@ impl Outgoing {
     }
 
     async fn next(&mut self) -> Option<Result<Bytes, Cut>> {
-        let frame = self.body.frame().await?.map(|frame| frame.into_data());
+        let Some(frame) = self.body.frame().await else {
+            return Some(Err(self.cut(Refusal::Malformed("its request is over"))));
+        };
+        let frame = frame?.map(|frame| frame.into_data());
         let chunk = match frame {
             Ok(Ok(chunk)) => chunk,
             Ok(Err(_)) => return Some(Err(self.cut(Refusal::Malformed("requests with trailers are not supported")))),

@@ -78,6 +78,8 @@ struct Failed {
 /// A token that an endpoint has granted.
 pub(super) struct Token {
     pub(super) value: Secret,
+    /// What it was asked for with, and what it may be asked for with next: the receiver may know these as well.
+    pub(super) proofs: Vec<Secret>,
     fetched: Instant,
     stale: Option<Instant>,
     expires: Option<Instant>,
@@ -218,10 +220,13 @@ impl Credential {
             return Ok(token);
         }
         let asked = Instant::now();
-        let granted = timeout(FETCH_MAX, self.ask()).await.map_err(|_| "it did not answer in time".to_owned())??;
+        let asked_for = timeout(FETCH_MAX, self.ask()).await;
+        let (granted, mut proofs) = asked_for.map_err(|_| "it did not answer in time".to_owned())??;
+        proofs.extend(granted.refresh_token.clone());
         let margin = |lifetime: Duration| lifetime.saturating_sub(MARGIN_MAX.min(lifetime / 5));
         let token = Arc::new(Token {
             value: granted.access_token,
+            proofs,
             fetched: asked,
             expires: granted.lifetime.and_then(|lifetime| asked.checked_add(lifetime)),
             stale: granted.lifetime.and_then(|lifetime| asked.checked_add(margin(lifetime))),
@@ -236,8 +241,8 @@ impl Credential {
         Ok(token)
     }
 
-    /// One request to the endpoint, under the same rules of egress as the grant.
-    async fn ask(&self) -> Result<Granted, String> {
+    /// One request to the endpoint, under the same rules of egress as the grant; what it grants, and what it was shown.
+    async fn ask(&self) -> Result<(Granted, Vec<Secret>), String> {
         let get = |name: &str| self.secrets.get(name);
         let now = i64::try_from(self.clock.now_ms() / 1_000).unwrap_or(i64::MAX);
         let values = Values { get: &get, token: None, now };
@@ -256,7 +261,11 @@ impl Credential {
         *request.body_mut() = Some(Body::from(asking.form.as_bytes().to_vec()));
         let client = self.client.get(None).map_err(|_| "TLS is not usable".to_owned())?;
         let response = client.execute(request).await.map_err(|_| "it cannot be reached".to_owned())?;
-        read(response).await
+        let granted = read(response).await?;
+        if asking.proofs.contains(&granted.access_token) {
+            return Err("the token in its answer is what it was asked with".to_owned());
+        }
+        Ok((granted, asking.proofs))
     }
 
     /// The refresh token that the last fetch brought; `None` where the configured one is still the first.

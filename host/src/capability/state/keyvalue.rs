@@ -9,7 +9,8 @@ use wasmtime::component::{HasSelf, Linker, Resource};
 
 use super::{PAGE_KEYS_MAX, Value};
 use crate::bindings::{Bucket, Cas, keyvalue_draft, keyvalue_draft2};
-use crate::capability::Session;
+use crate::capability::{OverLimit, Session};
+use crate::limit::Limit;
 
 use keyvalue_draft::wasi::keyvalue as draft;
 use keyvalue_draft2::wasi::keyvalue as draft2;
@@ -141,13 +142,13 @@ impl draft2::atomics::Host for Session {
     /// Fails only where the call itself has written in between: what others write is noticed at the commit, which then
     /// runs the whole delivery again.
     async fn swap(&mut self, cas: Resource<Cas>, value: Vec<u8>) -> Answer<(), draft2::atomics::CasError> {
-        let Cas { key, seen } = self.table.delete(cas)?;
+        let Cas { key, seen } = self.forget_cas(cas)?;
         let store_error = |text| draft2::atomics::CasError::StoreError(draft2::store::Error::Other(text));
         match self.state_read(&key).await {
             Err(text) => Ok(Err(store_error(text))),
             Ok(present) if present == seen => Ok(self.state_write(&key, Some(value)).await.map_err(store_error)),
             Ok(present) => {
-                let again = self.table.push(Cas { key, seen: present })?;
+                let again = self.keep_cas(Cas { key, seen: present })?;
                 Ok(Err(draft2::atomics::CasError::CasFailed(again)))
             }
         }
@@ -157,7 +158,7 @@ impl draft2::atomics::Host for Session {
 impl draft2::atomics::HostCas for Session {
     async fn new(&mut self, _: Resource<Bucket>, key: String) -> Answer<Resource<Cas>, draft2::store::Error> {
         match self.state_read(&key).await {
-            Ok(seen) => Ok(Ok(self.table.push(Cas { key, seen })?)),
+            Ok(seen) => Ok(Ok(self.keep_cas(Cas { key, seen })?)),
             Err(text) => Ok(Err(draft2::store::Error::Other(text))),
         }
     }
@@ -167,9 +168,29 @@ impl draft2::atomics::HostCas for Session {
     }
 
     async fn drop(&mut self, cas: Resource<Cas>) -> wasmtime::Result<()> {
-        self.table.delete(cas)?;
+        self.forget_cas(cas)?;
         Ok(())
     }
+}
+
+impl Session {
+    /// A value that is kept to be compared with is as large as the guest has made it.
+    fn keep_cas(&mut self, cas: Cas) -> wasmtime::Result<Resource<Cas>> {
+        if !self.memory.charge(size_bytes(&cas)) {
+            return Err(OverLimit { limit: Limit::Memory, what: "values that are kept for compare-and-swap" }.into());
+        }
+        Ok(self.table.push(cas)?)
+    }
+
+    fn forget_cas(&mut self, cas: Resource<Cas>) -> wasmtime::Result<Cas> {
+        let cas = self.table.delete(cas)?;
+        self.memory.release(size_bytes(&cas));
+        Ok(cas)
+    }
+}
+
+fn size_bytes(cas: &Cas) -> u64 {
+    (cas.key.len() + cas.seen.as_ref().map_or(0, Vec::len)) as u64
 }
 
 fn found_or_nothing((key, value): (String, Value)) -> Option<(String, Vec<u8>)> {

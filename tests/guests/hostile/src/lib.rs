@@ -53,7 +53,7 @@ fn act(verb: &str, rest: &str) -> Result<(), Failure> {
         "panic" => panic!("{rest}"),
         "retry" => Err(Failure::retry(rest)),
         "retry-after" => {
-            Err(Failure::Retry { reason: "asked to".into(), after: Some(Duration::from_millis(u64::MAX)) })
+            Err(Failure::Retry { reason: "asked to".into(), after: Some(Duration::from_millis(number(rest))) })
         }
         "reject" => Err(Failure::reject(rest)),
         "publish" => queue::publish(rest, Draft::new("hello")).map(drop).map_err(Failure::from),
@@ -74,6 +74,8 @@ fn act(verb: &str, rest: &str) -> Result<(), Failure> {
         "post" => http::post(rest).body(vec![b'x'; 1 << 16]).send().map(drop).map_err(Failure::from),
         "handles" => handles(),
         "fill-state" => (0..20_000).try_for_each(|number: u32| state::set(&format!("key-{number}"), &number)),
+        "put" => put(rest),
+        "touch" => (0..u32::MAX).try_for_each(|number| state::get_bytes(&format!("absent-{number}")).map(drop)),
         "file" => refused(std::fs::read_to_string("/etc/passwd").is_err()),
         "environment" => refused(std::env::vars().next().is_none() && std::env::args().len() <= 1),
         "secret" => secrets::get(rest).map(drop).map_err(Failure::from),
@@ -151,6 +153,15 @@ fn seek(rest: &str) -> Result<(), Failure> {
 fn count(key: &str) -> Result<(), Failure> {
     let before: Option<u64> = state::get(key)?;
     state::set(key, &(before.unwrap_or(0) + 1))
+}
+
+/// So many values of so many bytes under keys that begin so; and asks for something then, if there is a URL.
+fn put(rest: &str) -> Result<(), Failure> {
+    let words: Vec<&str> = rest.split(' ').collect();
+    let [prefix, count, bytes, ref url @ ..] = words[..] else { return Err(Failure::reject("three words")) };
+    let value = vec![b'x'; number(bytes) as usize];
+    (0..number(count)).try_for_each(|nth| state::set_bytes(&format!("{prefix}{nth}"), &value))?;
+    url.iter().try_for_each(|url| http::get(*url).send().map(drop)).map_err(Failure::from)
 }
 
 fn refused(is_refused: bool) -> Result<(), Failure> {

@@ -1,10 +1,20 @@
 //! Streams bodies through `wasi:http`, holding one chunk at a time. The body of a message is a verb with its arguments:
-//! `download URL BYTES`, `upload URL BYTES`, `events URL COUNT`, `ignore URL SECONDS`.
+//! `download URL BYTES`, `upload URL BYTES`, `events URL COUNT`, `ignore URL SECONDS`, and what only harms: `hoard URL KIND`,
+//! `pour URL MANNER`, `hunt URL WORD`.
 
+use std::mem::forget;
+
+use bulkhead_sdk::__private::bindings::imports::wasi::keyvalue::{atomics, store};
 use bulkhead_sdk::prelude::*;
+use wasip2::cli::{stderr, stdin, stdout};
+use wasip2::clocks::monotonic_clock;
 use wasip2::http::outgoing_handler;
-use wasip2::http::types::{Fields, IncomingBody, IncomingResponse, Method, OutgoingBody, OutgoingRequest, Scheme};
+use wasip2::http::types::{
+    Fields, FutureIncomingResponse, IncomingBody, IncomingResponse, Method, OutgoingBody, OutgoingRequest,
+    RequestOptions, Scheme,
+};
 use wasip2::io::streams::StreamError;
+use wasip2::sockets::instance_network::instance_network;
 
 /// One read or write; the host takes no more at once.
 const CHUNK_BYTES: u64 = 64 * 1024;
@@ -14,6 +24,13 @@ struct Stream;
 impl Consumer for Stream {
     fn handle(message: Message) -> Result<(), Failure> {
         let words: Vec<&str> = message.text()?.split(' ').collect();
+        match words[..] {
+            ["ok"] => return Ok(()),
+            ["hoard", url, kind] => return hoard(url, kind),
+            ["pour", url, manner] => return pour(url, manner),
+            ["hunt", url, word] => return hunt(url, word),
+            _ => {}
+        }
         let [verb, url, number] = words[..] else { return Err(Failure::reject("three words")) };
         let number: u64 = number.parse().or_reject("a number")?;
         match verb {
@@ -52,6 +69,111 @@ fn ignore(url: &str, seconds: u64) -> Result<(), Failure> {
         std::thread::sleep(std::time::Duration::from_secs(seconds));
         false
     })
+}
+
+/// Opens things of one kind without end, and closes none.
+fn hoard(url: &str, kind: &str) -> Result<(), Failure> {
+    let bucket = store::open("").map_err(failed)?;
+    if kind == "swaps-of-large-values" {
+        bucket.set("large", &vec![1; 1 << 20]).map_err(failed)?;
+    }
+    loop {
+        match kind {
+            "fields" => forget(Fields::new()),
+            "full-fields" => forget(full_fields()),
+            "options" => forget(RequestOptions::new()),
+            "requests" => forget(request(Method::Get, url)?),
+            "headers" => forget(request(Method::Get, url).map(|request| (request.headers(), request))?),
+            "bodies" => forget(request(Method::Post, url).map(|request| (request.body(), request))?),
+            "written-bodies" => forget(written(&request(Method::Post, url)?)?),
+            "unanswered" => forget(outgoing_handler::handle(request(Method::Get, url)?, None).map_err(failed)?),
+            "answers" => forget(answer(url)?),
+            "answers-unread" => forget(answer(url).map(|(_, response)| response)?),
+            "alarms" => forget(monotonic_clock::subscribe_duration(u64::MAX)),
+            "pollables-of-a-stream" => forget(stdin::get_stdin()),
+            "outputs" => forget((stdout::get_stdout(), stderr::get_stderr())),
+            "output-pollables" => {
+                let stream = stdout::get_stdout();
+                forget((stream.subscribe(), stream));
+            }
+            "networks" => forget(instance_network()),
+            "buckets" => forget(store::open("").map_err(failed)?),
+            "swaps" => forget(atomics::Cas::new(&bucket, "absent").map_err(failed)?),
+            "swaps-of-large-values" => forget(atomics::Cas::new(&bucket, "large").map_err(failed)?),
+            other => return Err(Failure::reject(format!("nothing to hoard: {other}"))),
+        }
+    }
+}
+
+/// As large as they may be.
+fn full_fields() -> Fields {
+    let fields = Fields::new();
+    let _ = fields.append("x", &vec![b'y'; 60_000]);
+    fields
+}
+
+/// A body with as much in it as it takes while nobody sends it.
+fn written(request: &OutgoingRequest) -> Result<impl Sized + use<>, Failure> {
+    let body = request.body().ok().or_reject("a body")?;
+    let stream = body.write().ok().or_reject("a stream")?;
+    while let Ok(bytes @ 1..) = stream.check_write() {
+        stream.write(&vec![b'x'; bytes.min(CHUNK_BYTES) as usize]).map_err(failed)?;
+    }
+    Ok((stream, body))
+}
+
+/// With all that an answer consists of.
+fn answer(url: &str) -> Result<(impl Sized + use<>, IncomingResponse), Failure> {
+    let pending: FutureIncomingResponse = outgoing_handler::handle(request(Method::Get, url)?, None).map_err(failed)?;
+    pending.subscribe().block();
+    let response = pending.get().and_then(Result::ok).or_reject("an answer")?.map_err(failed)?;
+    let body = response.consume().ok().or_reject("a body")?;
+    let stream = body.stream().ok().or_reject("a stream")?;
+    Ok(((stream.subscribe(), stream, body, pending), response))
+}
+
+/// Writes a body without an end. One that is `heedless` goes on when it is told that it is over, `early` lets nobody send it.
+fn pour(url: &str, manner: &str) -> Result<(), Failure> {
+    let request = request(Method::Post, url)?;
+    let body = request.body().ok().or_reject("a body")?;
+    let stream = body.write().ok().or_reject("a stream")?;
+    let mut request = Some(request);
+    let pending = match manner {
+        "early" => None,
+        _ => request.take().map(|request| outgoing_handler::handle(request, None)).transpose().map_err(failed)?,
+    };
+    let chunk = vec![b'x'; 4096];
+    loop {
+        let Err(_) = stream.blocking_write_and_flush(&chunk) else { continue };
+        if manner == "heedless" {
+            continue;
+        }
+        // Why it is over stands in the answer.
+        let pending = pending.as_ref().or_reject("nobody sends it")?;
+        pending.subscribe().block();
+        return Err(match pending.get().and_then(Result::ok) {
+            Some(Err(error)) => failed(error),
+            other => Failure::reject(format!("its end was answered with {:?}", other.map(|answer| answer.is_ok()))),
+        });
+    }
+}
+
+/// Looks for a word in an answer; finding it is a failure.
+fn hunt(url: &str, word: &str) -> Result<(), Failure> {
+    let (word, mut seen, mut bytes) = (word.as_bytes(), Vec::new(), 0);
+    let mut is_found = false;
+    receive(request(Method::Get, url)?, |chunk| {
+        bytes += chunk.len();
+        seen.extend_from_slice(chunk);
+        is_found |= seen.windows(word.len()).any(|part| part == word);
+        seen.drain(..seen.len().saturating_sub(word.len()));
+        true
+    })?;
+    if is_found { Err(Failure::reject("the sandbox has a hole: it found the word")) } else { found_none(bytes) }
+}
+
+fn found_none(bytes: usize) -> Result<(), Failure> {
+    queue::publish("seen", Draft::new(bytes.to_string())).map(drop).map_err(Failure::from)
 }
 
 fn upload(url: &str, bytes: u64) -> Result<(), Failure> {

@@ -5,6 +5,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use bulkhead_sdk::__private::bindings::imports::wasi::config::store as settings;
 use bulkhead_sdk::__private::bindings::imports::wasi::keyvalue::store;
 use bulkhead_sdk::prelude::*;
 
@@ -77,6 +78,8 @@ fn act(verb: &str, rest: &str) -> Result<(), Failure> {
         "long-error" => Err(Failure::reject("x".repeat(number(rest) << 20))),
         "fields" => fields(rest),
         "names" => names(),
+        "odd" => odd(rest),
+        "odd-keys" => odd_keys(),
         "huge" => huge(rest),
         "fan-out" => {
             (0..2).try_for_each(|_| queue::publish(rest, Draft::new("fan-out in")).map(drop)).map_err(Failure::from)
@@ -127,6 +130,76 @@ fn names() -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Names of nothing that exists: dots, slashes, the end of a C string, letters that look like others, none at all.
+const ODD: [&str; 12] =
+    ["../out", "out/../out", "out\0", "o\u{443}t", "OUT", " out", "out ", "@vandal", "in\n", "", "a:b", "out%00"];
+
+/// Each of them, and one of a MiB, in the place of a name: a place that answers must refuse.
+fn odd(rest: &str) -> Result<(), Failure> {
+    let (place, url) = rest.split_once(' ').unwrap_or((rest, ""));
+    let long = "x".repeat(1 << 20);
+    // A word is a name of HTTP, odd or not.
+    let is_word = |name: &str| {
+        matches!(name, "OUT" | "out%00") && matches!(place, "message-header" | "http-header" | "http-method")
+    };
+    for name in ODD.into_iter().chain([&*long]).filter(|name| !is_word(name)) {
+        let is_taken = match place {
+            "queue" => queue::publish(name, Draft::new("x")).is_ok(),
+            "message-header" => queue::publish("out", Draft::new("x").header(name, "x")).is_ok(),
+            "secret" => bulkhead_sdk::secrets::get(name).is_ok(),
+            "bucket" => !name.is_empty() && store::open(name).is_ok(),
+            "config" => !matches!(settings::get(name), Ok(None)),
+            "http-header" => http::get(url).header(name, "x").send().is_ok(),
+            "http-method" => http::request(name, url).send().is_ok(),
+            // The last ones answer nothing.
+            "count" | "gauge" | "label" => {
+                figure(place, name);
+                false
+            }
+            other => return Err(Failure::reject(format!("no such place: {other}"))),
+        };
+        if is_taken {
+            return Err(Failure::reject(format!("{place}: {:?} was taken", name.get(..10).unwrap_or(name))));
+        }
+    }
+    Ok(())
+}
+
+fn figure(place: &str, name: &str) {
+    match place {
+        "count" => bulkhead_sdk::metrics::count(name, 1, &[]),
+        "gauge" => bulkhead_sdk::metrics::gauge(name, f64::NAN, &[]),
+        _ => bulkhead_sdk::metrics::observe("figure", 1.0, &[(name, "x")]),
+    }
+}
+
+/// A key of the state is any text that is neither empty nor too long, and means itself alone.
+fn odd_keys() -> Result<(), Failure> {
+    let bucket = bucket("")?;
+    let long = "x".repeat(513);
+    let longest = "x".repeat(1 << 20);
+    for key in ["", &long, &longest] {
+        let answers = [
+            bucket.set(key, b"x").is_err(),
+            bucket.get(key).is_err(),
+            bucket.delete(key).is_err(),
+            bucket.exists(key).is_err(),
+        ];
+        if answers != [true; 4] {
+            return Err(Failure::reject(format!("a key of {} bytes was taken: {answers:?}", key.len())));
+        }
+    }
+    let keys = || ODD.into_iter().filter(|key| !key.is_empty());
+    for key in keys() {
+        bucket.set(key, key.as_bytes()).map_err(|error| Failure::reject(format!("{key:?}: {error:?}")))?;
+    }
+    let is_itself = |key: &str| matches!(bucket.get(key), Ok(Some(value)) if value == key.as_bytes());
+    match keys().find(|key| !is_itself(key)) {
+        Some(key) => Err(Failure::reject(format!("{key:?} is not what it was"))),
+        None => Ok(()),
+    }
 }
 
 /// A text of so many MiB in the place of every name and text that the host takes.
