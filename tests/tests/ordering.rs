@@ -146,9 +146,8 @@ fn a_call_for_many_messages_has_one_of_each_key() {
     assert!(calls.iter().any(|call| call.split(' ').count() >= 5), "they are still called together: {calls:?}");
 }
 
-/// The one that fails is not overtaken, and those of other keys in its call are not held back.
 #[test]
-fn a_failure_in_a_call_for_many_messages_holds_back_its_key_alone() {
+fn a_failure_in_a_call_for_many_messages_costs_that_message_alone() {
     let host = connector("batch", "batch = 16", "retry = { attempts = 1 }");
     deliver(&host, &[("a", "bad"), ("a", "ok"), ("b", "ok"), ("b", "bad"), ("b", "ok")]);
     assert_eq!((dead(&host).len(), published(&host).into_values().flatten().count()), (2, 3));

@@ -48,9 +48,9 @@ fn calls(batch_wait: &str, groups: &[&[&str]]) -> Vec<String> {
     ));
     let running = host.start();
     groups.iter().for_each(|group| drop(host.send("in", group)));
-    let count: usize = groups.iter().map(|group| group.len()).sum();
+    let count: f64 = groups.iter().flat_map(|group| group.iter()).map(|_| 1.0).sum();
     let done = |metrics: &Metrics| metrics.value("bulkhead_deliveries_total", &[("outcome", "done")]);
-    running.wait_until("all of them", PATIENCE, |metrics| done(metrics) as usize == count);
+    running.wait_until("all of them", PATIENCE, |metrics| done(metrics) == count);
     let _ = running.terminate().ok();
     bodies(&host, "out").iter().map(|body| body.split(' ').nth(1).unwrap().to_owned()).collect()
 }
