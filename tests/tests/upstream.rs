@@ -1,8 +1,9 @@
 //! Servers that misbehave: each costs an attempt, is tried again by the policy, and no memory of the host.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use async_compression::tokio::write::GzipEncoder;
+use bulkhead_host::clock::wall;
 use bulkhead_tests::{Answer, Bulkhead, Fixture, Misdeed, Running, Upstream, guest};
 use tokio::io::AsyncWriteExt as _;
 
@@ -274,7 +275,7 @@ fn a_retry_after_that_is_no_wait_makes_no_hot_loop() {
 /// The delivery waits for a day at most, and its due time is on disk as that.
 fn check_due(host: &Bulkhead, requests: impl Fn() -> usize, what: &str) {
     let _ = host.run_until_idle();
-    let longest = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + DELAY_MAX;
+    let longest = wall().duration_since(UNIX_EPOCH).unwrap_or_default() + DELAY_MAX;
     let dues = host.ledger().dues();
     assert!(dues.len() == 1 && requests() <= 1, "{what}: {dues:?} after {} requests", requests());
     assert!(u128::try_from(dues[0]).is_ok_and(|due| due <= longest.as_millis()), "{what}: {dues:?}");

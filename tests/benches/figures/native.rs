@@ -16,7 +16,9 @@ use bulkhead_host::ledger::{
 };
 use bulkhead_host::message::Draft;
 use bulkhead_host::metrics::Metrics;
-use bulkhead_host::settlement::{Delivery, Outcome, Publish, QueueId, Settlement, StateChanges};
+use bulkhead_host::settlement::{
+    ConnectorId, Delivery, Outcome, Publish, QueueId, Settlement, StateChanges, SubscriptionId,
+};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesOrdered;
 use tokio::sync::mpsc;
@@ -36,7 +38,7 @@ const CHUNK: u64 = 1_000;
 struct Lane {
     ledger: Ledger,
     worker: Worker,
-    settings: SubscriptionSettings,
+    reading: Reading,
     batch: usize,
     /// Where the invoices go; the discarding one publishes nothing.
     publishes_to: Option<QueueId>,
@@ -56,8 +58,8 @@ pub(crate) fn pass(messages: u64) -> anyhow::Result<f64> {
         let (settled, mut settling) = mpsc::channel(64);
         let started = Instant::now();
         let mut lanes = JoinSet::new();
-        let map = subscribe(&broker, &directory, "map").await?;
-        let discard = subscribe(&broker, &directory, "discard").await?;
+        let map = subscribe(&broker, &directory, "map")?;
+        let discard = subscribe(&broker, &directory, "discard")?;
         for _ in 0..WORKERS {
             lanes.spawn(lane(&ledger, &map, BATCH, Some(queue("out")?)).run(settled.clone()));
         }
@@ -111,31 +113,35 @@ async fn fill(ledger: &Ledger, queue: QueueId, messages: u64) -> anyhow::Result<
     }
 }
 
-async fn subscribe(
-    broker: &Broker,
-    directory: &Directory,
-    connector: &str,
-) -> anyhow::Result<(Subscription, SubscriptionSettings)> {
-    let known = "the layout names it";
-    let settings = SubscriptionSettings {
-        subscription: directory.subscription("in", connector).context(known)?,
-        queue: directory.queue("in").context(known)?,
-        connector: directory.connector(connector).context(known)?,
-        pending_max: 100_000,
-        keys: KeysInBatch::Several,
-        attempts: 8,
-        message_bytes_max: 1 << 20,
-    };
-    Ok((broker.subscribe(settings).await?, settings))
+/// Who reads, and where.
+#[derive(Clone)]
+struct Reading {
+    subscription: Subscription,
+    id: SubscriptionId,
+    connector: ConnectorId,
 }
 
-fn lane(
-    ledger: &Ledger,
-    (subscription, settings): &(Subscription, SubscriptionSettings),
-    batch: usize,
-    publishes_to: Option<QueueId>,
-) -> Lane {
-    Lane { ledger: ledger.clone(), worker: subscription.worker(), settings: *settings, batch, publishes_to }
+fn subscribe(broker: &Broker, directory: &Directory, connector: &str) -> anyhow::Result<Reading> {
+    let known = "the layout names it";
+    let id = directory.subscription("in", connector).context(known)?;
+    let settings = SubscriptionSettings {
+        subscription: id,
+        queue: directory.queue("in").context(known)?,
+        pending_max: 100_000,
+        keys: KeysInBatch::Several,
+    };
+    let connector = directory.connector(connector).context(known)?;
+    Ok(Reading { subscription: broker.subscribe(settings)?, id, connector })
+}
+
+fn lane(ledger: &Ledger, reading: &Reading, batch: usize, publishes_to: Option<QueueId>) -> Lane {
+    Lane {
+        ledger: ledger.clone(),
+        worker: reading.subscription.worker(),
+        reading: reading.clone(),
+        batch,
+        publishes_to,
+    }
 }
 
 impl Lane {
@@ -161,8 +167,8 @@ impl Lane {
     /// What a run of the plugin would have decided.
     fn map(&self, deliveries: Vec<Delivery>) -> anyhow::Result<(Settlement, Reservation)> {
         let mut settlement = Settlement {
-            subscription: self.settings.subscription,
-            connector: self.settings.connector,
+            subscription: self.reading.id,
+            connector: self.reading.connector,
             outcomes: deliveries.iter().map(|delivery| (delivery.origin, Outcome::Done)).collect(),
             publishes: Vec::new(),
             state: StateChanges::default(),
