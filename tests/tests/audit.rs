@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bulkhead_tests::{Answer, Bulkhead, Fixture, Metrics, Running, SmallDisk, guest};
 use serde_json::Value;
@@ -127,17 +127,19 @@ fn refusals_in_a_loop_are_few_lines_with_their_count() {
 }
 
 /// All these messages meet the same: it is told at once, and then with a count, in the log and in the record alike.
-fn check_folded(host: &Bulkhead, messages: &[String], kind: &str, subject: &str, counted: (&str, &[(&str, &str)])) {
+fn check_folded(host: &Bulkhead, messages: &[String], kind: &str, subject: &str, says: &str) {
     let running = host.start();
     let _ = fs::remove_file(host.path("token"));
     host.send("in", messages);
-    let (metric, labels) = counted;
-    running.wait_until("all of them", PATIENCE, |metrics| metrics.value(metric, labels) >= messages.len() as f64);
+    let (metric, labels) = match kind {
+        "limit" => ("bulkhead_limit_hits_total", [("limit", subject)]),
+        _ => ("bulkhead_denied_total", [("effect", subject)]),
+    };
+    running.wait_until("all of them", PATIENCE, |metrics| metrics.value(metric, &labels) >= messages.len() as f64);
     let ended = running.terminate().ok();
     let found = about(host, kind, subject);
     assert!(times(&found) >= messages.len() as u64 && found.len() < 6, "{found:?}");
-    let is_line = |line: &&String| line.contains(found[0]["text"].as_str().unwrap()) && line.contains(r#""key":"conn"#);
-    let lines = ended.log.iter().filter(is_line).count();
+    let lines = ended.log.iter().filter(|line| line.contains(says)).count();
     assert_eq!(lines, found.len(), "{found:?}\n{}", ended.errors());
 }
 
@@ -151,9 +153,7 @@ fn a_credential_that_cannot_be_used_is_few_lines_with_their_count() {
     let host = hostile(&keys);
     fs::write(host.path("token"), "value").unwrap();
     fs::set_permissions(host.path("token"), fs::Permissions::from_mode(0o600)).unwrap();
-    let labels = [("effect", "secret"), ("reason", "missing")];
-    let messages = vec![format!("get {url}/x"); 20];
-    check_folded(&host, &messages, "unusable", "secret", ("bulkhead_denied_total", &labels));
+    check_folded(&host, &vec![format!("get {url}/x"); 20], "unusable", "secret", "the credential cannot be attached");
     let found = about(&host, "unusable", "secret").remove(0);
     let (reason, key) = ("missing", "connectors.hostile.allow.http[0].auth");
     assert_eq!((&found["reason"], &found["key"]), (&reason.into(), &key.into()));
@@ -169,10 +169,9 @@ fn a_token_that_is_refused_is_few_lines_with_their_count() {
         "allow.http = [{{ url = '{url}/*', methods = ['GET'], private = true, auth = {{ oauth2 = {{ token_url = '{url}/token', client_id = 'me', client_secret = 'token' }} }} }}]\n[secrets]\ntoken = {{ env = 'TOKEN' }}"
     );
     let host = hostile(&keys).variable("TOKEN", "value");
-    let labels = [("effect", "secret"), ("reason", "token")];
-    let messages = vec![format!("get {url}/x"); 20];
-    check_folded(&host, &messages, "unusable", "secret", ("bulkhead_denied_total", &labels));
+    check_folded(&host, &vec![format!("get {url}/x"); 20], "unusable", "secret", "no access token for `me`");
     let found = about(&host, "unusable", "secret").remove(0);
+    assert_eq!(found["reason"], "token");
     assert!(found["text"].as_str().unwrap().contains("it answered 401"), "{found}");
     assert!(server.requests().iter().all(|request| request.uri == "/token"));
 }
@@ -180,9 +179,7 @@ fn a_token_that_is_refused_is_few_lines_with_their_count() {
 #[test]
 fn log_that_is_dropped_is_few_lines_with_their_count() {
     let host = hostile("limits = { log = '1KiB' }");
-    let labels = [("limit", "log")];
-    let messages = vec!["print 100".to_owned(); 20];
-    check_folded(&host, &messages, "limit", "log", ("bulkhead_limit_hits_total", &labels));
+    check_folded(&host, &vec!["print 100".to_owned(); 20], "limit", "log", "log dropped: over `limits.log`");
     assert_eq!(about(&host, "limit", "log")[0]["key"], "connectors.hostile.limits.log");
 }
 
@@ -384,13 +381,25 @@ fn change(running: &Running, times: usize) {
     }
 }
 
+/// Lines that are on disk as a whole.
+fn lines(host: &Bulkhead) -> usize {
+    files(host).iter().map(|file| fs::read_to_string(file).unwrap().matches('\n').count()).sum()
+}
+
 /// The API answers before the record is on disk, so that the kill meets it while it is written.
 #[test]
 fn a_record_goes_on_after_a_kill_in_the_middle_of_writing() {
     let host = hostile("");
+    let _ = host.run_until_idle();
     for round in 0..6 {
+        let (before, until) = (lines(&host), Instant::now() + PATIENCE);
         let running = host.start();
-        change(&running, 5 * round + 1);
+        change(&running, 1);
+        // The start, the grants and the first change.
+        while lines(&host) < before + 3 {
+            assert!(Instant::now() < until, "{}", running.log().join("\n"));
+        }
+        change(&running, 5 * round);
         running.kill9();
         let (code, said) = verify(&host);
         assert_eq!(code, 0, "{said}");
@@ -399,8 +408,8 @@ fn a_record_goes_on_after_a_kill_in_the_middle_of_writing() {
     let (code, said) = verify(&host);
     assert!(code == 0 && !said.contains("cut short"), "{said}");
     let count = |kind: &str| about(&host, kind, "").len();
-    assert_eq!((count("start"), count("grants"), count("stop")), (7, 7, 1));
-    assert!(about(&host, "action", "resume").len() > 20, "most of 81 were on disk");
+    assert_eq!((count("start"), count("grants"), count("stop")), (8, 8, 2));
+    assert!(about(&host, "action", "resume").len() >= 6);
 }
 
 #[test]

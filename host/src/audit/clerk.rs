@@ -1,7 +1,7 @@
 //! The thread that writes: many events with one sync, and once a second a look at what is folded and at what
 //! verbs have noted.
 //!
-//! Whoever hands in waits for nothing: where the disk is too slow, events are dropped and counted. Invariant: an event
+//! Whoever hands in waits for nothing, but for a start: where the disk is too slow, events are dropped and counted. Invariant: an event
 //! that was taken is on disk before [`Clerk::close`] returns, or an error was logged and the loss is recorded later.
 
 use std::fs;
@@ -56,6 +56,13 @@ impl Clerk {
     /// Takes an event, or counts it as lost.
     pub(super) fn hand_in(&self, event: Event) {
         if self.slips.try_send(Slip::Event(event)).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes an event when there is room for it.
+    pub(super) fn hand_in_in_turn(&self, event: Event) {
+        if self.slips.send(Slip::Event(event)).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -1,8 +1,8 @@
 //! The audit record: what was refused, which secrets were used, what people changed; one JSON object a line, chained.
 //!
 //! Owns what is recorded, and the thread that writes it; who may do what is decided elsewhere. What repeats is folded, for
-//! the log and the record alike, so that a loop fills neither. Invariant: whoever reports waits for no disk, and what
-//! could not be written is counted and said.
+//! the log and the record alike, so that a loop fills neither. Invariant: nobody but a start waits for the disk, and
+//! what could not be written is counted and said.
 
 mod chain;
 mod clerk;
@@ -108,6 +108,13 @@ impl Audit {
         }
     }
 
+    /// The same, and waits for room: a start has more to say than may wait for the disk.
+    pub fn note_in_turn(&self, event: Event) {
+        if let Some(clerk) = &self.0.clerk {
+            clerk.hand_in_in_turn(event);
+        }
+    }
+
     /// Logs and records a refusal; one that repeats is folded.
     pub fn refused(&self, refused: &Refused<'_>) {
         let Refused { kind, connector, subject, reason, key, text } = *refused;
@@ -179,4 +186,19 @@ fn log(of: &Subject<'_>, count: Option<u64>, text: &str) {
 /// A text of bounded length.
 fn bounded(text: &str) -> String {
     text[..text.floor_char_boundary(TEXT_BYTES_MAX)].to_owned()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_with_more_to_say_than_may_wait_loses_nothing() {
+        let data = tempfile::tempdir().unwrap();
+        let audit = Audit::open(data.path()).unwrap();
+        (0..5_000).for_each(|_| audit.note_in_turn(Event::new(Kind::Grants, "", "may do nothing")));
+        audit.close(Event::new(Kind::Stop, "", ""));
+        assert_eq!(verify(data.path()).unwrap().unwrap().records, 5_001);
+    }
 }

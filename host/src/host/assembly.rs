@@ -162,7 +162,12 @@ impl Assembly {
         let text = if permissions.is_empty() { "may do nothing" } else { "" };
         let sha256 = self.plugins.compiled.get(settings.name.as_str()).map_or("", Compiled::sha256).to_owned();
         let event = Event::new(Kind::Grants, "", text).of(settings.name.as_str());
-        self.services.audit.note(Event { sources: vec![settings.plugin.source()], sha256, permissions, ..event });
+        self.services.audit.note_in_turn(Event {
+            sources: vec![settings.plugin.source()],
+            sha256,
+            permissions,
+            ..event
+        });
     }
 
     fn target(&self, queue: &Name) -> Option<Target> {
