@@ -136,8 +136,10 @@ fn misbehave(mut connection: TcpStream, misdeed: &Misdeed, shared: &Shared) -> O
         }
         Misdeed::Drip(words) => drip(&mut connection, words, shared),
         Misdeed::Sip => {
-            let is_over = |read: std::io::Result<usize>| read.is_ok_and(|read| read == 0);
-            while !shared.is_stopped.load(Ordering::SeqCst) && !is_over(connection.read(&mut [0])) {}
+            let mut taken = 1;
+            while taken > 0 && !shared.is_stopped.load(Ordering::SeqCst) {
+                taken = connection.read(&mut [0]).unwrap_or(0);
+            }
         }
         Misdeed::Pour(first, again) => {
             let mut pouring = connection.write_all(first);
