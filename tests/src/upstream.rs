@@ -136,12 +136,9 @@ fn misbehave(mut connection: TcpStream, misdeed: &Misdeed, shared: &Shared) -> O
         }
         Misdeed::Drip(words) => drip(&mut connection, words, shared),
         Misdeed::Sip => {
-            let is_over = |read: std::io::Result<usize>| read.is_ok_and(|read| read == 0);
-            let mut sip = || is_over(connection.read(&mut [0]));
-            while !shared.is_stopped.load(Ordering::SeqCst) {
-                if sip() {
-                    break;
-                }
+            let mut taken = 1;
+            while taken > 0 && !shared.is_stopped.load(Ordering::SeqCst) {
+                taken = connection.read(&mut [0]).unwrap_or(0);
             }
         }
         Misdeed::Pour(first, again) => {

@@ -22,8 +22,8 @@ pub(super) use keyvalue::link;
 const VALUE_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a key.
 const KEY_BYTES_MAX: usize = 512;
-/// Keys that one call may touch, absent ones too: each is remembered with its version until the commit.
-const TOUCHED_MAX: u64 = 2 * STATE_KEYS_MAX;
+/// Keys that one call may touch, twice as many as there may be: each is remembered with its version until the commit.
+const TOUCHED_MAX: usize = 20_000;
 /// Keys of one answer to `list-keys`.
 const PAGE_KEYS_MAX: usize = 1_000;
 /// Bytes of one answer to `get-many`: a few of the largest values.
@@ -96,7 +96,7 @@ impl Stage {
             return Ok(value.clone());
         }
         let ledger = self.settle(grants).await?;
-        if self.seen.len() as u64 >= TOUCHED_MAX && !self.seen.contains_key(key) {
+        if self.seen.len() >= TOUCHED_MAX && !self.seen.contains_key(key) {
             return Err(Refusal::Limit(format!("one call may touch {TOUCHED_MAX} keys of the state")));
         }
         let (value, version) = ledger.state_get(grants.subject.id, key).map_err(|_| gone())?;
