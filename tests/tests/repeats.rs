@@ -95,6 +95,18 @@ fn no_more_ids_are_remembered_than_shall_be() {
     assert_eq!((last.id.as_str(), last.seq), ("n0", i64::from(MANY) + 1));
 }
 
+/// A bound below the size of a usual slice forgets the oldest ids too, not all of them.
+#[test]
+fn a_small_bound_keeps_the_youngest_ids() {
+    let host = paused("dedup = '1h'\ndedup_max = 1000");
+    let running = host.start();
+    post(&host, numbers(0..1_500));
+    running.wait_for_log("forgot ids within their window: `dedup_max` is reached", PATIENCE);
+    post(&host, ["n0", "n1499"].into_iter().map(str::to_owned));
+    assert_eq!(dropped(&running), 1.0);
+    let _ = running.terminate().ok();
+}
+
 #[test]
 fn an_id_is_new_again_after_the_window_and_every_queue_has_its_own() {
     let host = paused("dedup = '1s'");

@@ -5,17 +5,20 @@
 //! throughput and get slower as it grows. Invariant: an id is remembered for exactly the window, bounded by `dedup_max`.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 use sha2::{Digest, Sha256};
 
+use super::QueuePolicy;
 use super::bloom::Bloom;
 use super::schema::{sql, unsql};
 
 /// A slice with this many ids is full: its tree stays small enough to be written fast.
 const SLICE_ENTRIES_MAX: u64 = 65_536;
-/// A window is cut into at most this many slices by time, so that little is kept longer than needed.
+/// Nor is it full with fewer, however small `dedup_max` is: a slice is a table.
+const SLICE_ENTRIES_MIN: u64 = 1_024;
+/// A window is cut into this many slices by time, and a bound by number, so that little is kept longer than needed and
+/// little is given up at once.
 const SLICES_PER_WINDOW: u64 = 8;
 /// No slice is cut by time before this age.
 const SLICE_MS_MIN: u64 = 60_000;
@@ -88,7 +91,8 @@ impl Slice {
 
     fn is_done(&self, seen: Window) -> bool {
         let age_max = (seen.window_ms / SLICES_PER_WINDOW).max(SLICE_MS_MIN);
-        self.entries >= SLICE_ENTRIES_MAX || seen.now_ms.saturating_sub(self.first_ms) >= age_max
+        let entries_max = (seen.entries_max / SLICES_PER_WINDOW).clamp(SLICE_ENTRIES_MIN, SLICE_ENTRIES_MAX);
+        self.entries >= entries_max || seen.now_ms.saturating_sub(self.first_ms) >= age_max
     }
 
     fn is_over(&self, seen: Window) -> bool {
@@ -99,7 +103,15 @@ impl Slice {
 #[derive(Clone, Copy)]
 struct Window {
     window_ms: u64,
+    /// `dedup_max`.
+    entries_max: u64,
     now_ms: u64,
+}
+
+impl Window {
+    fn of(policy: &QueuePolicy, now_ms: u64) -> Option<Self> {
+        Some(Self { window_ms: super::millis(policy.dedup?), entries_max: policy.dedup_max, now_ms })
+    }
 }
 
 impl Dedup {
@@ -119,16 +131,16 @@ impl Dedup {
         Ok(dedup)
     }
 
-    /// Notes an id, or finds it.
+    /// Notes an id, or finds it; without a window every id is new.
     pub(super) fn note(
         &mut self,
         db: &Connection,
         queue: u32,
-        window: Duration,
+        policy: &QueuePolicy,
         id: &str,
         now_ms: u64,
     ) -> rusqlite::Result<Seen> {
-        let seen = Window { window_ms: super::millis(window), now_ms };
+        let Some(seen) = Window::of(policy, now_ms) else { return Ok(Seen::New) };
         let fingerprint = fingerprint(id);
         self.make_room(db, queue, seen)?;
         let Some((current, older)) = self.queues.get_mut(&queue).and_then(|slices| slices.split_last_mut()) else {
@@ -209,24 +221,24 @@ impl Dedup {
         self.written.clear();
     }
 
-    /// Drops slices whose window has passed, and the oldest ones beyond the bound. Answers how many ids were given up
-    /// although their window had not passed.
+    /// Drops slices whose window has passed, and the oldest ones beyond the bound, but never the one that is written.
+    /// Answers how many ids were given up although their window had not passed.
     pub(super) fn expire(
         &mut self,
         db: &Connection,
         queue: u32,
-        window: Option<Duration>,
-        entries_max: u64,
+        policy: &QueuePolicy,
         now_ms: u64,
     ) -> rusqlite::Result<u64> {
-        let seen = Window { window_ms: window.map_or(0, super::millis), now_ms };
+        let nothing = Window { window_ms: 0, entries_max: 0, now_ms };
+        let seen = Window::of(policy, now_ms).unwrap_or(nothing);
         let Some(slices) = self.queues.get(&queue) else { return Ok(0) };
         let mut total: u64 = slices.iter().map(|slice| slice.entries).sum();
         let mut gone = Vec::new();
         let mut given_up = 0;
-        for slice in slices {
+        for (place, slice) in slices.iter().enumerate() {
             let is_over = slice.is_over(seen);
-            if !is_over && total <= entries_max {
+            if !is_over && (total <= seen.entries_max || place + 1 == slices.len()) {
                 break;
             }
             total -= slice.entries;

@@ -254,8 +254,7 @@ impl Write<'_> {
     fn drop_slices(&mut self) -> rusqlite::Result<()> {
         for id in self.dedup.queues() {
             let Some(queue) = self.book.queue(id) else { continue };
-            let (window, entries_max) = (queue.policy.dedup, queue.policy.dedup_max);
-            let given_up = self.dedup.expire(self.db, id, window, entries_max, self.now.settled_ms)?;
+            let given_up = self.dedup.expire(self.db, id, &queue.policy, self.now.settled_ms)?;
             if given_up > 0 {
                 let queue = queue.name.as_str();
                 tracing::warn!(queue, ids = given_up, "forgot ids within their window: `dedup_max` is reached");

@@ -59,12 +59,10 @@ impl Write<'_> {
     fn accept_into(&mut self, log: &mut Log<'_>, queue: QueueId, draft: &Draft) -> rusqlite::Result<Appended> {
         let Some(entry) = self.book.queue(queue.0) else { return Err(rusqlite::Error::QueryReturnedNoRows) };
         let policy = &entry.policy;
-        if let Some(window) = policy.dedup {
-            let seen = self.dedup.note(self.db, queue.0, window, &draft.id, self.now.settled_ms)?;
-            if let Seen::Before(first) = seen {
-                self.changes.duplicates.push(queue.0);
-                return Ok(Appended { id: first, duplicate: true });
-            }
+        let seen = self.dedup.note(self.db, queue.0, policy, &draft.id, self.now.settled_ms)?;
+        if let Seen::Before(first) = seen {
+            self.changes.duplicates.push(queue.0);
+            return Ok(Appended { id: first, duplicate: true });
         }
         let expires_ms = self.expires_ms(queue, draft);
         match draft.delay_ms {

@@ -468,7 +468,9 @@ mod tests {
         let connector = Name::parse("orders").expect("a name");
         metrics.of_connector(&connector).done.inc();
         metrics.denied(&connector, Effect::Http, "not_granted");
-        metrics.plugin(&connector, "rows", &[], Figure::Count(2)).expect("a good name");
+        metrics.plugin(&connector, "rows", &[], Figure::Count(1)).expect("a good name");
+        metrics.plugin(&connector, "rows_total", &[], Figure::Count(1)).expect("the same name, as it is printed");
+        assert_eq!(metrics.plugin(&connector, "rows_total", &[], Figure::Gauge(1.0)), Err("invalid"));
         let text = metrics.text();
         for line in [
             r#"bulkhead_deliveries_total{connector="orders",outcome="done"} 1"#,

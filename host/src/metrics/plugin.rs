@@ -71,6 +71,7 @@ impl PluginMetrics {
         labels: &[(String, String)],
         figure: Figure,
     ) -> Result<(), &'static str> {
+        let name = bare(name, figure)?;
         check(name, labels)?;
         let mut all: Labels = Vec::with_capacity(labels.len() + 1);
         all.push(("connector".to_owned(), connector.to_string()));
@@ -136,6 +137,16 @@ impl Metric {
         }
         Ok(())
     }
+}
+
+/// The name without the ending that the encoder gives it: a counter's `_total` may be written or left out. What another
+/// kind would end with is refused, for two figures must not come to the same name.
+fn bare(name: &str, figure: Figure) -> Result<&str, &'static str> {
+    if let Figure::Count(_) = figure {
+        return Ok(name.strip_suffix("_total").unwrap_or(name));
+    }
+    let is_taken = ["_total", "_count", "_sum", "_bucket"].iter().any(|ending| name.ends_with(ending));
+    if is_taken { Err("invalid") } else { Ok(name) }
 }
 
 fn check(name: &str, labels: &[(String, String)]) -> Result<(), &'static str> {
