@@ -104,7 +104,7 @@ impl Host {
         self.keep_bounds();
         for running in &self.connectors {
             for consumption in &running.consumptions {
-                consumption.start(&running.connector, &self.ledger, self.engine.guests(), &stopped, &mut lanes);
+                consumption.start(&running.connector, &self.ledger, &self.engine, &stopped, &mut lanes);
             }
             for clockwork in &running.clockworks {
                 clocks.spawn(clockwork.clone().run(stopped.clone()));

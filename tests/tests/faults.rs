@@ -130,6 +130,21 @@ fn counters_in_state_survive_conflicts_of_calls_with_many_messages() {
     assert_eq!(host.ledger().state("batch"), [("total".to_owned(), b"200".to_vec())]);
 }
 
+/// State belongs to the whole call: the good messages of a call with a bad one run again without it, and count once.
+#[test]
+fn state_of_a_call_with_a_bad_message_is_written_by_the_good_ones_alone() {
+    let host = Bulkhead::new(&format!(
+        "[connectors.batch]\nplugin = '{}'\nconsume = {{ queue = 'in', batch = 4 }}\nallow.publish = ['out']\n",
+        guest("batch").display()
+    ));
+    host.send("in", &["count", "bad", "count", "ok"]);
+    let _ = host.run_until_idle();
+    assert_eq!(host.ledger().state("batch"), [("total".to_owned(), b"2".to_vec())]);
+    let published = host.ledger().messages("out");
+    assert_eq!(published.iter().map(|message| message.body.as_slice()).collect::<Vec<_>>(), [b"ok"]);
+    assert_eq!(host.ledger().dead().len(), 1);
+}
+
 /// After a call that broke as a whole, sixty calls of a second each would take twice the grace time.
 #[test]
 fn a_stop_does_not_wait_for_all_messages_of_a_call_that_broke() {

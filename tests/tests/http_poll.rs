@@ -1,6 +1,7 @@
 //! `builtin:http-poll` in the real host: what it asks an API for, and what comes out of it.
 #![allow(clippy::unwrap_used)]
 
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use bulkhead_tests::{Answer, Bulkhead, Fixture, Request};
@@ -164,6 +165,39 @@ fn a_second_change_of_a_record_is_a_new_message_and_the_same_version_a_repeat() 
     api.wait_for(5, SOON);
     let _ = running.terminate().ok();
     assert_eq!(bodies(&bulkhead), [json!({"id": 1, "version": 1}), json!({"id": 1, "version": 2})]);
+}
+
+/// Pages of one record each, of which the second is answered with `trouble` at first.
+fn pages_with_trouble(trouble: Answer) -> Fixture {
+    let is_first = AtomicBool::new(true);
+    Fixture::start(move |request| match number(request) {
+        2 if is_first.swap(false, SeqCst) => trouble.clone(),
+        4.. => Answer::json(&json!([])),
+        number => Answer::json(&json!([{"id": number}])),
+    })
+}
+
+#[test]
+fn a_later_page_that_asks_for_a_moment_gets_it_within_the_tick() {
+    let api = pages_with_trouble(Answer::status(429).with("retry-after", "1"));
+    let bulkhead = poll(&api, ONCE, "page = { number = 'page' }");
+    let _ = bulkhead.run_until_idle();
+    assert_eq!(bodies(&bulkhead), [json!({"id": 1}), json!({"id": 2}), json!({"id": 3})], "{:?}", uris(&api));
+    assert_eq!(uris(&api).len(), 5, "{:?}", uris(&api));
+}
+
+/// What came with the pages before is published, and none of them is asked for again.
+#[test]
+fn the_next_tick_goes_on_at_the_page_that_was_busy() {
+    let api = pages_with_trouble(Answer::status(503));
+    let bulkhead = poll(&api, "1s", "page = { number = 'page' }");
+    let running = bulkhead.start();
+    api.wait_for(5, SOON);
+    let _ = running.terminate().ok();
+    let asked = ["/orders?page=1", "/orders?page=2", "/orders?page=2", "/orders?page=3", "/orders?page=4"];
+    assert_eq!(uris(&api)[..5], asked);
+    assert_eq!(bodies(&bulkhead), [json!({"id": 1}), json!({"id": 2}), json!({"id": 3})]);
+    assert!(bulkhead.ledger().dead().is_empty());
 }
 
 #[test]

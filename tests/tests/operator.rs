@@ -266,6 +266,23 @@ fn what_is_kept_for_a_connector_that_has_left_is_forgotten_on_demand() {
     let _ = running.terminate().ok();
 }
 
+#[test]
+fn what_nobody_comes_back_for_is_dropped_after_its_retention() {
+    let retention = "[queues.in]\nretention = '1s'\n";
+    let bulkhead = Bulkhead::new(&format!("{retention}{}{}", hostile("stays", ""), hostile("goes", "enabled = false")));
+    bulkhead.send("in", &["ok", "ok"]);
+    bulkhead.configure(&format!("{retention}{}", hostile("stays", "")));
+    let running = bulkhead.start();
+    let line = running.wait_for_log("dropped the messages of a connector that left the configuration", PATIENCE);
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((&line["queue"], &line["connector"], &line["messages"]), (&json!("in"), &json!("goes"), &json!(2)));
+    running.wait_until("delivery to who stayed", PATIENCE, |metrics| {
+        metrics.value("bulkhead_deliveries_total", &[("connector", "stays"), ("outcome", "done")]) == 2.0
+    });
+    assert_eq!(running.api("GET", "queues", "").json()[0]["subscriptions"].as_array().map(Vec::len), Some(1));
+    let _ = running.terminate().ok();
+}
+
 /// The files of the ledger; SQLite's index of its log is made anew at every start, and is nothing to keep.
 fn ledger_files(bulkhead: &Bulkhead) -> Vec<(String, Vec<u8>)> {
     let entries = std::fs::read_dir(bulkhead.data()).unwrap().map(Result::unwrap);

@@ -176,7 +176,8 @@ fn post(host: &Bulkhead, lines: &str) {
 
 #[test]
 fn killed_in_the_middle_of_the_work_every_key_keeps_its_order() {
-    let retry = "retry = { attempts = 1000, first = '1ms' }";
+    // A message may be charged for every crash, and then fail: its delay must stay short.
+    let retry = "retry = { attempts = 1000, first = '1ms', max = '5ms' }";
     let host = connector("steps", "batch = 3, concurrency = 4", retry);
     // What is compiled at the first start is there at the next ones.
     let _ = host.start().terminate().ok();

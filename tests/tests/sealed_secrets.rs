@@ -60,7 +60,7 @@ fn a_sealed_value_is_used_listed_by_its_name_and_removed() {
     }
     let _ = bulkhead.run(&["secrets", "rm", "token"]).ok();
     assert_eq!(list(&bulkhead), serde_json::json!([]));
-    let _ = bulkhead.run(&["secrets", "rm", "token"]).ended_with(1);
+    let _ = bulkhead.run(&["secrets", "rm", "token"]).ended_with(2);
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn another_key_is_refused_and_changes_nothing() {
     set(&bulkhead, "canary-1");
     let sealed = std::fs::read(bulkhead.path("data/sealed.json")).unwrap();
     let bulkhead = bulkhead.variable("BULKHEAD_KEY_FILE", wrong.to_str().unwrap());
-    let refused = bulkhead.run_with(&["secrets", "set", "token"], b"canary-2").ended_with(1);
+    let refused = bulkhead.run_with(&["secrets", "set", "token"], b"canary-2").ended_with(2);
     assert!(refused.errors().contains("another key"), "{}", refused.errors());
     let checked = bulkhead.run(&["check"]).ended_with(2);
     assert!(checked.output.contains("secrets.token") && checked.output.contains("another key"), "{}", checked.output);
@@ -132,7 +132,7 @@ fn a_flipped_bit_is_refused_by_every_verb_and_nothing_is_overwritten() {
     std::fs::write(&file, &sealed).unwrap();
     // The names are no secrets: `list` opens nothing.
     for verb in [&["secrets", "set", "token"][..], &["secrets", "rm", "token"], &["secrets", "rotate-key"]] {
-        let _ = bulkhead.run_with(verb, b"canary-2").ended_with(1);
+        let _ = bulkhead.run_with(verb, b"canary-2").ended_with(2);
     }
     let _ = bulkhead.run(&["check"]).ended_with(2);
     assert_eq!(std::fs::read(&file).unwrap(), sealed);

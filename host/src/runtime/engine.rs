@@ -3,10 +3,13 @@
 //! Every knob that bounds a guest is set here by name; defaults of the library are for trusted guests. Invariant: guests
 //! run on threads of their own, never on those of sockets, timers or the ledger.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::task::JoinSet;
+use tokio_util::context::TokioContext;
 use wasmtime::component::Linker;
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, WasmFeatures};
 
@@ -74,6 +77,8 @@ struct Inner {
     linker: Linker<Session>,
     ticker: Ticker,
     guests: Option<Runtime>,
+    /// The runtime that the engine was started in, if any.
+    timers: Option<Handle>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -104,10 +109,21 @@ impl Engine {
             .enable_time()
             .build()
             .context("no threads for guests")?;
-        Ok(Self(Arc::new(Inner { linker, ticker, guests: Some(guests) })))
+        Ok(Self(Arc::new(Inner { linker, ticker, guests: Some(guests), timers: Handle::try_current().ok() })))
     }
 
-    /// Where every task that calls a guest must run.
+    /// Starts a task that calls guests. Its timers are those of the runtime that the engine was started in: a runtime looks
+    /// at its timers every 61 polls, and beside guests that compute a poll lasts for a millisecond.
+    pub fn spawn_into<T: Send + 'static>(
+        &self,
+        tasks: &mut JoinSet<T>,
+        task: impl Future<Output = T> + Send + 'static,
+    ) {
+        let timers = self.0.timers.as_ref().unwrap_or_else(|| self.guests());
+        tasks.spawn_on(TokioContext::new(task, timers.clone()), self.guests());
+    }
+
+    /// Where every task that calls a guest must run; see [`Engine::spawn_into`] for those that last.
     ///
     /// # Panics
     /// Never: the runtime lives as long as the engine.

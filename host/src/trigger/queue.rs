@@ -8,10 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio_util::context::TokioContext;
 
 use crate::broker::{Batch, Subscription};
 use crate::delivery::connector::{Connector, Entry};
@@ -19,6 +17,7 @@ use crate::delivery::lane::{Lane, Place};
 use crate::id::Name;
 use crate::ledger::Ledger;
 use crate::metrics::Held;
+use crate::runtime::Engine;
 use crate::runtime::failure::panic_text;
 use crate::settlement::{QueueId, SettleError, SubscriptionId};
 
@@ -48,12 +47,12 @@ pub struct Consumption {
 }
 
 impl Consumption {
-    /// Starts its workers on `guests`; each ends when `stop` has turned true and all that it handed in is committed.
+    /// Starts its workers on the guests' threads; each ends when `stop` has turned true and all that it handed in is committed.
     pub fn start(
         &self,
         connector: &Arc<Connector>,
         ledger: &Ledger,
-        guests: &Handle,
+        engine: &Engine,
         stop: &watch::Receiver<bool>,
         tasks: &mut JoinSet<Result<(), SettleError>>,
     ) {
@@ -70,8 +69,7 @@ impl Consumption {
                 ledger: ledger.clone(),
                 stop: stop.clone(),
             };
-            // Timers of a runtime fire between polls: beside a guest that computes, those of the guests' come late.
-            tasks.spawn_on(TokioContext::new(loop_.run(), Handle::current()), guests);
+            engine.spawn_into(tasks, loop_.run());
         }
     }
 }

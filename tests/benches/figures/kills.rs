@@ -1,6 +1,6 @@
 //! How long after its deadline a call is ended, and what thousands of ended calls leave behind.
 //!
-//! The latency is taken in this process, on the runtime's own threads, two guests at a time so that both cores are taken;
+//! The latency is taken in this process, on the runtime's own threads, with a guest that computes on both cores;
 //! the growth from the built host, which settles each of them as a dead letter.
 
 use std::path::Path;
@@ -22,10 +22,8 @@ use crate::sandbox::{grants, permits, scope};
 
 /// What a call may take before it is ended.
 const DEADLINE: Duration = Duration::from_millis(20);
-/// Calls of each kind that are ended.
-const KILLS: usize = 250;
-/// Calls at once: as many as there are cores on the machine of the goals.
-const AT_ONCE: usize = 2;
+/// Calls that each guest of a kind has ended.
+const KILLS: usize = 125;
 /// Calls of one round of the growth, and rounds that are measured after one that warms up.
 const ROUND: usize = 1_000;
 const ROUNDS: usize = 10;
@@ -39,16 +37,21 @@ pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
 /// A loop ended by its CPU budget or by the clock, and a wait ended by the clock.
 fn latency() -> anyhow::Result<Figure> {
     let (short, long) = (DEADLINE, Duration::from_secs(60));
-    let kinds =
-        [("spin", short, long, Limit::Cpu), ("spin", long, short, Limit::Wall), ("sleep 60", long, short, Limit::Wall)];
+    let kinds: [(&[&str], _, _, _); 4] = [
+        (&["spin", "spin"], short, long, Limit::Cpu),
+        (&["spin", "spin"], long, short, Limit::Wall),
+        (&["sleep 60", "sleep 60"], long, short, Limit::Wall),
+        // Waits that end while guests on every core compute.
+        (&["spin", "spin", "sleep 60", "sleep 60"], long, short, Limit::Wall),
+    ];
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let mut late = Vec::new();
-    for (verb, cpu, wall, limit) in kinds {
+    for (verbs, cpu, wall, limit) in kinds {
         let limits = Limits { cpu, wall, ..Limits::default() };
-        late.extend(runtime.block_on(kills(verb, limits, limit))?);
+        late.extend(runtime.block_on(kills(verbs, limits, limit))?);
     }
     let how = format!(
-        "from the deadline ({} ms) until the call has failed, 99th percentile of {} calls, {AT_ONCE} at a time; median {:.2}, most {:.2}",
+        "from the deadline ({} ms) until the call has failed, 99th percentile of {} calls, two or four at a time; median {:.2}, most {:.2}",
         DEADLINE.as_millis(),
         late.len(),
         percentile(&late, 50),
@@ -59,7 +62,7 @@ fn latency() -> anyhow::Result<Figure> {
 }
 
 /// Milliseconds beyond the deadline of each call.
-async fn kills(verb: &'static str, limits: Limits, limit: Limit) -> anyhow::Result<Vec<f64>> {
+async fn kills(verbs: &[&'static str], limits: Limits, limit: Limit) -> anyhow::Result<Vec<f64>> {
     let folder = tempfile::tempdir()?;
     let engine = Engine::start(engine::Settings { runs: 8, ..Default::default() })?;
     let bytes = std::fs::read(bulkhead_tests::guest("hostile"))?;
@@ -67,9 +70,8 @@ async fn kills(verb: &'static str, limits: Limits, limit: Limit) -> anyhow::Resu
     let grants = Arc::new(grants(folder.path(), limits)?);
     let plugin = Plugin::load(&engine, &compiled, grants).await?;
     let mut guests = JoinSet::new();
-    for _ in 0..AT_ONCE {
-        let plugin = plugin.clone();
-        guests.spawn_on(kill_often(plugin, verb, limit), engine.guests());
+    for verb in verbs {
+        engine.spawn_into(&mut guests, kill_often(plugin.clone(), verb, limit));
     }
     let mut late = Vec::new();
     while let Some(guest) = guests.join_next().await {
@@ -84,7 +86,7 @@ async fn kill_often(plugin: Plugin, verb: &'static str, limit: Limit) -> anyhow:
     let message = Message { id: "m1".to_owned(), body: verb.into(), ..Message::default() };
     let delivery = Delivery { origin: Origin::Log(1), attempt: 1, message };
     let mut late = Vec::new();
-    for _ in 0..KILLS / AT_ONCE {
+    for _ in 0..KILLS {
         let permit = permits.acquire(&name, Limits::default().memory_bytes).await;
         let mut sandbox = plugin.sandbox(&permit).await.map_err(|failure| anyhow::anyhow!("{}", failure.reason()))?;
         let started = Instant::now();
