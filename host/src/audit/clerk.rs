@@ -1,8 +1,9 @@
 //! The thread that writes: many events with one sync, and once a second a look at what is folded and at what
 //! verbs have noted.
 //!
-//! Whoever hands in waits for nothing, but for a start: where the disk is too slow, events are dropped and counted. Invariant: an event
-//! that was taken is on disk before [`Clerk::close`] returns, or an error was logged and the loss is recorded later.
+//! Whoever hands in waits for nothing, but for a start: where the disk is too slow, events are dropped and counted.
+//! Invariant: an event that was taken is on disk before [`Clerk::close`] returns, or an error was logged and the loss is
+//! recorded later.
 
 use std::fs;
 use std::path::{Path, PathBuf};
