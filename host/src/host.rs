@@ -4,6 +4,7 @@
 //! in the opposite order. It decides nothing about a delivery.
 
 mod assembly;
+mod bounds;
 mod disk;
 mod front;
 mod gate;
@@ -101,7 +102,7 @@ impl Host {
         let mut lanes: JoinSet<Result<(), SettleError>> = JoinSet::new();
         let mut clocks = JoinSet::new();
         clocks.spawn(self.show_disk(stopped.clone()));
-        self.keep_bounds();
+        clocks.spawn(self.keep_bounds(stopped.clone()));
         for running in &self.connectors {
             for consumption in &running.consumptions {
                 consumption.start(&running.connector, &self.ledger, &self.engine, &stopped, &mut lanes);

@@ -255,6 +255,18 @@ fn who_is_trusted_from_now_on_is_recorded_also_beside_a_host_that_runs() {
     );
 }
 
+/// Somebody else's file in the folder, or a note that another user left: said, and no other note waits for it.
+#[test]
+fn a_note_that_cannot_be_read_is_not_in_the_way_of_others() {
+    let host = hostile("");
+    let running = host.start();
+    fs::create_dir(host.data().join("audit/0.note")).unwrap();
+    let _ = host.run(&["secrets", "rotate-key"]).ok();
+    running.wait_for_log("0.note cannot be read", PATIENCE);
+    let _ = running.terminate().ok();
+    assert_eq!(about(&host, "action", "secrets rotate-key").len(), 1);
+}
+
 #[test]
 fn a_start_records_what_each_connector_may_do_uncut() {
     let queues: Vec<String> = (0..100).map(|index| format!("a-queue-with-quite-a-long-name-{index}")).collect();

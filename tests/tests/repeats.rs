@@ -100,10 +100,14 @@ fn no_more_ids_are_remembered_than_shall_be() {
 fn a_small_bound_keeps_the_youngest_ids() {
     let host = paused("dedup = '1h'\ndedup_max = 1000");
     let running = host.start();
-    post(&host, numbers(0..1_500));
+    // One more than a slice: that one must not be all that is left.
+    post(&host, numbers(0..1_025));
+    post(&host, ["n1", "n1024"].into_iter().map(str::to_owned));
+    assert_eq!(dropped(&running), 2.0);
+    post(&host, numbers(1_025..2_500));
     running.wait_for_log("forgot ids within their window: `dedup_max` is reached", PATIENCE);
-    post(&host, ["n0", "n1499"].into_iter().map(str::to_owned));
-    assert_eq!(dropped(&running), 1.0);
+    post(&host, ["n0", "n1999", "n2499"].into_iter().map(str::to_owned));
+    assert_eq!(dropped(&running), 4.0);
     let _ = running.terminate().ok();
 }
 

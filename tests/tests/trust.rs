@@ -164,11 +164,13 @@ fn a_signature_has_to_fit_the_bytes_and_the_key() {
 #[test]
 fn what_a_connector_may_do_is_said_in_plain_words() {
     let host = Bulkhead::new(
-        "[secrets]\ngithub_token = { env = 'T' }\n\n[connectors.issues]\nplugin = 'none.wasm'\nconsume = 'in'\nallow.publish = ['issues']\nallow.secrets = ['github_token']\nallow.http = [{ url = 'https://api.github.com/repos/acme/shop/*', methods = ['GET', 'POST'], auth = { bearer = 'github_token' } }, { url = 'http://10.0.0.5:8080/x', methods = ['PUT'], private = true }, { url = 'https://nothing.example', methods = [] }, { url = 'https://slow.example/*', methods = ['POST'], rate = '10/s', timeout = '5s', max_request = '1KiB', max_response = '2KiB', idempotency = true, breaker = { failures = 3, open = '30s' } }]\n[connectors.idle]\nplugin = 'none.wasm'\nconsume = 'in'\n",
+        "[secrets]\ngithub_token = { env = 'T' }\n\n[connectors.issues]\nplugin = 'none.wasm'\nconsume = 'in'\nallow.publish = ['issues']\nallow.secrets = ['github_token']\nallow.http = [{ url = 'https://api.github.com/repos/acme/shop/*', methods = ['GET', 'POST'], auth = { bearer = 'github_token' } }, { url = 'https://b.example/*', methods = ['GET'], auth = { oauth2 = { token_url = 'https://id.example/token', client_id = 'me', client_secret = 'github_token' } } }, { url = 'https://c.example/*', methods = ['POST'], auth = { hmac = { header = 'x-sign', secret = 'github_token' } } }, { url = 'http://10.0.0.5:8080/x', methods = ['PUT'], private = true }, { url = 'https://nothing.example', methods = [] }, { url = 'https://slow.example/*', methods = ['POST'], rate = '10/s', timeout = '5s', max_request = '1KiB', max_response = '2KiB', idempotency = true, breaker = { failures = 3, open = '30s' } }]\n[connectors.idle]\nplugin = 'none.wasm'\nconsume = 'in'\n",
     );
     let may = |connector: &str| -> Value { host.run(&["check", "--explain", connector, "--json"]).ok().json() };
     let permissions = json!([
         "may GET, POST https://api.github.com/repos/acme/shop/*, with the credential `github_token` attached",
+        "may GET https://b.example/*, with a token attached that the host gets from https://id.example/token for `github_token`",
+        "may POST https://c.example/*, signed with `github_token`",
         "may PUT http://10.0.0.5:8080/x, also at a private address",
         "may POST https://slow.example/*, at most 10 in 1s, each within 5s, with bodies of at most 1024 bytes, taking answers of at most 2048 bytes, with an idempotency key where the method is unsafe, none for 30s after 3 failures in a row",
         "may publish to `issues`",

@@ -24,6 +24,8 @@ use super::{lock, note, told};
 const QUEUE_MAX: usize = 1_024;
 /// Events of one sync.
 const BATCH_MAX: usize = 256;
+/// Notes that are taken at once; the others wait for the next look.
+const NOTES_MAX: usize = 64;
 /// How often windows are looked at.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -85,7 +87,7 @@ struct Desk {
     chain: Chain,
     folds: Arc<Mutex<Folds>>,
     lost: Arc<AtomicU64>,
-    /// Notes that are in the record and could not be removed.
+    /// Notes that could not be read, or that are in the record and could not be removed.
     stuck: Vec<PathBuf>,
     /// The last events could not be written, which was logged.
     is_failing: bool,
@@ -124,16 +126,23 @@ impl Desk {
         }
     }
 
-    /// What could not be read or written waits for the next look.
+    /// What could not be written waits for the next look; what cannot be read is not in the way of the others.
     fn take_notes(&mut self) {
-        for (path, events) in note::read(&self.folder).unwrap_or_default() {
-            if self.stuck.contains(&path) || self.chain.append(&events).is_err() {
-                continue;
-            }
-            if let Err(error) = fs::remove_file(&path) {
-                tracing::error!("{} is in the audit record, but cannot be removed: {error}", path.display());
-                self.stuck.push(path);
-            }
+        let paths = note::paths(&self.folder).unwrap_or_default();
+        let new: Vec<PathBuf> = paths.into_iter().filter(|path| !self.stuck.contains(path)).take(NOTES_MAX).collect();
+        for path in new {
+            let problem = match note::read(&path) {
+                Err(error) => format!("cannot be read, so it is not in the audit record: {error}"),
+                Ok(events) => match self.chain.append(&events) {
+                    Err(error) => return self.tell_failure(events.len() as u64, &error),
+                    Ok(()) => match fs::remove_file(&path) {
+                        Ok(()) => continue,
+                        Err(error) => format!("is in the audit record, but cannot be removed: {error}"),
+                    },
+                },
+            };
+            tracing::error!("{} {problem}", path.display());
+            self.stuck.push(path);
         }
     }
 
@@ -155,12 +164,16 @@ impl Desk {
             Err(error) => {
                 let events = batch.iter().map(|event| if event.kind == Kind::Lost { event.count } else { 1 }).sum();
                 self.lost.fetch_add(events, Ordering::Relaxed);
-                // Once: it is tried again every second.
-                if !self.is_failing {
-                    tracing::error!(events, "the audit record cannot be written, deliveries go on: {error:#}");
-                }
-                self.is_failing = true;
+                self.tell_failure(events, &error);
             }
         }
+    }
+
+    /// Once: it is tried again every second.
+    fn tell_failure(&mut self, events: u64, error: &anyhow::Error) {
+        if !self.is_failing {
+            tracing::error!(events, "the audit record cannot be written, deliveries go on: {error:#}");
+        }
+        self.is_failing = true;
     }
 }

@@ -15,8 +15,6 @@ use super::event::{Event, Kind, now};
 use crate::id;
 
 const ENDING: &str = "note";
-/// Notes that are taken at once; the others wait for the next look.
-const NOTES_MAX: usize = 64;
 /// Bytes of a note; it names the connectors of a configuration at most.
 const NOTE_BYTES_MAX: u64 = 16 << 20;
 
@@ -36,8 +34,8 @@ pub(super) fn leave(folder: &Path, events: &[Event]) -> anyhow::Result<()> {
     named.and_then(|()| File::open(folder)?.sync_all()).context("cannot leave a note for the host")
 }
 
-/// The oldest notes, with what they say.
-pub(super) fn read(folder: &Path) -> std::io::Result<Vec<(PathBuf, Vec<Event>)>> {
+/// The notes, the oldest first.
+pub(super) fn paths(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
@@ -46,12 +44,11 @@ pub(super) fn read(folder: &Path) -> std::io::Result<Vec<(PathBuf, Vec<Event>)>>
     let mut paths: Vec<PathBuf> =
         paths.into_iter().filter(|path| path.extension().is_some_and(|it| it == ENDING)).collect();
     paths.sort();
-    paths.truncate(NOTES_MAX);
-    let note = |path: PathBuf| read_one(&path).map(|events| (path, events));
-    paths.into_iter().map(note).collect()
+    Ok(paths)
 }
 
-fn read_one(path: &Path) -> std::io::Result<Vec<Event>> {
+/// What a note says.
+pub(super) fn read(path: &Path) -> std::io::Result<Vec<Event>> {
     let mut text = Vec::new();
     File::open(path)?.take(NOTE_BYTES_MAX).read_to_end(&mut text)?;
     let none = |error| vec![Event::new(Kind::Lost, "", &format!("a note of a verb cannot be read: {error}"))];

@@ -21,7 +21,7 @@ pub(super) fn host(view: &View<'_>, report: &mut Report<'_>) -> Host {
     let (roots, proxy) = (roots(view, report), proxy(view, report));
     Host {
         data_dir: view.path("data_dir", report).unwrap_or_default(),
-        admin: view.text("admin").and_then(|text| text.parse().ok()).unwrap_or(NO_ADDRESS),
+        admin: admin(view, report),
         admin_hosts: view.texts("admin_hosts").into_iter().map(|(text, _)| text.to_owned()).collect(),
         metrics_open: view.boolean("metrics_open"),
         grace: view.duration("grace"),
@@ -31,6 +31,16 @@ pub(super) fn host(view: &View<'_>, report: &mut Report<'_>) -> Host {
         roots,
         proxy,
     }
+}
+
+/// The API takes secrets and a token, in the clear: nobody on the way may see them.
+fn admin(view: &View<'_>, report: &mut Report<'_>) -> SocketAddr {
+    let address: SocketAddr = view.text("admin").and_then(|text| text.parse().ok()).unwrap_or(NO_ADDRESS);
+    if !address.ip().is_loopback() {
+        let help = "the API has no TLS of its own: use 127.0.0.1 or [::1], and let a proxy with TLS on this machine pass requests on";
+        report.problem(view.place_of("admin"), &view.path_of("admin"), "not an address of this machine alone", help);
+    }
+    address
 }
 
 fn roots(view: &View<'_>, report: &mut Report<'_>) -> Roots {

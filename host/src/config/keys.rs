@@ -51,7 +51,12 @@ static HOST: Section = Section {
             Is("data"),
             "Folder of the ledger, the compile cache and the admin token; locked by one process. The default lies beside the first configuration file.",
         ),
-        Key::new("admin", Kind::Address, Is("127.0.0.1:9100"), "Listener for health, metrics and the API."),
+        Key::new(
+            "admin",
+            Kind::Address,
+            Is("127.0.0.1:9100"),
+            "Listener for health, metrics and the API: a loopback address.",
+        ),
         Key::new(
             "admin_hosts",
             Kind::List(&Kind::Text),

@@ -59,11 +59,8 @@ impl Connector {
     pub(super) async fn report(&self, delivery: &Delivery, outcome: &Outcome) {
         let (name, message_id, attempt) = (&self.name, &delivery.message.id, delivery.attempt);
         match outcome {
-            Outcome::Done => {}
-            // Counted where it is committed, also where no connector is there to do it.
-            Outcome::Expired => {
-                tracing::warn!(connector = %name, message_id, "a message expired before it was delivered")
-            }
+            // What expires is counted and logged where it is committed.
+            Outcome::Done | Outcome::Expired => {}
             Outcome::Retry { reason, charged, .. } => {
                 self.metrics.retry.inc();
                 tracing::debug!(connector = %name, message_id, attempt, charged, reason, "delivery is put off");

@@ -191,12 +191,15 @@ impl Handing {
 
     /// Settles what is never given to the plugin, and leaves the rest in the batch. Once the connector is held, by its
     /// brake too, what is left of these goes back.
-    pub(super) async fn settle_unrun(&mut self, batch: &mut Batch) {
+    ///
+    /// # Errors
+    /// The ledger has stopped.
+    pub(super) async fn settle_unrun(&mut self, batch: &mut Batch) -> Result<(), SettleError> {
         let connector = self.connector.clone();
         let now = connector.clock.now();
         let end = |delivery: &Delivery| outcome::without_run(&delivery.message, now);
         if !batch.deliveries.iter().any(|delivery| end(delivery).is_some()) {
-            return;
+            return Ok(());
         }
         let mut released = Vec::new();
         for delivery in std::mem::take(&mut batch.deliveries) {
@@ -214,6 +217,7 @@ impl Handing {
             // No state is in it: nothing of it runs again.
             self.settle(closed);
         }
+        self.keep_few_outstanding().await
     }
 
     /// Host code broke while it worked for this worker, which `fresh` replaces. A delivery that it held alone is charged
@@ -239,6 +243,10 @@ impl Handing {
         if !deliveries.is_empty() {
             return self.finish_stateful(deliveries, permit).await;
         }
+        self.keep_few_outstanding().await
+    }
+
+    async fn keep_few_outstanding(&mut self) -> Result<(), SettleError> {
         while self.outstanding.len() > OUTSTANDING_MAX {
             self.finish_oldest().await?;
         }

@@ -66,7 +66,7 @@ impl Lane {
     /// # Errors
     /// The ledger has stopped; what was not committed is delivered again after the next start.
     pub async fn deliver(&mut self, mut batch: Batch) -> Result<(), SettleError> {
-        self.handing.settle_unrun(&mut batch).await;
+        self.handing.settle_unrun(&mut batch).await?;
         if batch.deliveries.is_empty() {
             return Ok(());
         }
@@ -89,7 +89,7 @@ impl Lane {
     pub async fn recover(&mut self, fresh: Worker, panic: &str) -> Result<(), SettleError> {
         self.sandbox = None;
         self.connector.plugin.grants().metrics().panicked();
-        tracing::error!(connector = %self.connector.name, "the host failed at a delivery, which alone is charged: {panic}");
+        tracing::error!(connector = %self.connector.name, "the host failed between two calls, the worker goes on: {panic}");
         let reason = format!("the host failed while it delivered: {panic}");
         self.handing.replace_worker(fresh, Failure::Trap { reason }).await
     }

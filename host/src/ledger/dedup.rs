@@ -2,7 +2,8 @@
 //!
 //! Ids lie in tables by slice of time; only the youngest slice of a queue is written, the older ones are asked through a
 //! Bloom filter in memory, and a slice is dropped as a whole. One unique index over random ids would cost half the
-//! throughput and get slower as it grows. Invariant: an id is remembered for exactly the window, bounded by `dedup_max`.
+//! throughput and get slower as it grows. Invariant: an id is remembered for exactly the window, bounded by
+//! `dedup_max` and what the last slice holds beyond it.
 
 use std::collections::HashMap;
 
@@ -221,7 +222,7 @@ impl Dedup {
         self.written.clear();
     }
 
-    /// Drops slices whose window has passed, and the oldest ones beyond the bound, but never the one that is written.
+    /// Drops slices whose window has passed, and the oldest ones beyond the bound, as long as as many as the bound stay.
     /// Answers how many ids were given up although their window had not passed.
     pub(super) fn expire(
         &mut self,
@@ -236,9 +237,9 @@ impl Dedup {
         let mut total: u64 = slices.iter().map(|slice| slice.entries).sum();
         let mut gone = Vec::new();
         let mut given_up = 0;
-        for (place, slice) in slices.iter().enumerate() {
+        for slice in slices {
             let is_over = slice.is_over(seen);
-            if !is_over && (total <= seen.entries_max || place + 1 == slices.len()) {
+            if !is_over && total - slice.entries < seen.entries_max.max(1) {
                 break;
             }
             total -= slice.entries;

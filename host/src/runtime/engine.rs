@@ -35,6 +35,9 @@ const INSTANCE_BYTES_MAX: usize = 2 * MIB;
 const WASM_STACK_BYTES: usize = MIB;
 /// Stack that a call runs on: the guest's own and what host functions need.
 const ASYNC_STACK_BYTES: usize = 2 * MIB;
+/// A thread that polls a guest which computes does nothing else meanwhile: with more of them the system lets a neighbour's
+/// call in at once, where on a shared thread each of its steps would wait for a slice of the other to end.
+const GUEST_THREADS_PER_CORE: usize = 4;
 /// Polls after which a thread of guests looks for work that came from other threads. A guest that computes is polled for a
 /// millisecond at a time, so that what waits behind it waits for as many of them.
 const GUEST_QUEUE_INTERVAL: u32 = 2;
@@ -103,7 +106,7 @@ impl Engine {
             .map_err(|error| anyhow!("the interfaces for plugins cannot be linked: {error:#}"))?;
         let ticker = Ticker::start(engine).context("no thread for the epoch ticker")?;
         let guests = Builder::new_multi_thread()
-            .worker_threads(cores())
+            .worker_threads(cores() * GUEST_THREADS_PER_CORE)
             .thread_name("bulkhead-guest")
             .global_queue_interval(GUEST_QUEUE_INTERVAL)
             .enable_time()

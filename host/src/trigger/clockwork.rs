@@ -47,12 +47,16 @@ pub struct Clockwork {
 
 impl Clockwork {
     /// Enqueues ticks until `stop` turns true. A panic of host code costs a moment, not the schedule.
-    pub async fn run(self: std::sync::Arc<Self>, stop: watch::Receiver<bool>) {
+    pub async fn run(self: std::sync::Arc<Self>, mut stop: watch::Receiver<bool>) {
         while let Err(panic) = AssertUnwindSafe(self.enqueue(stop.clone())).catch_unwind().await {
             self.metrics.panicked();
             let (connector, schedule) = (&self.connector, &self.settings.name);
             tracing::error!(%connector, schedule, "the host failed at a schedule, which goes on: {}", panic_text(&*panic));
-            tokio::time::sleep(STORE_RETRY).await;
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|stopped| *stopped) => return,
+                () = tokio::time::sleep(STORE_RETRY) => {}
+            }
         }
     }
 

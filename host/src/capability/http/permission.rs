@@ -1,6 +1,7 @@
 //! What a grant permits, in plain words, for whoever has to trust it.
 
 use super::{Grant, GrantSettings, Reach};
+use crate::capability::credential::Auth;
 
 impl Grant {
     /// One line for each entry that permits anything.
@@ -10,11 +11,27 @@ impl Grant {
     }
 }
 
+/// What is done with a credential, and where it goes.
+fn shown(auth: &Auth) -> String {
+    let secrets = auth.secrets().join("`, `");
+    match auth {
+        Auth::Bearer { .. } | Auth::Basic { .. } | Auth::Header { .. } | Auth::Query { .. } => {
+            format!("with the credential `{secrets}` attached")
+        }
+        Auth::Hmac(_) | Auth::AwsSigv4(_) => format!("signed with `{secrets}`"),
+        Auth::Oauth2(oauth2) => {
+            let endpoint = oauth2.token_url.display();
+            format!("with a token attached that the host gets from {endpoint} for `{secrets}`")
+        }
+    }
+}
+
 impl GrantSettings {
     fn permission(&self) -> String {
         let mut text = format!("may {} {}", self.methods.join(", "), self.pattern);
         if let Some(auth) = &self.auth {
-            text.push_str(&format!(", with the credential `{}` attached", auth.secrets().join("`, `")));
+            text.push_str(", ");
+            text.push_str(&shown(auth));
         }
         for place in &self.placeholders {
             text.push_str(&format!(

@@ -3,8 +3,9 @@
 //! A token is fetched before it expires, and once more when a receiver refuses it. A refresh token that the endpoint
 //! replaces is sealed before the token that came with it is used. Invariant: whoever asks and goes away does not cut a
 //! fetch off, because the endpoint may have replaced the refresh token by then; and an endpoint that fails is left alone
-//! for a while, twice as long each time.
+//! for a while, twice as long each time. A refresh token is spent by one at a time, however many credentials start with it.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -46,7 +47,18 @@ const FUTILE: Duration = Duration::from_secs(60);
 
 /// The credentials of all connectors.
 #[derive(Default)]
-pub(super) struct Tokens(Mutex<Vec<Arc<Credential>>>);
+pub(super) struct Tokens(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    credentials: Vec<Arc<Credential>>,
+    /// By the name under which the refresh token is sealed.
+    rotations: HashMap<String, Rotation>,
+}
+
+/// The turn to spend a refresh token, and the one that has followed it and could not be sealed yet. Credentials that differ
+/// in scopes alone spend the same one.
+type Rotation = Arc<tokio::sync::Mutex<Option<Secret>>>;
 
 /// One credential with its present token.
 pub(super) struct Credential {
@@ -58,6 +70,7 @@ pub(super) struct Credential {
     egress: Egress,
     client: Client,
     state: Arc<tokio::sync::Mutex<State>>,
+    rotation: Rotation,
     fetching: Mutex<JoinSet<()>>,
 }
 
@@ -65,8 +78,8 @@ pub(super) struct Credential {
 struct State {
     token: Option<Arc<Token>>,
     failed: Option<Failed>,
-    /// A refresh token that could not be sealed yet: nothing is handed out before it is.
-    unsealed: Option<Secret>,
+    /// The refresh token that came with the token could not be sealed yet: nothing is handed out before it is.
+    is_unsealed: bool,
 }
 
 struct Failed {
@@ -107,9 +120,14 @@ impl Tokens {
     /// The credential of these settings, shared by all who have the same.
     pub(super) fn credential(&self, settings: &Settings, reach: Reach, services: &Services) -> Arc<Credential> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = all.iter().find(|known| known.settings == *settings && known.reach == reach) {
+        let is_it = |known: &&Arc<Credential>| known.settings == *settings && known.reach == reach;
+        if let Some(known) = all.credentials.iter().find(is_it) {
             return known.clone();
         }
+        let rotation = match sealed_name(settings) {
+            Some(name) => all.rotations.entry(name).or_default().clone(),
+            None => Rotation::default(),
+        };
         let credential = Arc::new(Credential {
             settings: settings.clone(),
             reach,
@@ -119,9 +137,10 @@ impl Tokens {
             egress: services.egress.clone(),
             client: Client::new(&services.egress, Policy { reach, identity: None }),
             state: Arc::default(),
+            rotation,
             fetching: Mutex::default(),
         });
-        all.push(credential.clone());
+        all.credentials.push(credential.clone());
         credential
     }
 }
@@ -148,10 +167,11 @@ impl Credential {
         if let Some(token) = state.usable(Instant::now()) {
             return Ok(token);
         }
-        let last = state.token.clone().filter(|_| state.unsealed.is_none());
-        let fetched = self.fetch_apart(state, false).await.inspect_err(|gone| self.report(asker, gone));
+        let last = state.token.clone().filter(|_| !state.is_unsealed);
+        let fetched = self.fetch_apart(state, false).await;
         // It was fetched before its end: until then it is good.
-        fetched.or_else(|gone| last.filter(|token| token.is_good(Instant::now())).ok_or(gone))
+        let token = fetched.or_else(|gone| last.filter(|token| token.is_good(Instant::now())).ok_or(gone));
+        token.inspect_err(|gone| self.report(asker, gone, "requests that need it wait"))
     }
 
     /// What to try after a receiver has answered 401; `None` where another token would not help.
@@ -166,7 +186,8 @@ impl Credential {
             return None;
         }
         state.token = None;
-        self.fetch_apart(state, true).await.inspect_err(|gone| self.report(asker, gone)).ok()
+        let fetched = self.fetch_apart(state, true).await;
+        fetched.inspect_err(|gone| self.report(asker, gone, "the one at hand was answered with 401")).ok()
     }
 
     /// Fetches in a task of the credential's own; it goes on when nobody waits for it any more.
@@ -204,24 +225,27 @@ impl Credential {
         Unavailable { delay, because }
     }
 
-    fn report(&self, asker: Asker<'_>, gone: &Unavailable) {
+    fn report(&self, asker: Asker<'_>, gone: &Unavailable, then: &str) {
         let (Asker { connector, key }, because) = (asker, &gone.because);
         let (endpoint, client_id) = (self.settings.token_url.display(), &self.settings.client_id);
-        let text = format!("no access token for `{client_id}` from {endpoint}: {because}: requests that need it wait");
+        let text = format!("no access token for `{client_id}` from {endpoint}: {because}: {then}");
         let subject = Effect::Secret.label();
         self.audit.refused(&Refused { kind: Kind::Unusable, connector, subject, reason: "token", key, text: &text });
     }
 
     async fn fetch(&self, state: &mut State, is_replacement: bool) -> Result<Arc<Token>, String> {
-        if let Some(token) = state.unsealed.take() {
-            self.seal(state, token).await?;
+        let mut rotation = self.rotation.lock().await;
+        if let Some(token) = rotation.clone() {
+            self.seal(&mut rotation, token).await?;
         }
+        state.is_unsealed = false;
         if let Some(token) = state.usable(Instant::now()) {
             return Ok(token);
         }
         let asked = Instant::now();
         let asked_for = timeout(FETCH_MAX, self.ask()).await;
         let (granted, mut proofs) = asked_for.map_err(|_| "it did not answer in time".to_owned())??;
+        let is_echo = proofs.contains(&granted.access_token);
         proofs.extend(granted.refresh_token.clone());
         let margin = |lifetime: Duration| lifetime.saturating_sub(MARGIN_MAX.min(lifetime / 5));
         let token = Arc::new(Token {
@@ -233,12 +257,16 @@ impl Credential {
             is_replacement,
             is_proved: AtomicBool::new(false),
         });
-        state.token = Some(token.clone());
-        state.failed = None;
-        if let Some(refresh_token) = granted.refresh_token {
-            self.seal(state, refresh_token).await?;
+        if !is_echo {
+            state.token = Some(token.clone());
+            state.failed = None;
         }
-        Ok(token)
+        if let Some(refresh_token) = granted.refresh_token {
+            let sealed = self.seal(&mut rotation, refresh_token).await;
+            state.is_unsealed = sealed.is_err();
+            sealed?;
+        }
+        if is_echo { Err("the token in its answer is what it was asked with".to_owned()) } else { Ok(token) }
     }
 
     /// One request to the endpoint, under the same rules of egress as the grant; what it grants, and what it was shown.
@@ -261,51 +289,50 @@ impl Credential {
         *request.body_mut() = Some(Body::from(asking.form.as_bytes().to_vec()));
         let client = self.client.get(None).map_err(|_| "TLS is not usable".to_owned())?;
         let response = client.execute(request).await.map_err(|_| "it cannot be reached".to_owned())?;
-        let granted = read(response).await?;
-        if asking.proofs.contains(&granted.access_token) {
-            return Err("the token in its answer is what it was asked with".to_owned());
-        }
-        Ok((granted, asking.proofs))
+        Ok((read(response).await?, asking.proofs))
     }
 
     /// The refresh token that the last fetch brought; `None` where the configured one is still the first.
     fn present_refresh_token(&self) -> Result<Option<Secret>, String> {
         let Flow::RefreshToken(first) = &self.settings.flow else { return Ok(None) };
         let Ok(first) = self.secrets.get(first) else { return Ok(None) };
-        let kept = self.secrets.sealed().get(&self.sealed_name()).map_err(|error| format!("{error:#}"))?;
+        let Some(name) = sealed_name(&self.settings) else { return Ok(None) };
+        let kept = self.secrets.sealed().get(&name).map_err(|error| format!("{error:#}"))?;
         let (Some(kept), mark) = (kept, Sha256::digest(first.expose())) else { return Ok(None) };
         // An operator who configures another first token means that one.
         Ok(kept.expose().strip_prefix(mark.as_slice()).map(|token| Secret::new(token.to_vec())))
     }
 
-    /// Keeps a refresh token in the sealed store, beside a mark of the configured one that it follows.
-    async fn seal(&self, state: &mut State, token: Secret) -> Result<(), String> {
-        let Flow::RefreshToken(first) = &self.settings.flow else { return Ok(()) };
+    /// Keeps a refresh token in the sealed store, beside a mark of the configured one that it follows; until it is there,
+    /// it stays in `rotation`.
+    async fn seal(&self, rotation: &mut Option<Secret>, token: Secret) -> Result<(), String> {
+        let (Flow::RefreshToken(first), Some(name)) = (&self.settings.flow, sealed_name(&self.settings)) else {
+            return Ok(());
+        };
+        *rotation = Some(token.clone());
         let first = self.secrets.get(first);
         let first = first.map_err(|problem| format!("the first refresh token has no value: {problem}"))?;
         let kept = Secret::new([Sha256::digest(first.expose()).as_slice(), token.expose()].concat());
-        let (sealed, name) = (self.secrets.sealed().clone(), self.sealed_name());
+        let sealed = self.secrets.sealed().clone();
         let saved = tokio::task::spawn_blocking(move || sealed.set(&name, &kept)).await;
-        match saved.map_err(anyhow::Error::new).and_then(|saved| saved) {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                state.unsealed = Some(token);
-                Err(format!("the new refresh token cannot be kept: {error:#}"))
-            }
-        }
+        let saved = saved.map_err(anyhow::Error::new).and_then(|saved| saved);
+        saved.map_err(|error| format!("the new refresh token cannot be kept: {error:#}"))?;
+        *rotation = None;
+        Ok(())
     }
+}
 
-    /// One for each client of an endpoint and each first token; no operator's name has a `:`.
-    fn sealed_name(&self) -> String {
-        let Flow::RefreshToken(first) = &self.settings.flow else { return String::new() };
-        let parts = [self.settings.token_url.url().as_str(), &self.settings.client_id, first];
-        format!("oauth2:{}", data_encoding::HEXLOWER.encode(&Sha256::digest(parts.join("\n"))))
-    }
+/// Under which name a refresh token is sealed, where there is one: for each client of an endpoint and each first token. No
+/// operator's name has a `:`.
+fn sealed_name(settings: &Settings) -> Option<String> {
+    let Flow::RefreshToken(first) = &settings.flow else { return None };
+    let parts = [settings.token_url.url().as_str(), &settings.client_id, first];
+    Some(format!("oauth2:{}", data_encoding::HEXLOWER.encode(&Sha256::digest(parts.join("\n")))))
 }
 
 impl State {
     fn usable(&self, now: Instant) -> Option<Arc<Token>> {
-        self.token.clone().filter(|token| self.unsealed.is_none() && token.is_fresh(now))
+        self.token.clone().filter(|token| !self.is_unsealed && token.is_fresh(now))
     }
 }
 

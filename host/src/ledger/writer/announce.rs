@@ -1,5 +1,6 @@
 //! What others learn of a transaction that is on disk: readers, metrics, and whoever handed a job in.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
 use tokio::sync::watch;
@@ -29,9 +30,9 @@ impl Writer {
         for queue in changes.duplicates.iter().filter_map(|id| self.book.queue(*id)) {
             self.shared.metrics.duplicate(&queue.name);
         }
-        for (id, messages) in &changes.expired {
-            self.count_expired(*id, *messages);
-        }
+        let mut expired = BTreeMap::<u32, u64>::new();
+        changes.expired.iter().for_each(|(id, messages)| *expired.entry(*id).or_default() += messages);
+        expired.into_iter().for_each(|(id, messages)| self.count_expired(id, messages));
         let delayed = self.found.delayed_ms.into_iter().chain(changes.delayed_ms);
         self.found.delayed_ms = delayed.min();
         self.book.committed();
@@ -86,7 +87,9 @@ impl Writer {
             && let Some(queue) = self.book.queue(subscription.queue)
             && let Some(connector) = self.book.connector(subscription.connector)
         {
-            self.shared.metrics.expired(&queue.name, &connector.name, messages);
+            let (queue, connector) = (&queue.name, &connector.name);
+            self.shared.metrics.expired(queue, connector, messages);
+            tracing::warn!(%queue, %connector, messages, "messages expired before they were delivered");
         }
     }
 }
