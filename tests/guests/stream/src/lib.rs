@@ -1,6 +1,6 @@
 //! Streams bodies through `wasi:http`, holding one chunk at a time. The body of a message is a verb with its arguments:
-//! `download URL BYTES`, `upload URL BYTES`, `events URL COUNT`, `ignore URL SECONDS`, and what only harms: `hoard URL KIND`,
-//! `pour URL MANNER`, `hunt URL WORD`.
+//! `download URL BYTES`, `upload URL BYTES`, `place URL SECRET`, `events URL COUNT`, `ignore URL SECONDS`, and what only
+//! harms: `hoard URL KIND`, `pour URL MANNER`, `hunt URL WORD`.
 
 use std::mem::forget;
 
@@ -29,6 +29,7 @@ impl Consumer for Stream {
             ["hoard", url, kind] => return hoard(url, kind),
             ["pour", url, manner] => return pour(url, manner),
             ["hunt", url, word] => return hunt(url, word),
+            ["place", url, secret] => return place(url, secret),
             _ => {}
         }
         let [verb, url, number] = words[..] else { return Err(Failure::reject("three words")) };
@@ -177,19 +178,29 @@ fn found_none(bytes: usize) -> Result<(), Failure> {
 }
 
 fn upload(url: &str, bytes: u64) -> Result<(), Failure> {
+    let (bytes, chunk) = (bytes as usize, [b'x'; 4096]);
+    post(url, (0..bytes).step_by(chunk.len()).map(|at| &chunk[..chunk.len().min(bytes - at)]))
+}
+
+/// A body with the placeholder of a secret in it, which comes in two pieces.
+fn place(url: &str, secret: &str) -> Result<(), Failure> {
+    let word = secrets::get(secret)?.placeholder();
+    let (start, end) = word.as_bytes().split_at(word.len() / 2);
+    post(url, [b"<".as_slice(), start, end, b">"].into_iter())
+}
+
+/// Sends a body piece by piece.
+fn post<'a>(url: &str, pieces: impl Iterator<Item = &'a [u8]>) -> Result<(), Failure> {
     let request = request(Method::Post, url)?;
     let body = request.body().ok().or_reject("a body")?;
     let pending = outgoing_handler::handle(request, None).map_err(failed)?;
     let stream = body.write().ok().or_reject("a stream")?;
-    let chunk = vec![b'x'; CHUNK_BYTES as usize];
-    let mut left = bytes;
-    while left > 0 {
-        let size = left.min(CHUNK_BYTES);
-        stream.blocking_write_and_flush(&chunk[..size.min(4096) as usize]).map_err(failed)?;
-        left -= size.min(4096);
-    }
+    // Why it is over before its end stands in the answer.
+    let is_whole = pieces.map(|piece| stream.blocking_write_and_flush(piece)).all(|written| written.is_ok());
     drop(stream);
-    OutgoingBody::finish(body, None).map_err(failed)?;
+    if is_whole {
+        OutgoingBody::finish(body, None).map_err(failed)?;
+    }
     pending.subscribe().block();
     let response = pending.get().and_then(Result::ok).or_reject("an answer")?.map_err(failed)?;
     if response.status() == 200 { Ok(()) } else { Err(Failure::reject(format!("status {}", response.status()))) }
@@ -212,10 +223,12 @@ fn receive(request: OutgoingRequest, mut more: impl FnMut(&[u8]) -> bool) -> Res
 }
 
 fn request(method: Method, url: &str) -> Result<OutgoingRequest, Failure> {
-    let (authority, path) = url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).or_reject("a URL")?;
+    let (scheme, rest) = url.split_once("://").or_reject("a URL")?;
+    let scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };
+    let (authority, path) = rest.split_once('/').or_reject("a URL")?;
     let request = OutgoingRequest::new(Fields::new());
     let is_set = request.set_method(&method).is_ok()
-        && request.set_scheme(Some(&Scheme::Http)).is_ok()
+        && request.set_scheme(Some(&scheme)).is_ok()
         && request.set_authority(Some(authority)).is_ok()
         && request.set_path_with_query(Some(&format!("/{path}"))).is_ok();
     if is_set { Ok(request) } else { Err(Failure::reject("not a request")) }
