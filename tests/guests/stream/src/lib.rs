@@ -1,6 +1,6 @@
 //! Streams bodies through `wasi:http`, holding one chunk at a time. The body of a message is a verb with its arguments:
 //! `download URL BYTES`, `upload URL BYTES`, `place URL SECRET`, `events URL COUNT`, `ignore URL SECONDS`, and what only
-//! harms: `hoard URL KIND`, `pour URL MANNER`, `hunt URL WORD`.
+//! harms: `hoard URL KIND`, `pour URL MANNER`, `hunt URL WORD`, or a list of targets to knock at in JSON.
 
 use std::mem::forget;
 
@@ -10,7 +10,7 @@ use wasip2::cli::{stderr, stdin, stdout};
 use wasip2::clocks::monotonic_clock;
 use wasip2::http::outgoing_handler;
 use wasip2::http::types::{
-    Fields, FutureIncomingResponse, IncomingBody, IncomingResponse, Method, OutgoingBody, OutgoingRequest,
+    ErrorCode, Fields, FutureIncomingResponse, IncomingBody, IncomingResponse, Method, OutgoingBody, OutgoingRequest,
     RequestOptions, Scheme,
 };
 use wasip2::io::streams::StreamError;
@@ -23,6 +23,9 @@ struct Stream;
 
 impl Consumer for Stream {
     fn handle(message: Message) -> Result<(), Failure> {
+        if message.text()?.starts_with('[') {
+            return knock(&message.json::<Vec<[String; 3]>>()?);
+        }
         let words: Vec<&str> = message.text()?.split(' ').collect();
         match words[..] {
             ["ok"] => return Ok(()),
@@ -171,6 +174,39 @@ fn hunt(url: &str, word: &str) -> Result<(), Failure> {
         true
     })?;
     if is_found { Err(Failure::reject("the sandbox has a hole: it found the word")) } else { found_none(bytes) }
+}
+
+/// Asks each target, of scheme, authority and path, and publishes how many could not even be written down, how many the
+/// host's types did not take, and how many the gate refused. Another end of one is a failure.
+fn knock(targets: &[[String; 3]]) -> Result<(), Failure> {
+    let (mut unset, mut untaken, mut refused) = (0, 0, 0);
+    for target @ [scheme, authority, path] in targets {
+        let scheme = match scheme.as_str() {
+            "http" => Scheme::Http,
+            "https" => Scheme::Https,
+            other => Scheme::Other(other.to_owned()),
+        };
+        let request = OutgoingRequest::new(Fields::new());
+        let is_set = request.set_scheme(Some(&scheme)).is_ok()
+            && request.set_authority(Some(authority)).is_ok()
+            && request.set_path_with_query(Some(path)).is_ok();
+        if !is_set {
+            unset += 1;
+            continue;
+        }
+        let Ok(pending) = outgoing_handler::handle(request, None) else {
+            untaken += 1;
+            continue;
+        };
+        pending.subscribe().block();
+        match pending.get().and_then(Result::ok).or_reject("an answer")? {
+            Err(ErrorCode::HttpRequestDenied | ErrorCode::DestinationIpProhibited | ErrorCode::InternalError(_)) => {
+                refused += 1;
+            }
+            other => return Err(Failure::reject(format!("{target:?} ended with {:?}", other.map(drop)))),
+        }
+    }
+    queue::publish("seen", Draft::new(format!("{unset} {untaken} {refused}"))).map(drop).map_err(Failure::from)
 }
 
 fn found_none(bytes: usize) -> Result<(), Failure> {
