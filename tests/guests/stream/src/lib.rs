@@ -1,6 +1,7 @@
 //! Streams bodies through `wasi:http`, holding one chunk at a time. The body of a message is a verb with its arguments:
 //! `download URL BYTES`, `upload URL BYTES`, `place URL SECRET`, `events URL COUNT`, `ignore URL SECONDS`, and what only
-//! harms: `hoard URL KIND`, `pour URL MANNER`, `hunt URL WORD`, or a list of targets to knock at in JSON.
+//! harms: `hoard URL KIND`, `pour URL MANNER`, `hunt URL WORD`, `fields URL COUNT BYTES MANNER`, or a list of targets to
+//! knock at in JSON.
 
 use std::mem::forget;
 
@@ -33,6 +34,9 @@ impl Consumer for Stream {
             ["pour", url, manner] => return pour(url, manner),
             ["hunt", url, word] => return hunt(url, word),
             ["place", url, secret] => return place(url, secret),
+            ["fields", url, count, bytes, manner] => {
+                return fields(url, count.parse().or_reject("a number")?, bytes.parse().or_reject("a number")?, manner);
+            }
             _ => {}
         }
         let [verb, url, number] = words[..] else { return Err(Failure::reject("three words")) };
@@ -176,6 +180,16 @@ fn hunt(url: &str, word: &str) -> Result<(), Failure> {
     if is_found { Err(Failure::reject("the sandbox has a hole: it found the word")) } else { found_none(bytes) }
 }
 
+/// Asks with so many header fields, whose values have so many bytes, given one by one or as a list.
+fn fields(url: &str, count: usize, bytes: usize, manner: &str) -> Result<(), Failure> {
+    let pairs: Vec<(String, Vec<u8>)> = (0..count).map(|nth| (format!("x-{nth}"), vec![b'y'; bytes])).collect();
+    let fields = if manner == "list" { Fields::from_list(&pairs).map_err(failed)? } else { Fields::new() };
+    if manner != "list" {
+        pairs.iter().try_for_each(|(name, value)| fields.append(name, value)).map_err(failed)?;
+    }
+    receive(request_with(fields, Method::Get, url)?, |_| true)
+}
+
 /// Asks each target, of scheme, authority and path, and publishes how many could not even be written down, how many the
 /// host's types did not take, and how many the gate refused. Another end of one is a failure.
 fn knock(targets: &[[String; 3]]) -> Result<(), Failure> {
@@ -259,10 +273,14 @@ fn receive(request: OutgoingRequest, mut more: impl FnMut(&[u8]) -> bool) -> Res
 }
 
 fn request(method: Method, url: &str) -> Result<OutgoingRequest, Failure> {
+    request_with(Fields::new(), method, url)
+}
+
+fn request_with(fields: Fields, method: Method, url: &str) -> Result<OutgoingRequest, Failure> {
     let (scheme, rest) = url.split_once("://").or_reject("a URL")?;
     let scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };
     let (authority, path) = rest.split_once('/').or_reject("a URL")?;
-    let request = OutgoingRequest::new(Fields::new());
+    let request = OutgoingRequest::new(fields);
     let is_set = request.set_method(&method).is_ok()
         && request.set_scheme(Some(&scheme)).is_ok()
         && request.set_authority(Some(authority)).is_ok()
