@@ -329,6 +329,33 @@ fn memory_of_a_sandbox_holds_nothing_of_another() {
     settled(&running, "done", 300);
 }
 
+/// More plugins than the pool keeps warm slots for: they are given those of the others.
+#[test]
+fn memory_of_a_sandbox_holds_nothing_of_another_plugins() {
+    let scanners = std::thread::available_parallelism().unwrap().get() + 4;
+    let connector = |name: &str, plugin: &str| {
+        format!(
+            "[connectors.{name}]\nplugin = '{plugin}'\nconsume = {{ queue = '{name}', batch = 1 }}\nretry = {{ attempts = 1 }}\n"
+        )
+    };
+    let name = |nth: usize| format!("scanner{nth}");
+    let toml = (0..scanners).map(|nth| connector(&name(nth), &format!("{nth}.wasm")));
+    let plugin = guest("vandal");
+    let host = Bulkhead::new(&toml.fold(connector("stainer", plugin.to_str().unwrap()), |toml, more| toml + &more));
+    for nth in 0..scanners {
+        // A section that means nothing makes another plugin of it.
+        let bytes = [std::fs::read(&plugin).unwrap(), vec![0, 2, 1, b'a' + u8::try_from(nth).unwrap()]].concat();
+        std::fs::write(host.path(&format!("{nth}.wasm")), bytes).unwrap();
+    }
+    let running = host.start();
+    for round in 1..=10 {
+        host.send("stainer", &["stain"; 10]);
+        settled(&running, "done", round * 10 + (round - 1) * scanners);
+        (0..scanners).for_each(|nth| drop(host.send(&name(nth), &["residue"])));
+        settled(&running, "done", round * (10 + scanners));
+    }
+}
+
 /// Kills in the middle of work and of waits: what they leave behind does not add up.
 #[test]
 fn a_thousand_kills_leave_nothing_behind() {
