@@ -32,6 +32,7 @@ pub use guest::guest;
 pub use inflight::Run;
 pub use ledger::{DeadLetter, Ledger, Stored};
 pub use metrics::Metrics;
+pub use process::Spawned;
 pub use proxy::TunnelProxy;
 pub use rustix::process::Signal;
 pub use seclusion::{Canaries, NAME_SERVER, secluded};
