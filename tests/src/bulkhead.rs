@@ -19,7 +19,7 @@ use crate::disk::SmallDisk;
 use crate::inflight::{self, Run};
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
-use crate::process::Process;
+use crate::process::{Process, Spawned};
 
 /// Until a started host is ready: a first start compiles its plugins.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -310,6 +310,18 @@ impl Running {
     pub fn threads_and_files(&self) -> (usize, usize) {
         let count = |what: &str| fs::read_dir(format!("/proc/{}/{what}", self.process.id())).map_or(0, Iterator::count);
         (count("task"), count("fd"))
+    }
+
+    /// Looks at the processes that it has started, again and again, until one `is_so`.
+    #[track_caller]
+    pub fn wait_for_child(&self, what: &str, within: Duration, is_so: impl Fn(&Spawned) -> bool) -> Spawned {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(child) = self.process.children().into_iter().find(&is_so) {
+                return child;
+            }
+            assert!(Instant::now() < deadline, "no {what} within {within:?}:\n{}", self.log().join("\n"));
+        }
     }
 
     /// The status of `/readyz`.

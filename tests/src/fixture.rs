@@ -1,6 +1,7 @@
 //! The world outside: an HTTP server on loopback that answers as it is told, and remembers who asked for what.
 
 use std::collections::VecDeque;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -8,10 +9,15 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, Method, Response, Uri};
-use tokio::net::TcpListener;
+use axum::serve::Listener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::tls::{self, Certified};
 
 /// What the server answers to one request.
 #[derive(Clone, Debug)]
@@ -46,6 +52,7 @@ pub struct Request {
 #[derive(Debug)]
 pub struct Fixture {
     address: SocketAddr,
+    is_tls: bool,
     shared: Arc<Shared>,
     stop: Option<oneshot::Sender<()>>,
     server: Option<JoinHandle<()>>,
@@ -54,7 +61,15 @@ pub struct Fixture {
 struct Shared {
     requests: Mutex<Vec<Request>>,
     arrived: Condvar,
-    decide: Box<dyn Fn(&Request) -> Answer + Send + Sync>,
+    decide: Box<Decide>,
+}
+
+type Decide = dyn Fn(&Request) -> Answer + Send + Sync;
+
+/// Lets in who has shaken hands.
+struct Handshaking {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
 }
 
 impl std::fmt::Debug for Shared {
@@ -113,25 +128,42 @@ impl Fixture {
     /// The same at an address of the test's choice.
     #[must_use]
     pub fn start_at(at: SocketAddr, decide: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
-        let shared = Arc::new(Shared { requests: Mutex::default(), arrived: Condvar::new(), decide: Box::new(decide) });
+        Self::serve(at, None, Box::new(decide))
+    }
+
+    /// The same over TLS, with this certificate.
+    #[must_use]
+    pub fn start_tls(certified: &Certified, decide: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
+        let at = "127.0.0.1:0".parse().expect("an address and a port");
+        Self::serve(at, Some(tls::acceptor(certified)), Box::new(decide))
+    }
+
+    fn serve(at: SocketAddr, tls: Option<TlsAcceptor>, decide: Box<Decide>) -> Self {
+        let shared = Arc::new(Shared { requests: Mutex::default(), arrived: Condvar::new(), decide });
         let (told, address) = std::sync::mpsc::sync_channel(1);
         let (stop, stopped) = oneshot::channel();
-        let state = shared.clone();
+        let (state, is_tls) = (shared.clone(), tls.is_some());
         let serve = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
             runtime.block_on(async {
                 let listener = TcpListener::bind(at).await.expect("the address is free");
                 told.send(listener.local_addr().expect("a bound socket has an address")).expect("the test waits");
-                let routes = Router::new().fallback(answer).with_state(state);
+                let routes = Router::new().fallback(answer).layer(DefaultBodyLimit::disable()).with_state(state);
+                let serving = async {
+                    match tls {
+                        Some(acceptor) => axum::serve(Handshaking { listener, acceptor }, routes).await,
+                        None => axum::serve(listener, routes).await,
+                    }
+                };
                 tokio::select! {
-                    ended = async { axum::serve(listener, routes).await } => ended.expect("the server runs"),
+                    ended = serving => ended.expect("the server runs"),
                     _ = stopped => {}
                 }
             });
         };
         let server = thread::Builder::new().name("fixture".to_owned()).spawn(serve).expect("a thread can be started");
         let address = address.recv().expect("the server tells its address");
-        Self { address, shared, stop: Some(stop), server: Some(server) }
+        Self { address, is_tls, shared, stop: Some(stop), server: Some(server) }
     }
 
     /// Answers with these in turn, the last one again and again.
@@ -145,10 +177,20 @@ impl Fixture {
         })
     }
 
-    /// `http://127.0.0.1:PORT`.
+    /// `http://127.0.0.1:PORT`, or `https://localhost:PORT`.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        if self.is_tls {
+            format!("https://localhost:{}", self.address.port())
+        } else {
+            format!("http://{}", self.address)
+        }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// All requests so far.
@@ -167,6 +209,25 @@ impl Fixture {
             assert!(!left.is_zero(), "{} of {count} requests within {within:?}", requests.len());
             requests = self.shared.arrived.wait_timeout(requests, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+}
+
+impl Listener for Handshaking {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, from) = self.listener.accept().await.expect("loopback accepts");
+            // Who does not trust the certificate hangs up.
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                return (stream, from);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        self.listener.local_addr()
     }
 }
 

@@ -1,6 +1,8 @@
 //! A child process whose log is read while it runs, so that a test waits for a line instead of for a while.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -14,6 +16,17 @@ pub(crate) struct Process {
     child: Child,
     log: Arc<Log>,
     reader: Option<JoinHandle<()>>,
+}
+
+/// A process that another one has started, as the system shows it.
+#[derive(Clone, Debug)]
+pub struct Spawned {
+    /// Its words, with spaces between them.
+    pub command: String,
+    /// Its table of limits.
+    pub limits: String,
+    /// What environment it was started with.
+    pub environment: String,
 }
 
 /// Lines so far, and whether there will be more.
@@ -93,6 +106,14 @@ impl Process {
         self.child.id()
     }
 
+    /// Those that it has started and that have not ended.
+    pub(crate) fn children(&self) -> Vec<Spawned> {
+        let parent = format!("PPid:\t{}", self.id());
+        let all = fs::read_dir("/proc").expect("the system shows its processes");
+        let paths = all.filter_map(|entry| Some(entry.ok()?.path()));
+        paths.filter_map(|path| Spawned::of(&path, &parent)).collect()
+    }
+
     /// Sends a signal; a process that has ended does not mind.
     pub(crate) fn signal(&self, signal: Signal) {
         let _ = kill_process(Pid::from_child(&self.child), signal);
@@ -112,6 +133,19 @@ impl Process {
             reader.join().expect("the reader of the log does not panic");
         }
         self.child.wait().expect("a child can be waited for").code()
+    }
+}
+
+impl Spawned {
+    /// `None` where it is another's, or has gone meanwhile.
+    fn of(path: &Path, parent: &str) -> Option<Self> {
+        let status = fs::read_to_string(path.join("status")).ok()?;
+        if !status.lines().any(|line| line == parent) {
+            return None;
+        }
+        let words = |name: &str| Some(String::from_utf8_lossy(&fs::read(path.join(name)).ok()?).replace('\0', " "));
+        let limits = fs::read_to_string(path.join("limits")).ok()?;
+        Some(Self { command: words("cmdline")?.trim_end().to_owned(), limits, environment: words("environ")? })
     }
 }
 

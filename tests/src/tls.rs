@@ -211,6 +211,11 @@ impl Drop for TlsServer {
     }
 }
 
+/// What a server needs that shows this certificate.
+pub(crate) fn acceptor(certified: &Certified) -> TlsAcceptor {
+    TlsAcceptor::from(Arc::new(config(certified, None)))
+}
+
 fn config(certified: &Certified, clients: Option<RootCertStore>) -> ServerConfig {
     use tokio_rustls::rustls::pki_types::CertificateDer;
     use tokio_rustls::rustls::pki_types::pem::PemObject;

@@ -2,9 +2,12 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use bulkhead_tests::{Bulkhead, guest};
 
+/// Long enough for a busy machine; every wait ends with the event itself.
+const PATIENCE: Duration = Duration::from_secs(60);
 const TOML: &str = "[connectors.bomb]\nplugin = 'bomb.wasm'\nconsume = 'in'\n";
 
 /// A component with one core module.
@@ -23,18 +26,41 @@ fn check(host: &Bulkhead, plugin: &[u8], says: &str) {
 }
 
 /// Five kilobytes: each of the loops has all of the variables as its parameters.
-#[test]
-fn a_plugin_that_takes_the_compiler_hours_is_refused() {
+fn takes_hours() -> Vec<u8> {
     let (loops, variables) = (600, 600);
     let mut body = "(loop ".repeat(loops);
     for variable in 0..variables {
         write!(body, "(local.set {variable} (i32.add (local.get {variable}) (i32.const 1)))").unwrap();
     }
     body.push_str(&"(br_if 0 (local.get 0)))".repeat(loops));
+    component(&format!("(func (local{}) {body})", " i32".repeat(variables)))
+}
+
+#[test]
+fn a_plugin_that_takes_the_compiler_hours_is_refused() {
     // Of the minute that it would have, the shell leaves some seconds.
     let host = Bulkhead::new(TOML).under("-t 4");
-    let plugin = component(&format!("(func (local{}) {body})", " i32".repeat(variables)));
-    check(&host, &plugin, "the component is not compiled: it takes more than 60 s to compile");
+    check(&host, &takes_hours(), "the component is not compiled: it takes more than 60 s to compile");
+}
+
+/// As the system shows it, while it works.
+#[test]
+fn the_compiler_has_its_bounds_and_nothing_of_the_hosts_environment() {
+    // The one that holds: the higher one beside it may be what whoever started the host has set.
+    const BOUNDS: [&str; 4] =
+        ["Max address space 2147483648 ", "Max file size 0 ", "Max core file size 0 ", "Max open files 16 "];
+    let host = Bulkhead::new(TOML).under("-t 4").variable("CANARY", "canary");
+    std::fs::write(host.path("bomb.wasm"), takes_hours()).unwrap();
+    let running = host.launch();
+    // It sets them itself, before it reads a byte of the plugin.
+    let compiler = running.wait_for_child("compiler within its bounds", PATIENCE, |child| {
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let limits: Vec<String> = child.limits.lines().map(words).collect();
+        let is_bound = |bound: &&str| limits.iter().any(|limit| limit.starts_with(bound));
+        child.command.ends_with("compile-plugin") && BOUNDS.iter().all(is_bound)
+    });
+    assert_eq!(compiler.environment, "");
+    let _ = running.wait().ended_with(2);
 }
 
 /// A large function: the compiler needs a hundred times its size.

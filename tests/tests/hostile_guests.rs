@@ -66,16 +66,65 @@ fn an_error_text_of_a_hundred_mebibytes_is_too_much_to_hand_over() {
     check("long-error 100", "hostcall", "limits = { memory = '256MiB' }");
 }
 
-#[test]
-fn forty_thousand_header_fields_are_not_sent() {
+/// So many fields of so many bytes: the gate looks at them and refuses, and neither budget nor deadline has a part in it.
+fn check_fields(count: usize, bytes: usize) {
     let server = Fixture::answering([Answer::status(200)]);
     let url = server.url();
     let host = vandal(&format!("allow.http = [{{ url = '{url}/*', methods = ['GET'], private = true }}]"));
     let running = host.start();
-    host.send("in", &[format!("fields {url}/"), "ok".to_owned()]);
+    // What is nearly too much is sent.
+    host.send("in", &[format!("fields {count} {bytes} {url}/"), format!("fields 90 700 {url}/")]);
     settled(&running, "dead", 1);
     settled(&running, "done", 1);
-    assert!(server.requests().is_empty());
+    let metrics = running.metrics();
+    let labels = [("connector", "vandal"), ("effect", "http"), ("reason", "invalid")];
+    assert_eq!(metrics.value("bulkhead_denied_total", &labels), 1.0);
+    assert_eq!(metrics.limits("vandal"), [""; 0], "{count} {bytes}");
+    let _ = running.terminate().ok();
+    let reason = host.ledger().dead().remove(0).reason;
+    assert!(reason.contains("its headers are over 128 or 64 KiB together"), "{count} {bytes}: {reason}");
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
+fn forty_thousand_header_fields_are_not_sent() {
+    check_fields(40_000, 1);
+}
+
+#[test]
+fn header_fields_over_64_kib_together_are_not_sent() {
+    check_fields(100, 700);
+}
+
+/// The host's own memory for them ends before the gate sees them; the budget and the deadline have no part in it.
+#[test]
+fn fields_of_wasi_http_over_64_kib_end_the_call() {
+    let server = Fixture::answering([Answer::status(200)]);
+    let url = server.url();
+    let host = Bulkhead::new(&format!(
+        "[connectors.stream]\nplugin = '{}'\nconsume = {{ queue = 'in', batch = 1 }}\nbrake = 0\n
+        retry = {{ attempts = 1 }}\nallow.http = [{{ url = '{url}/*', methods = ['GET'], private = true }}]\n",
+        guest("stream").display()
+    ));
+    let running = host.start();
+    let tries = ["40000 1 each", "40000 1 list", "100 700 each", "100 700 list", "2 60000 each"];
+    host.send("in", &tries.map(|what| format!("fields {url}/ {what}")));
+    settled(&running, "dead", tries.len());
+    // What fits there, the gate counts.
+    host.send("in", &[format!("fields {url}/ 200 1 each"), format!("fields {url}/ 90 500 each")]);
+    settled(&running, "dead", tries.len() + 1);
+    settled(&running, "done", 1);
+    let metrics = running.metrics();
+    let labels = [("connector", "stream"), ("effect", "http"), ("reason", "invalid")];
+    assert_eq!(metrics.value("bulkhead_denied_total", &labels), 1.0);
+    let limits = metrics.limits("stream");
+    assert!(["cpu", "wall", "memory"].iter().all(|limit| !limits.iter().any(|hit| hit == limit)), "{limits:?}");
+    let _ = running.terminate().ok();
+    let dead = host.ledger().dead();
+    let ended = |because: &str| dead.iter().filter(|letter| letter.reason.contains(because)).count();
+    assert_eq!(ended("total size of fields exceeds limit"), tries.len(), "{dead:?}");
+    assert_eq!(ended("its headers are over 128 or 64 KiB together"), 1, "{dead:?}");
+    assert_eq!(server.requests().len(), 1);
 }
 
 /// The host refuses before anything runs: the plugin is started once when it is loaded.
@@ -278,6 +327,33 @@ fn memory_of_a_sandbox_holds_nothing_of_another() {
     let lines: Vec<&str> = ["stain", "residue", "residue"].into_iter().cycle().take(300).collect();
     host.send("in", &lines);
     settled(&running, "done", 300);
+}
+
+/// More plugins than the pool keeps warm slots for: they are given those of the others.
+#[test]
+fn memory_of_a_sandbox_holds_nothing_of_another_plugins() {
+    let scanners = std::thread::available_parallelism().unwrap().get() + 4;
+    let connector = |name: &str, plugin: &str| {
+        format!(
+            "[connectors.{name}]\nplugin = '{plugin}'\nconsume = {{ queue = '{name}', batch = 1 }}\nretry = {{ attempts = 1 }}\n"
+        )
+    };
+    let name = |nth: usize| format!("scanner{nth}");
+    let toml = (0..scanners).map(|nth| connector(&name(nth), &format!("{nth}.wasm")));
+    let plugin = guest("vandal");
+    let host = Bulkhead::new(&toml.fold(connector("stainer", plugin.to_str().unwrap()), |toml, more| toml + &more));
+    for nth in 0..scanners {
+        // A section that means nothing makes another plugin of it.
+        let bytes = [std::fs::read(&plugin).unwrap(), vec![0, 2, 1, b'a' + u8::try_from(nth).unwrap()]].concat();
+        std::fs::write(host.path(&format!("{nth}.wasm")), bytes).unwrap();
+    }
+    let running = host.start();
+    for round in 1..=10 {
+        host.send("stainer", &["stain"; 10]);
+        settled(&running, "done", round * 10 + (round - 1) * scanners);
+        (0..scanners).for_each(|nth| drop(host.send(&name(nth), &["residue"])));
+        settled(&running, "done", round * (10 + scanners));
+    }
 }
 
 /// Kills in the middle of work and of waits: what they leave behind does not add up.

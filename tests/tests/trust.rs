@@ -105,6 +105,44 @@ fn an_upgrade_that_needs_more_is_refused_with_the_difference_until_it_is_accepte
     let _ = host.run(&["lock"]).ok();
 }
 
+/// The same bytes but for the text in which it says what it wants.
+#[test]
+fn an_upgrade_that_only_wants_more_is_refused_too() {
+    let host = Bulkhead::new(&format!("{TOML}config = {{ publish = 'out' }}\n"));
+    install(&host, "echo");
+    let _ = host.run(&["lock"]).ok();
+    let before = lock(&host);
+    let (wanted, wants) = (br#"publish = ["QUEUE"]"#, br#"secrets = ["TOKEN"]"#);
+    let mut bytes = fs::read(host.path("echo.wasm")).unwrap();
+    let at = bytes.windows(wanted.len()).position(|part| part == wanted).unwrap();
+    bytes[at..at + wants.len()].copy_from_slice(wants);
+    fs::write(host.path("echo.wasm"), bytes).unwrap();
+    let says = ["it needs more than before: wants `secrets = [", "TOKEN", "`bulkhead lock --accept echo`"];
+    check_refused(&host, &says);
+    let refused = host.run(&["lock"]).ended_with(2).errors();
+    assert!(refused.contains("wants `secrets") && !refused.contains("import `"), "{refused}");
+    assert_eq!(lock(&host), before, "nothing is written");
+    let _ = host.run(&["lock", "--accept", "echo"]).ok();
+    let _ = host.run(&["check"]).ok();
+}
+
+#[test]
+fn accepting_one_upgrade_leaves_the_other_refused() {
+    let connector = |name: &str| format!("[connectors.{name}]\nplugin = 'echo.wasm'\nconsume = 'in'\n");
+    let host = Bulkhead::new(&(connector("one") + &connector("two")));
+    install(&host, "batch");
+    let _ = host.run(&["lock"]).ok();
+    let before = lock(&host);
+    install(&host, "hostile");
+    let refused = host.run(&["lock", "--accept", "one"]).ended_with(2).errors();
+    assert!(refused.contains("connectors.two.plugin") && !refused.contains("connectors.one.plugin"), "{refused}");
+    assert_eq!(lock(&host), before, "nothing is written");
+    let checked = host.run(&["check"]).ended_with(2).output;
+    assert!(checked.contains("connectors.one.plugin") && checked.contains("connectors.two.plugin"), "{checked}");
+    let _ = host.run(&["lock", "--accept", "one", "--accept", "two"]).ok();
+    let _ = host.run(&["check"]).ok();
+}
+
 #[test]
 fn a_plugin_that_is_missing_from_the_file_is_refused() {
     let host = host();

@@ -6,3 +6,4 @@ pub mod guest;
 pub mod log;
 pub mod runtime;
 pub mod server;
+pub mod spellings;

@@ -1,6 +1,7 @@
 //! Streams bodies through `wasi:http`, holding one chunk at a time. The body of a message is a verb with its arguments:
-//! `download URL BYTES`, `upload URL BYTES`, `events URL COUNT`, `ignore URL SECONDS`, and what only harms: `hoard URL KIND`,
-//! `pour URL MANNER`, `hunt URL WORD`.
+//! `download URL BYTES`, `upload URL BYTES`, `place URL SECRET`, `events URL COUNT`, `ignore URL SECONDS`, and what only
+//! harms: `hoard URL KIND`, `pour URL MANNER`, `hunt URL WORD`, `fields URL COUNT BYTES MANNER`, or a list of targets to
+//! knock at in JSON.
 
 use std::mem::forget;
 
@@ -10,7 +11,7 @@ use wasip2::cli::{stderr, stdin, stdout};
 use wasip2::clocks::monotonic_clock;
 use wasip2::http::outgoing_handler;
 use wasip2::http::types::{
-    Fields, FutureIncomingResponse, IncomingBody, IncomingResponse, Method, OutgoingBody, OutgoingRequest,
+    ErrorCode, Fields, FutureIncomingResponse, IncomingBody, IncomingResponse, Method, OutgoingBody, OutgoingRequest,
     RequestOptions, Scheme,
 };
 use wasip2::io::streams::StreamError;
@@ -23,12 +24,19 @@ struct Stream;
 
 impl Consumer for Stream {
     fn handle(message: Message) -> Result<(), Failure> {
+        if message.text()?.starts_with('[') {
+            return knock(&message.json::<Vec<[String; 3]>>()?);
+        }
         let words: Vec<&str> = message.text()?.split(' ').collect();
         match words[..] {
             ["ok"] => return Ok(()),
             ["hoard", url, kind] => return hoard(url, kind),
             ["pour", url, manner] => return pour(url, manner),
             ["hunt", url, word] => return hunt(url, word),
+            ["place", url, secret] => return place(url, secret),
+            ["fields", url, count, bytes, manner] => {
+                return fields(url, count.parse().or_reject("a number")?, bytes.parse().or_reject("a number")?, manner);
+            }
             _ => {}
         }
         let [verb, url, number] = words[..] else { return Err(Failure::reject("three words")) };
@@ -172,24 +180,77 @@ fn hunt(url: &str, word: &str) -> Result<(), Failure> {
     if is_found { Err(Failure::reject("the sandbox has a hole: it found the word")) } else { found_none(bytes) }
 }
 
+/// Asks with so many header fields, whose values have so many bytes, given one by one or as a list.
+fn fields(url: &str, count: usize, bytes: usize, manner: &str) -> Result<(), Failure> {
+    let pairs: Vec<(String, Vec<u8>)> = (0..count).map(|nth| (format!("x-{nth}"), vec![b'y'; bytes])).collect();
+    let fields = if manner == "list" { Fields::from_list(&pairs).map_err(failed)? } else { Fields::new() };
+    if manner != "list" {
+        pairs.iter().try_for_each(|(name, value)| fields.append(name, value)).map_err(failed)?;
+    }
+    receive(request_with(fields, Method::Get, url)?, |_| true)
+}
+
+/// Asks each target, of scheme, authority and path, and publishes how many could not even be written down, how many the
+/// host's types did not take, and how many the gate refused. Another end of one is a failure.
+fn knock(targets: &[[String; 3]]) -> Result<(), Failure> {
+    let (mut unset, mut untaken, mut refused) = (0, 0, 0);
+    for target @ [scheme, authority, path] in targets {
+        let scheme = match scheme.as_str() {
+            "http" => Scheme::Http,
+            "https" => Scheme::Https,
+            other => Scheme::Other(other.to_owned()),
+        };
+        let request = OutgoingRequest::new(Fields::new());
+        let is_set = request.set_scheme(Some(&scheme)).is_ok()
+            && request.set_authority(Some(authority)).is_ok()
+            && request.set_path_with_query(Some(path)).is_ok();
+        if !is_set {
+            unset += 1;
+            continue;
+        }
+        let Ok(pending) = outgoing_handler::handle(request, None) else {
+            untaken += 1;
+            continue;
+        };
+        pending.subscribe().block();
+        match pending.get().and_then(Result::ok).or_reject("an answer")? {
+            Err(ErrorCode::HttpRequestDenied | ErrorCode::DestinationIpProhibited | ErrorCode::InternalError(_)) => {
+                refused += 1;
+            }
+            other => return Err(Failure::reject(format!("{target:?} ended with {:?}", other.map(drop)))),
+        }
+    }
+    queue::publish("seen", Draft::new(format!("{unset} {untaken} {refused}"))).map(drop).map_err(Failure::from)
+}
+
 fn found_none(bytes: usize) -> Result<(), Failure> {
     queue::publish("seen", Draft::new(bytes.to_string())).map(drop).map_err(Failure::from)
 }
 
 fn upload(url: &str, bytes: u64) -> Result<(), Failure> {
+    let (bytes, chunk) = (bytes as usize, [b'x'; 4096]);
+    post(url, (0..bytes).step_by(chunk.len()).map(|at| &chunk[..chunk.len().min(bytes - at)]))
+}
+
+/// A body with the placeholder of a secret in it, which comes in two pieces.
+fn place(url: &str, secret: &str) -> Result<(), Failure> {
+    let word = secrets::get(secret)?.placeholder();
+    let (start, end) = word.as_bytes().split_at(word.len() / 2);
+    post(url, [b"<".as_slice(), start, end, b">"].into_iter())
+}
+
+/// Sends a body piece by piece.
+fn post<'a>(url: &str, pieces: impl Iterator<Item = &'a [u8]>) -> Result<(), Failure> {
     let request = request(Method::Post, url)?;
     let body = request.body().ok().or_reject("a body")?;
     let pending = outgoing_handler::handle(request, None).map_err(failed)?;
     let stream = body.write().ok().or_reject("a stream")?;
-    let chunk = vec![b'x'; CHUNK_BYTES as usize];
-    let mut left = bytes;
-    while left > 0 {
-        let size = left.min(CHUNK_BYTES);
-        stream.blocking_write_and_flush(&chunk[..size.min(4096) as usize]).map_err(failed)?;
-        left -= size.min(4096);
-    }
+    // Why it is over before its end stands in the answer.
+    let is_whole = pieces.map(|piece| stream.blocking_write_and_flush(piece)).all(|written| written.is_ok());
     drop(stream);
-    OutgoingBody::finish(body, None).map_err(failed)?;
+    if is_whole {
+        OutgoingBody::finish(body, None).map_err(failed)?;
+    }
     pending.subscribe().block();
     let response = pending.get().and_then(Result::ok).or_reject("an answer")?.map_err(failed)?;
     if response.status() == 200 { Ok(()) } else { Err(Failure::reject(format!("status {}", response.status()))) }
@@ -212,10 +273,16 @@ fn receive(request: OutgoingRequest, mut more: impl FnMut(&[u8]) -> bool) -> Res
 }
 
 fn request(method: Method, url: &str) -> Result<OutgoingRequest, Failure> {
-    let (authority, path) = url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).or_reject("a URL")?;
-    let request = OutgoingRequest::new(Fields::new());
+    request_with(Fields::new(), method, url)
+}
+
+fn request_with(fields: Fields, method: Method, url: &str) -> Result<OutgoingRequest, Failure> {
+    let (scheme, rest) = url.split_once("://").or_reject("a URL")?;
+    let scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };
+    let (authority, path) = rest.split_once('/').or_reject("a URL")?;
+    let request = OutgoingRequest::new(fields);
     let is_set = request.set_method(&method).is_ok()
-        && request.set_scheme(Some(&Scheme::Http)).is_ok()
+        && request.set_scheme(Some(&scheme)).is_ok()
         && request.set_authority(Some(authority)).is_ok()
         && request.set_path_with_query(Some(&format!("/{path}"))).is_ok();
     if is_set { Ok(request) } else { Err(Failure::reject("not a request")) }

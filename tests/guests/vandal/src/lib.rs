@@ -112,8 +112,13 @@ fn bucket(name: &str) -> Result<store::Bucket, Failure> {
     store::open(name).map_err(|error| Failure::reject(format!("{error:?}")))
 }
 
-fn fields(url: &str) -> Result<(), Failure> {
-    let request = (0..40_000).fold(http::get(url), |request, nth| request.header(&format!("x-{nth}"), "y"));
+/// So many header fields with values of so many bytes, to a URL.
+fn fields(rest: &str) -> Result<(), Failure> {
+    let [count, bytes, url] = rest.split(' ').collect::<Vec<_>>()[..] else {
+        return Err(Failure::reject("three words"));
+    };
+    let value = "y".repeat(number(bytes));
+    let request = (0..number(count)).fold(http::get(url), |request, nth| request.header(&format!("x-{nth}"), &value));
     request.send().map(drop).map_err(Failure::from)
 }
 

@@ -1,0 +1,93 @@
+//! The proxy of the configuration, over TLS: it gives a tunnel and sees nothing of what passes, not even who asks as whom.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+
+use bulkhead_tests::{Answer, Authority, Bulkhead, Fixture, Flaw, TunnelProxy, guest};
+
+/// A name that leads nowhere from here: where it leads is the proxy's business.
+const NAME: &str = "public.test";
+const CREDENTIAL: &str = "canary-credential";
+
+/// A host that trusts `authority` and leaves by `proxy`, after it was asked for these URLs.
+fn ask(proxy: &TunnelProxy, authority: &Authority, urls: &[&str]) -> Bulkhead {
+    let host = Bulkhead::new("").variable("TOKEN", CREDENTIAL);
+    fs::write(host.path("roots.pem"), authority.pem()).unwrap();
+    host.configure(&format!(
+        "[host.tls]\nca_file = 'roots.pem'\n[host.proxy]\nurl = '{}'\n[secrets]\ntoken = {{ env = 'TOKEN' }}\n\
+         [connectors.caller]\nplugin = '{}'\nconsume = {{ queue = 'in', batch = 1 }}\nbrake = 0\n\
+         retry = {{ attempts = 1 }}\nallow.http = [\n\
+         {{ url = 'https://{NAME}/*', methods = ['GET'], auth = {{ bearer = 'token' }} }},\n\
+         {{ url = 'https://*', any = true, methods = ['GET'] }}]\n",
+        proxy.url(),
+        guest("hostile").display()
+    ));
+    host.send("in", &urls.iter().map(|url| format!("get {url}")).collect::<Vec<_>>());
+    let _ = host.run_until_idle();
+    host
+}
+
+fn reasons(host: &Bulkhead) -> Vec<String> {
+    host.dead().iter().map(|letter| letter["reason"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_tunnel_shows_the_proxy_neither_the_request_nor_its_credential() {
+    let authority = Authority::new();
+    let server = Fixture::start_tls(&authority.issue_for(NAME, Flaw::None), |_| Answer::status(200));
+    let proxy = TunnelProxy::start(server.address());
+    let host = ask(&proxy, &authority, &[&format!("https://{NAME}/secret-path")]);
+    assert_eq!(reasons(&host), Vec::<String>::new());
+    let request = server.requests().remove(0);
+    assert_eq!((&*request.uri, request.header("authorization")), ("/secret-path", Some("Bearer canary-credential")));
+    let head = proxy.heads().remove(0).to_ascii_lowercase();
+    assert!(head.starts_with("connect public.test:443 http/1.1\r\n"), "{head}");
+    assert!(!head.contains("authorization"), "{head}");
+    // It sees the name, in the handshake too, and nothing behind it.
+    assert!(proxy.has_seen(NAME) && !proxy.has_seen("secret-path") && !proxy.has_seen(CREDENTIAL));
+}
+
+/// One that answers in the place of the server it was asked for.
+#[test]
+fn a_proxy_that_shows_a_certificate_of_its_own_gets_nothing() {
+    let intruder = Fixture::start_tls(&Authority::new().issue_for(NAME, Flaw::None), |_| Answer::status(200));
+    let proxy = TunnelProxy::start(intruder.address());
+    let reasons = reasons(&ask(&proxy, &Authority::new(), &[&format!("https://{NAME}/x")]));
+    assert!(reasons.len() == 1 && reasons[0].contains("host.tls.ca_file"), "{reasons:?}");
+    assert_eq!((proxy.heads().len(), intruder.requests().len()), (1, 0));
+    assert!(!proxy.has_seen(CREDENTIAL));
+}
+
+/// Nor one whose certificate is good, for another name.
+#[test]
+fn a_tunnel_to_another_server_is_not_used() {
+    let authority = Authority::new();
+    let other = Fixture::start_tls(&authority.issue_for("other.test", Flaw::None), |_| Answer::status(200));
+    let proxy = TunnelProxy::start(other.address());
+    let reasons = reasons(&ask(&proxy, &authority, &[&format!("https://{NAME}/x")]));
+    assert!(reasons.len() == 1 && reasons[0].contains("its certificate is for another name"), "{reasons:?}");
+    assert_eq!(other.requests().len(), 0);
+}
+
+#[test]
+fn a_proxy_is_asked_for_no_tunnel_to_a_forbidden_place() {
+    let authority = Authority::new();
+    let server = Fixture::start_tls(&authority.issue(Flaw::None), |_| Answer::status(200));
+    let proxy = TunnelProxy::start(server.address());
+    let own = format!("https://localhost:{}/", server.address().port());
+    let urls = [
+        &*own,
+        "https://localhost/",
+        "https://10.0.0.1/",
+        "https://169.254.169.254/",
+        "https://127.0.0.1:8443/",
+        "https://[::1]/",
+        "https://[::ffff:10.0.0.1]/",
+        "https://[fd00:ec2::254]/",
+        "https://0.0.0.0/",
+    ];
+    let reasons = reasons(&ask(&proxy, &authority, &urls));
+    assert_eq!(reasons.len(), urls.len(), "{reasons:?}");
+    assert!(reasons.iter().all(|reason| reason.contains("may not reach")), "{reasons:?}");
+    assert_eq!((proxy.heads(), server.requests().len()), (Vec::new(), 0));
+}
