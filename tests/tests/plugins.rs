@@ -141,6 +141,21 @@ fn idempotency_keys_of_a_plugin_that_takes_many_messages_in_one_call() {
     check_use(&connector, &["the plugin takes many messages in one call", "take `idempotency` out of `allow.http`"]);
 }
 
+/// What the engine has switched off: each of these is valid WebAssembly for somebody else.
+#[test]
+fn a_proposal_that_is_not_offered() {
+    let modules = [
+        ("(memory 1 1 shared)", "threads"),
+        ("(memory i64 1)", "memory64"),
+        ("(type (struct (field i32)))", "gc"),
+        ("(tag)", "exceptions"),
+        ("(memory 1 (pagesize 1))", "custom page sizes"),
+    ];
+    for (module, names) in modules {
+        check(Some(&component(&format!("(component (core module {module}))"))), &[names]);
+    }
+}
+
 #[test]
 fn every_bad_plugin_is_named_at_once() {
     let host = Bulkhead::new(
