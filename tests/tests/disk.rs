@@ -123,6 +123,45 @@ fn on_a_full_disk_nothing_runs_or_is_lost_and_work_resumes_with_room() {
     assert_eq!(fixture.requests().len(), 1, "settled, and not called again");
 }
 
+/// The call is under way while the disk fills up: what it would publish then finds no room.
+#[test]
+fn a_publish_without_room_costs_no_attempt_and_is_made_again_with_room() {
+    let Some(disk) = small_disk() else { return };
+    let (called, is_called) = sync_channel(1);
+    let (let_go, goes) = sync_channel::<()>(1);
+    let goes = std::sync::Mutex::new(goes);
+    let fixture = Fixture::start(move |_| {
+        called.send(()).unwrap();
+        goes.lock().unwrap().recv_timeout(SOON).unwrap();
+        Answer::status(200)
+    });
+    let url = fixture.url();
+    let courier = format!(
+        "[connectors.courier]\nplugin = '{}'\nconsume = 'errands'\nretry = {{ attempts = 1 }}\nlimits = {{ wall = '10m' }}\n
+        allow.publish = ['seen']\nallow.http = [{{ url = '{url}/*', methods = ['GET'], private = true }}]\n",
+        guest("courier").display()
+    );
+    let host = Bulkhead::on_disk(&disk, "min_free = '0B'", &(connectors(&url) + &courier));
+    let running = host.start();
+    host.send("errands", &[format!(r#"{{"method": "GET", "url": "{url}/"}}"#)]);
+    is_called.recv_timeout(SOON).unwrap();
+    host.send("work", &["retry for ever"; RESTLESS]);
+    running.wait_until("much work", SOON, |metrics| attempts(metrics) > 3.0 * RESTLESS as f64);
+    fill(&disk, &running);
+    let_go.send(()).unwrap();
+    let refused = [("connector", "courier"), ("effect", "publish"), ("reason", "full")];
+    running.wait_until("refusal", SOON, |metrics| metrics.value("bulkhead_denied_total", &refused) == 1.0);
+    running.wait_for_log("the disk is full: see `host.min_free`", SOON);
+    disk.make_room();
+    let_go.send(()).unwrap();
+    is_called.recv_timeout(SOON).unwrap();
+    running.wait_until("publish", SOON, |metrics| done(metrics, "courier") == 1.0);
+    let _ = running.terminate().ok();
+    let ledger = host.ledger();
+    assert_eq!((ledger.messages("seen").len(), ledger.messages("errands"), ledger.dead()), (1, vec![], vec![]));
+    ledger.check_integrity();
+}
+
 #[test]
 fn a_full_disk_does_not_keep_the_host_from_stopping() {
     let Some(disk) = small_disk() else { return };
