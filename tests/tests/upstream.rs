@@ -273,7 +273,6 @@ fn a_retry_after_that_is_no_wait_makes_no_hot_loop() {
 }
 
 /// The delivery waits for a day at most, and its due time is on disk as that.
-#[expect(clippy::disallowed_methods, reason = "due times lie on the disk by the machine's clock")]
 fn check_due(host: &Bulkhead, requests: impl Fn() -> usize, what: &str) {
     let _ = host.run_until_idle();
     let longest = wall().duration_since(UNIX_EPOCH).unwrap_or_default() + DELAY_MAX;
