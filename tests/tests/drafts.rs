@@ -1,8 +1,9 @@
 //! What a plugin says of the time of a message that it publishes: not before, and not after.
 #![allow(clippy::unwrap_used)]
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
+use bulkhead_host::clock::wall;
 use bulkhead_tests::{Bulkhead, Metrics, guest};
 
 /// Long enough for a busy machine; every wait ends with the event itself.
@@ -27,9 +28,8 @@ fn bodies(host: &Bulkhead, queue: &str) -> Vec<String> {
     host.ledger().messages(queue).into_iter().map(|message| String::from_utf8(message.body).unwrap()).collect()
 }
 
-#[expect(clippy::disallowed_methods, reason = "what the host stores is compared with the clock on the wall")]
 fn now_ms() -> i64 {
-    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
+    i64::try_from(wall().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
 }
 
 #[test]
