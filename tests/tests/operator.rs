@@ -266,6 +266,36 @@ fn what_is_kept_for_a_connector_that_has_left_is_forgotten_on_demand() {
     let _ = running.terminate().ok();
 }
 
+/// With the names, the number and the way to get rid of them; not once there is nothing to warn of.
+#[test]
+fn an_orphan_is_warned_of_at_every_start() {
+    let bulkhead = Bulkhead::new(&(hostile("stays", "") + &hostile("goes", "enabled = false")));
+    bulkhead.send("in", &["ok", "ok"]);
+    let is_warning = |line: &Value| {
+        line["level"] == "WARN"
+            && line["message"].as_str().is_some_and(|text| text.contains("has left the configuration"))
+    };
+    let warnings = || {
+        let log = bulkhead.run_until_idle().log;
+        let lines = log.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter(|line| is_warning(line)).collect::<Vec<_>>()
+    };
+    assert_eq!(warnings(), Vec::<Value>::new());
+    bulkhead.configure(&hostile("stays", ""));
+    for _ in 0..2 {
+        let warnings = warnings();
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        let warning = &warnings[0];
+        assert_eq!(
+            (&warning["queue"], &warning["connector"], &warning["messages"]),
+            (&json!("in"), &json!("goes"), &json!(2))
+        );
+        assert!(warning["message"].as_str().unwrap().contains("`bulkhead queues forget in goes`"), "{warning}");
+    }
+    let _ = bulkhead.run(&["queues", "forget", "in", "goes"]).ok();
+    assert_eq!(warnings(), Vec::<Value>::new());
+}
+
 #[test]
 fn what_nobody_comes_back_for_is_dropped_after_its_retention() {
     let retention = "[queues.in]\nretention = '1s'\n";

@@ -105,6 +105,60 @@ fn nothing_to_call() {
     check(Some(&component("(component)")), &["the component exports no interface that the host calls", "`consumer`"]);
 }
 
+/// A sound plugin under a connector that wants something else of it: nothing is started or written.
+fn check_use(connector: &str, says: &[&str]) {
+    let host = Bulkhead::new(&format!("[connectors.bad]\n{connector}\n"));
+    for arguments in [&["run"][..], &["check"]] {
+        let refused = host.run(arguments).ended_with(2);
+        let text = refused.errors() + &refused.output;
+        for part in ["bulkhead.toml:7:10", "connectors.bad.plugin"].iter().chain(says) {
+            assert!(text.contains(part), "`{part}` in: {text}");
+        }
+        assert!(!host.data().exists(), "nothing is written");
+    }
+}
+
+#[test]
+fn messages_for_a_plugin_that_takes_none() {
+    check_use(
+        "plugin = 'builtin:http-poll'\nconsume = 'in'",
+        &["exports neither `consumer` nor `batch-consumer`", "take `consume` away"],
+    );
+}
+
+#[test]
+fn a_schedule_for_a_plugin_that_runs_by_no_clock() {
+    let connector = format!("plugin = '{}'\nschedule = {{ every = '1h' }}", guest("echo").display());
+    check_use(&connector, &["it does not export `scheduled`", "take `schedule` away"]);
+}
+
+#[test]
+fn idempotency_keys_of_a_plugin_that_takes_many_messages_in_one_call() {
+    let connector = format!(
+        "plugin = '{}'\nconsume = 'in'\nallow.http = [{{ url = 'https://example.com/*', methods = ['POST'], idempotency = true }}]",
+        guest("batch").display()
+    );
+    check_use(&connector, &["the plugin takes many messages in one call", "take `idempotency` out of `allow.http`"]);
+}
+
+/// What the engine has switched off: each of these is valid WebAssembly for somebody else.
+#[test]
+fn a_proposal_that_is_not_offered() {
+    let modules = [
+        ("(memory 1 1 shared)", "threads"),
+        ("(memory i64 1)", "memory64"),
+        ("(type (struct (field i32)))", "gc"),
+        ("(tag)", "exceptions"),
+        ("(memory 1 (pagesize 1))", "custom page sizes"),
+    ];
+    for (module, names) in modules {
+        check(
+            Some(&component(&format!("(component (core module {module}))"))),
+            &["or needs a proposal that is off here", names],
+        );
+    }
+}
+
 #[test]
 fn every_bad_plugin_is_named_at_once() {
     let host = Bulkhead::new(

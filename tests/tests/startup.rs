@@ -140,6 +140,49 @@ fn durability_is_not_configurable() {
     }
 }
 
+/// Whatever was to be done, a configuration with a problem does nothing.
+fn check_unusable(toml: &str, says: &[&str]) {
+    let bulkhead = Bulkhead::new(&hostile(toml));
+    for arguments in [&["run"][..], &["run", "--until-idle"], &["send", "in", "--body", "x"]] {
+        let refused = bulkhead.run(arguments).ended_with(2);
+        for part in says {
+            assert!(refused.errors().contains(part), "`{part}` in: {}", refused.errors());
+        }
+        assert!(!bulkhead.data().exists(), "nothing is written");
+    }
+}
+
+#[test]
+fn an_unknown_key_starts_and_sends_nothing() {
+    check_unusable(
+        "retrys = { attempts = 2 }",
+        &["bulkhead.toml:9:1: connectors.hostile.retrys: unknown key", "did you mean `retry`"],
+    );
+}
+
+#[test]
+fn a_wrong_type_starts_and_sends_nothing() {
+    check_unusable("brake = 'never'", &["bulkhead.toml:9:9: connectors.hostile.brake"]);
+}
+
+#[test]
+fn an_unreadable_toml_starts_and_sends_nothing() {
+    check_unusable("brake = ", &["bulkhead.toml:9:9"]);
+}
+
+/// What is read by people has no braces around it, and no colours where it goes into a pipe.
+#[test]
+fn a_pretty_log_has_lines_for_people() {
+    let bulkhead = Bulkhead::new(&hostile("retry = { attempts = 1 }"));
+    let ids = bulkhead.send("in", &["reject it"]);
+    let log = bulkhead.run(&["run", "--until-idle", "--log-format", "pretty"]).ok().log;
+    let line = log.iter().find(|line| line.contains("delivery became a dead letter")).unwrap();
+    for part in [" WARN ", "connector=hostile", &format!("message_id=\"{}\"", ids[0]), "reason=\"it\""] {
+        assert!(line.contains(part), "`{part}` in: {line}");
+    }
+    assert!(log.iter().all(|line| !line.starts_with('{') && !line.contains('\u{1b}')), "{log:?}");
+}
+
 #[test]
 fn state_in_several_runs_at_once_is_a_warning() {
     let toml = hostile("").replace("consume = 'in'", "consume = { queue = 'in', concurrency = 2 }");

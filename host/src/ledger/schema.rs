@@ -188,9 +188,14 @@ const _: () = assert!(MIGRATIONS.len() == VERSION as usize);
 
 /// Brings an open ledger to [`VERSION`], each step in a transaction of its own.
 pub(super) fn migrate(db: &mut Connection) -> rusqlite::Result<()> {
+    take(db, MIGRATIONS)
+}
+
+/// Takes the steps that an open ledger has not taken yet.
+fn take(db: &mut Connection, steps: &[&str]) -> rusqlite::Result<()> {
     let found: i32 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let done = usize::try_from(found).unwrap_or(0);
-    for (version, sql) in (found + 1..).zip(MIGRATIONS.iter().skip(done)) {
+    for (version, sql) in (found + 1..).zip(steps.iter().skip(done)) {
         let transaction = db.transaction()?;
         transaction.execute_batch(sql)?;
         transaction.pragma_update(None, "user_version", version)?;
@@ -217,4 +222,50 @@ pub(super) fn sql(number: u64) -> i64 {
 /// A number as it was stored; there are no negative ones.
 pub(super) fn unsql(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file with one table and one row in it, as an older program left it.
+    fn older() -> (tempfile::TempDir, Connection) {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        #[expect(clippy::disallowed_methods, reason = "a file of the test's own")]
+        let mut db = Connection::open(folder.path().join("ledger.db")).expect("a file can be made");
+        take(&mut db, &["CREATE TABLE kept (text TEXT); INSERT INTO kept VALUES ('as it was')"]).expect("it is valid");
+        (folder, db)
+    }
+
+    fn version(db: &Connection) -> i32 {
+        db.pragma_query_value(None, "user_version", |row| row.get(0)).expect("every file has one")
+    }
+
+    fn row(db: &Connection, column: &str) -> rusqlite::Result<String> {
+        db.query_row(&format!("SELECT {column} FROM kept"), [], |row| row.get(0))
+    }
+
+    #[test]
+    fn an_older_file_takes_the_steps_that_it_lacks_and_keeps_what_is_in_it() {
+        let (_folder, mut db) = older();
+        let steps =
+            ["not taken again", "ALTER TABLE kept ADD also TEXT", "UPDATE kept SET also = text || ', and more'"];
+        take(&mut db, &steps).expect("the steps are valid");
+        assert_eq!(version(&db), 3);
+        assert_eq!(row(&db, "text || '; ' || also"), Ok("as it was; as it was, and more".to_owned()));
+    }
+
+    /// The steps before it stand, and the next start begins with it.
+    #[test]
+    fn a_step_that_fails_half_way_leaves_the_version_before_it() {
+        let (_folder, mut db) = older();
+        let half = "UPDATE kept SET text = 'half'; ALTER TABLE kept ADD half TEXT; INSERT INTO missing VALUES (1)";
+        let steps = ["", "ALTER TABLE kept ADD also TEXT DEFAULT 'x'", half];
+        let failed = take(&mut db, &steps).expect_err("there is no such table");
+        assert!(failed.to_string().contains("missing"), "{failed}");
+        assert_eq!((version(&db), row(&db, "text || also")), (2, Ok("as it wasx".to_owned())));
+        row(&db, "half").expect_err("its table is as it was");
+        take(&mut db, &["", "", "UPDATE kept SET text = 'whole'"]).expect("the step is valid");
+        assert_eq!((version(&db), row(&db, "text")), (3, Ok("whole".to_owned())));
+    }
 }

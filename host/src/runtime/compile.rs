@@ -35,8 +35,10 @@ pub enum LoadError {
         "this is a core WebAssembly module, not a component: build it for `wasm32-wasip2`, or wrap it with `wasm-tools component new`"
     )]
     CoreModule,
-    /// Truncated or malformed.
-    #[error("the component is broken or cut short (build or copy it again): {0}")]
+    /// Truncated, malformed, or made for another engine: the compiler does not tell these apart but in its own words.
+    #[error(
+        "the component is broken or cut short (build or copy it again), or needs a proposal that is off here (build it for `wasm32-wasip2`): {0}"
+    )]
     Broken(String),
     /// Sound, and more than a sandbox has room for.
     #[error(

@@ -146,3 +146,98 @@ fn unsettled(queues: &Value) -> u64 {
         .filter_map(|one| one["backlog"].as_u64())
         .sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::super::figures::Figures;
+    use super::*;
+
+    /// Four versions, one of which is rejected: all as it should be.
+    fn sound() -> Outcome {
+        let shop = json!({
+            "requests": 9, "pages": 3, "not_modified": 1, "rate_limited": 1, "unauthorized": 0, "versions": 4
+        });
+        let warehouse = json!({
+            "requests": 7, "expected": 4, "expected_rejected": 1, "delivered": 3, "rejected": 1, "duplicates": 1,
+            "busy": 1, "answers_lost": 1, "doubled": 0, "malformed": 0, "missing": []
+        });
+        Outcome {
+            figures: Figures::default(),
+            stats: serde_json::from_value(json!({ "shop": shop, "warehouse": warehouse }))
+                .expect("all fields are there"),
+            queues: json!([
+                { "queue": "shipments", "subscriptions": [{ "connector": DELIVERER, "backlog": 0 }] },
+                { "queue": "@poll-orders", "subscriptions": [{ "connector": "poll-orders", "backlog": 1 }] }
+            ]),
+            dead: json!([{ "connector": DELIVERER }]),
+            took: Duration::ZERO,
+            stopped: Some(true),
+        }
+    }
+
+    /// What does not hold when this is changed.
+    fn broken(change: impl FnOnce(&mut Outcome)) -> Vec<String> {
+        let mut outcome = sound();
+        change(&mut outcome);
+        checks(&outcome).into_iter().filter(|check| !check.holds).map(|check| check.says).collect()
+    }
+
+    #[test]
+    fn all_holds_when_every_record_is_accounted_for() {
+        assert_eq!(broken(|_| {}), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_lost_record_fails() {
+        let lost = broken(|outcome| {
+            outcome.stats.warehouse.delivered = 2;
+            outcome.stats.warehouse.missing = vec!["order 7".to_owned()];
+        });
+        assert_eq!(lost, ["nothing is lost: 2 of 3 versions delivered"]);
+    }
+
+    /// One came twice under two keys, so that the numbers alone look well.
+    #[test]
+    fn a_record_that_is_missing_fails_also_where_the_number_is_right() {
+        let missing = broken(|outcome| outcome.stats.warehouse.missing = vec!["order 7".to_owned()]);
+        assert_eq!(missing, ["nothing is lost: 3 of 3 versions delivered"]);
+    }
+
+    #[test]
+    fn a_record_that_was_never_fetched_fails() {
+        let unfetched = broken(|outcome| outcome.stats.shop.versions = 3);
+        assert_eq!(unfetched, ["everything was fetched: 3 of 4 versions of orders"]);
+    }
+
+    #[test]
+    fn a_doubled_record_fails() {
+        let doubled = broken(|outcome| outcome.stats.warehouse.doubled = 1);
+        assert_eq!(doubled, ["nothing arrived under two keys: 1 did; 1 repeats under their own key"]);
+    }
+
+    #[test]
+    fn a_record_that_is_dead_and_should_not_be_fails() {
+        let wrongly = broken(|outcome| outcome.dead = json!([{ "connector": DELIVERER }, { "connector": DELIVERER }]));
+        assert_eq!(wrongly, ["each rejected one is a dead letter: 2, and 0 of other connectors"]);
+        let elsewhere =
+            broken(|outcome| outcome.dead = json!([{ "connector": DELIVERER }, { "connector": "to-shipment" }]));
+        assert_eq!(elsewhere, ["each rejected one is a dead letter: 1, and 1 of other connectors"]);
+        let none = broken(|outcome| outcome.dead = json!([]));
+        assert_eq!(none, ["each rejected one is a dead letter: 0, and 0 of other connectors"]);
+    }
+
+    #[test]
+    fn a_record_that_nobody_settled_fails() {
+        let unsettled = broken(|outcome| outcome.queues[0]["subscriptions"][0]["backlog"] = json!(2));
+        assert_eq!(unsettled, ["no queue holds anything unsettled: 2 messages"]);
+    }
+
+    #[test]
+    fn a_host_that_did_not_stop_cleanly_fails() {
+        assert_eq!(broken(|outcome| outcome.stopped = Some(false)), ["the host stopped cleanly on SIGTERM"]);
+    }
+}

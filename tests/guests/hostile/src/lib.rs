@@ -57,6 +57,8 @@ fn act(verb: &str, rest: &str) -> Result<(), Failure> {
         }
         "reject" => Err(Failure::reject(rest)),
         "publish" => queue::publish(rest, Draft::new("hello")).map(drop).map_err(Failure::from),
+        "publish-later" => publish(rest, Draft::delay),
+        "publish-briefly" => publish(rest, Draft::expires),
         "flood" => flood(rest),
         "large" => queue::publish(rest, Draft::new(vec![0_u8; 2 << 20])).map(drop).map_err(Failure::from),
         "get" => http::get(rest).send()?.check().map(drop).map_err(Failure::from),
@@ -70,6 +72,10 @@ fn act(verb: &str, rest: &str) -> Result<(), Failure> {
             let before: Option<u64> = state::get("count")?;
             http::get(rest).send()?.check()?;
             state::set("count", &(before.unwrap_or(0) + 1))
+        }
+        "count-aloud" => {
+            queue::publish("out", Draft::new("aloud"))?;
+            act("count-slowly", rest)
         }
         "post" => http::post(rest).body(vec![b'x'; 1 << 16]).send().map(drop).map_err(Failure::from),
         "handles" => handles(),
@@ -123,6 +129,13 @@ fn print(lines: u64) -> Result<(), Failure> {
         println!("{line}");
     }
     Ok(())
+}
+
+/// Publishes a message to a queue that has something to do with so many milliseconds.
+fn publish(rest: &str, time: fn(Draft, Duration) -> Draft) -> Result<(), Failure> {
+    let (queue, milliseconds) = rest.split_once(' ').unwrap_or((rest, "0"));
+    let draft = time(Draft::new(milliseconds), Duration::from_millis(number(milliseconds)));
+    queue::publish(queue, draft).map(drop).map_err(Failure::from)
 }
 
 /// Publishes until the host refuses; the refusal is the outcome.
