@@ -263,6 +263,7 @@ fn a_note_that_cannot_be_read_is_not_in_the_way_of_others() {
     let _ = host.run(&["secrets", "rotate-key"]).ok();
     running.wait_for_log("0.note cannot be read", PATIENCE);
     let _ = running.terminate().ok();
+    fs::remove_dir(host.data().join("audit/0.note")).unwrap();
     assert_eq!(about(&host, "action", "secrets rotate-key").len(), 1);
 }
 

@@ -3,7 +3,7 @@
 //! Ids lie in tables by slice of time; only the youngest slice of a queue is written, the older ones are asked through a
 //! Bloom filter in memory, and a slice is dropped as a whole. One unique index over random ids would cost half the
 //! throughput and get slower as it grows. Invariant: an id is remembered for exactly the window, bounded by
-//! `dedup_max` and what the last slice holds beyond it.
+//! `dedup_max` (a small bound by a slice of ids more).
 
 use std::collections::HashMap;
 
@@ -92,8 +92,7 @@ impl Slice {
 
     fn is_done(&self, seen: Window) -> bool {
         let age_max = (seen.window_ms / SLICES_PER_WINDOW).max(SLICE_MS_MIN);
-        let entries_max = (seen.entries_max / SLICES_PER_WINDOW).clamp(SLICE_ENTRIES_MIN, SLICE_ENTRIES_MAX);
-        self.entries >= entries_max || seen.now_ms.saturating_sub(self.first_ms) >= age_max
+        self.entries >= seen.slice_entries_max() || seen.now_ms.saturating_sub(self.first_ms) >= age_max
     }
 
     fn is_over(&self, seen: Window) -> bool {
@@ -112,6 +111,17 @@ struct Window {
 impl Window {
     fn of(policy: &QueuePolicy, now_ms: u64) -> Option<Self> {
         Some(Self { window_ms: super::millis(policy.dedup?), entries_max: policy.dedup_max, now_ms })
+    }
+
+    fn slice_entries_max(self) -> u64 {
+        (self.entries_max / SLICES_PER_WINDOW).clamp(SLICE_ENTRIES_MIN, SLICE_ENTRIES_MAX)
+    }
+
+    /// How many ids are kept at least: a slice less than the bound; or the bound itself, where it is not much more than a
+    /// slice and dropping one would leave next to nothing.
+    fn entries_kept(self) -> u64 {
+        let without_one = self.entries_max.saturating_sub(self.slice_entries_max());
+        if without_one < self.entries_max / 2 { self.entries_max } else { without_one }
     }
 }
 
@@ -222,7 +232,7 @@ impl Dedup {
         self.written.clear();
     }
 
-    /// Drops slices whose window has passed, and the oldest ones beyond the bound, as long as as many as the bound stay.
+    /// Drops slices whose window has passed, and the oldest ones beyond the bound.
     /// Answers how many ids were given up although their window had not passed.
     pub(super) fn expire(
         &mut self,
@@ -237,9 +247,10 @@ impl Dedup {
         let mut total: u64 = slices.iter().map(|slice| slice.entries).sum();
         let mut gone = Vec::new();
         let mut given_up = 0;
+        let kept = seen.entries_kept();
         for slice in slices {
             let is_over = slice.is_over(seen);
-            if !is_over && total - slice.entries < seen.entries_max.max(1) {
+            if !is_over && (total <= seen.entries_max || total - slice.entries < kept) {
                 break;
             }
             total -= slice.entries;

@@ -146,15 +146,16 @@ impl Worker {
     fn find(&self, max: usize, batch_wait: Duration, permit: Option<OwnedSemaphorePermit>) -> Found {
         let subscription = &self.subscription;
         let tail = *subscription.tail.borrow();
-        let now_ms = subscription.ledger.clock().now_ms();
         let mut state = subscription.lock();
+        // Read under the lock, so that it is no earlier than the time by which messages were found to be due.
+        let now_ms = subscription.ledger.clock().now_ms();
         state.leases.tick(now_ms);
         let mut taken = Taken::default();
         let mut waits_alone = false;
         if state.leases.has_lone() {
             match permit.or_else(|| subscription.alone.clone().try_acquire_owned().ok()) {
                 Some(permit) => {
-                    taken = state.leases.take_lone(self.number);
+                    taken = state.leases.take_lone(self.number, now_ms);
                     state.alone = taken.is_alone.then_some(permit);
                 }
                 None => waits_alone = true,

@@ -297,14 +297,17 @@ impl Leases {
     }
 
     /// Leases a suspect, to run alone.
-    pub(in crate::broker::local) fn take_lone(&mut self, worker: u64) -> Taken {
+    pub(in crate::broker::local) fn take_lone(&mut self, worker: u64, now_ms: u64) -> Taken {
         let mut taken = Taken::default();
         while taken.deliveries.is_empty()
             && let Some(lone) = self.lone.pop_front()
         {
             let item = match lone {
                 Lone::Item(item) => self.enter_lane(item),
-                Lone::Lane(key) if self.dequeue(key) => self.pop_lane(key),
+                Lone::Lane(key) if self.dequeue(key) => self.pop_lane(key).or_else(|| {
+                    self.refresh(key, now_ms);
+                    None
+                }),
                 Lone::Lane(_) => None,
             };
             if let Some(item) = item {
@@ -358,6 +361,7 @@ impl Leases {
         if !self.dequeue(key) {
             return;
         }
+        let before = taken.deliveries.len();
         let most = match self.rules.keys {
             KeysInBatch::Several => max,
             KeysInBatch::One => taken.deliveries.len() + 1,
@@ -369,6 +373,10 @@ impl Leases {
             && let Some(item) = self.pop_lane(key)
         {
             self.hand_out(item, worker, taken);
+        }
+        if taken.deliveries.len() == before {
+            // Another message has come before the one that it was queued for: it waits for that one now.
+            self.refresh(key, now_ms);
         }
     }
 
