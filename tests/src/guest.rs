@@ -6,6 +6,19 @@ use std::sync::LazyLock;
 
 const TARGET: &str = "wasm32-wasip2";
 
+/// For components in text: the types of a message and of a failure, as `wit/types.wit` has them.
+pub const MESSAGE_TYPES: &str = r#"
+    (type $header (tuple string string))
+    (type $message-type (record (field "id" string) (field "queue" string) (field "key" (option string))
+        (field "headers" (list $header)) (field "body" (list u8)) (field "attempt" u32) (field "enqueued-at-ms" u64)
+        (field "expires-at-ms" (option u64)) (field "parent" (option string)) (field "hops" u32)))
+    (export $message "message" (type $message-type))
+    (type $retry-type (record (field "reason" string) (field "after-ms" (option u64))))
+    (export $retry "retry" (type $retry-type))
+    (type $failure-type (variant (case "retry" $retry) (case "reject" string)))
+    (export $failure "failure" (type $failure-type))
+"#;
+
 /// The folder with the built components, or why there is none.
 static BUILT: LazyLock<Result<PathBuf, String>> = LazyLock::new(build);
 

@@ -1,7 +1,7 @@
 //! Calls for many messages as a component makes them that no SDK has checked.
 #![allow(clippy::unwrap_used)]
 
-use bulkhead_tests::Bulkhead;
+use bulkhead_tests::{Bulkhead, MESSAGE_TYPES};
 
 /// A component that exports both interfaces: for one message it traps, for many it answers this number of successes,
 /// in which `$count` is the number of messages. Memory from 1024 on is given away once, in order; the second page stays
@@ -22,15 +22,7 @@ fn component(answers: &str) -> Vec<u8> {
                 (i32.store (i32.const 4) {answers})
                 (i32.const 0)))
         (core instance $i (instantiate $main))
-        (type $header (tuple string string))
-        (type $message-type (record (field "id" string) (field "queue" string) (field "key" (option string))
-            (field "headers" (list $header)) (field "body" (list u8)) (field "attempt" u32) (field "enqueued-at-ms" u64)
-            (field "expires-at-ms" (option u64)) (field "parent" (option string)) (field "hops" u32)))
-        (export $message "message" (type $message-type))
-        (type $retry-type (record (field "reason" string) (field "after-ms" (option u64))))
-        (export $retry "retry" (type $retry-type))
-        (type $failure-type (variant (case "retry" $retry) (case "reject" string)))
-        (export $failure "failure" (type $failure-type))
+        {MESSAGE_TYPES}
         (func $one (param "message" $message) (result (result (error $failure)))
             (canon lift (core func $i "one") (memory (core memory $i "memory")) (realloc (core func $i "realloc"))))
         (instance $consumer (export "handle" (func $one)))

@@ -1,8 +1,8 @@
 //! A disk without room: what is new is refused, what was accepted stays, and work resumes when there is room.
 #![allow(clippy::unwrap_used)]
 
-use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bulkhead_tests::{Answer, Bulkhead, Fixture, Metrics, Running, SmallDisk, guest};
@@ -84,18 +84,24 @@ fn below_the_watermark_nothing_new_is_accepted_and_what_is_decided_goes_on() {
     assert_eq!(bodies, [b"one", b"two"]);
 }
 
-#[test]
-fn on_a_full_disk_nothing_runs_or_is_lost_and_work_resumes_with_room() {
-    let Some(disk) = small_disk() else { return };
-    // The call is under way while the disk fills up: its settlement finds no room.
+/// A server that says when it is called, and answers when it is let go.
+fn waiting_server() -> (Fixture, Receiver<()>, SyncSender<()>) {
     let (called, is_called) = sync_channel(1);
     let (let_go, goes) = sync_channel::<()>(1);
-    let goes = std::sync::Mutex::new(goes);
+    let goes = Mutex::new(goes);
     let fixture = Fixture::start(move |_| {
         called.send(()).unwrap();
         goes.lock().unwrap().recv_timeout(SOON).unwrap();
         Answer::status(200)
     });
+    (fixture, is_called, let_go)
+}
+
+#[test]
+fn on_a_full_disk_nothing_runs_or_is_lost_and_work_resumes_with_room() {
+    let Some(disk) = small_disk() else { return };
+    // The call is under way while the disk fills up: its settlement finds no room.
+    let (fixture, is_called, let_go) = waiting_server();
     let host = Bulkhead::on_disk(&disk, "min_free = '0B'", &connectors(&fixture.url()));
     let running = host.start();
     host.send("in", &["before"]);
@@ -127,14 +133,7 @@ fn on_a_full_disk_nothing_runs_or_is_lost_and_work_resumes_with_room() {
 #[test]
 fn a_publish_without_room_costs_no_attempt_and_is_made_again_with_room() {
     let Some(disk) = small_disk() else { return };
-    let (called, is_called) = sync_channel(1);
-    let (let_go, goes) = sync_channel::<()>(1);
-    let goes = std::sync::Mutex::new(goes);
-    let fixture = Fixture::start(move |_| {
-        called.send(()).unwrap();
-        goes.lock().unwrap().recv_timeout(SOON).unwrap();
-        Answer::status(200)
-    });
+    let (fixture, is_called, let_go) = waiting_server();
     let url = fixture.url();
     let courier = format!(
         "[connectors.courier]\nplugin = '{}'\nconsume = 'errands'\nretry = {{ attempts = 1 }}\nlimits = {{ wall = '10m' }}\n

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use bulkhead_tests::{Bulkhead, Metrics, Running};
+use bulkhead_tests::{Bulkhead, MESSAGE_TYPES, Metrics, Running};
 
 /// Long enough for a busy machine; every wait ends with the event itself.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -73,22 +73,13 @@ impl Places {
                 (func (export "post-return") (param i32)
                     (if (global.get $is_attack) (then {post_return}))))
             (core instance $i (instantiate $main (with "host" (instance $host)) (with "second" (instance $second))))
-            {EXPORT})"#
+            {MESSAGE_TYPES}{EXPORT})"#
         )
     }
 }
 
-/// `bulkhead:connector/consumer`, as `wit/consumer.wit` has it.
+/// `bulkhead:connector/consumer`, as `wit/consumer.wit` has it; after the types of messages.
 const EXPORT: &str = r#"
-    (type $header (tuple string string))
-    (type $message-type (record (field "id" string) (field "queue" string) (field "key" (option string))
-        (field "headers" (list $header)) (field "body" (list u8)) (field "attempt" u32) (field "enqueued-at-ms" u64)
-        (field "expires-at-ms" (option u64)) (field "parent" (option string)) (field "hops" u32)))
-    (export $message "message" (type $message-type))
-    (type $retry-type (record (field "reason" string) (field "after-ms" (option u64))))
-    (export $retry "retry" (type $retry-type))
-    (type $failure-type (variant (case "retry" $retry) (case "reject" string)))
-    (export $failure "failure" (type $failure-type))
     (func $handle (param "message" $message) (result (result (error $failure)))
         (canon lift (core func $i "handle") (memory (core memory $i "memory")) (realloc (core func $i "realloc"))
             (post-return (core func $i "post-return"))))
