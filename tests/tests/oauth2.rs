@@ -141,6 +141,23 @@ fn a_rotated_refresh_token_outlives_the_process() {
     assert!(!kept.contains("refresh-"), "{kept}");
 }
 
+/// Credentials that differ in scopes alone begin with the same refresh token, which its endpoint takes once.
+#[test]
+fn a_refresh_token_is_spent_by_one_at_a_time_also_for_other_scopes() {
+    let names = ["one", "two", "three", "four"];
+    let rotating = rotating();
+    let bulkhead = deliver(&rotating, &names, "refresh_token = 'first', scopes = ['SCOPE']");
+    let path = bulkhead.path("bulkhead.toml");
+    let toml = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, names.iter().fold(toml, |toml, name| toml.replacen("SCOPE", name, 1))).unwrap();
+    bulkhead.send("in", &["{}"; 4]);
+    let _ = bulkhead.run_until_idle();
+    let spent =
+        |number: usize| asked(&rotating).iter().filter(|form| form.contains(&format!("refresh-{number}&"))).count();
+    assert_eq!([0, 1, 2, 3, 4].map(spent), [1, 1, 1, 1, 0], "{:?}", asked(&rotating));
+    assert_eq!((used(&rotating).len(), bulkhead.dead().len()), (16, 0));
+}
+
 /// The token is used no sooner than the refresh token that came with it is on disk.
 #[test]
 fn a_rotated_refresh_token_outlives_kill_9() {
