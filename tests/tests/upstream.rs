@@ -74,9 +74,9 @@ fn interrupted(reason: &str) -> Seen<'_> {
     Seen { attempts: ATTEMPTS, reason, limits: &[] }
 }
 
-/// Rejected at once: the next answer would be as large.
+/// Tried again like any other trouble of the receiver.
 fn too_large() -> Seen<'static> {
-    Seen { attempts: 1, reason: "raise `connectors.deliver.limits.response_bytes`", limits: &["response_bytes"] }
+    Seen { attempts: ATTEMPTS, reason: "raise `connectors.deliver.limits.response_bytes`", limits: &["response_bytes"] }
 }
 
 #[test]

@@ -12,9 +12,9 @@ use crate::Failure;
 ///
 /// | what happened | failure |
 /// | --- | --- |
-/// | denied, invalid, too large an answer, a body that is not what was expected | reject |
+/// | denied, invalid, a body that is not what was expected | reject |
 /// | held back by the gate | retry with its delay; costs no attempt |
-/// | not reached, interrupted | retry |
+/// | not reached, interrupted, too large an answer | retry |
 /// | a status of 401, 403, 408, 409, 421, 423, 425, 429, 5xx | retry, no sooner than `Retry-After` |
 /// | any other status that is not 2xx | reject |
 ///
@@ -58,7 +58,7 @@ pub enum ErrorKind {
     Unreachable(String),
     /// It may have had its effect: the answer did not arrive in time or broke off.
     Interrupted(String),
-    /// The answer is larger than the limit.
+    /// The answer is larger than the limit; it may have had its effect.
     TooLarge(String),
     /// The answer's status is not 2xx.
     Status {
@@ -120,11 +120,9 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let reason = error.to_string();
         match error.kind {
-            ErrorKind::Denied(_) | ErrorKind::Invalid(_) | ErrorKind::TooLarge(_) | ErrorKind::Body(_) => {
-                Self::reject(reason)
-            }
+            ErrorKind::Denied(_) | ErrorKind::Invalid(_) | ErrorKind::Body(_) => Self::reject(reason),
             ErrorKind::Held(delay) => Self::retry(reason).after(delay),
-            ErrorKind::Unreachable(_) | ErrorKind::Interrupted(_) => Self::retry(reason),
+            ErrorKind::Unreachable(_) | ErrorKind::Interrupted(_) | ErrorKind::TooLarge(_) => Self::retry(reason),
             ErrorKind::Status { status, retry_after, .. } => match verdict(status) {
                 Verdict::Retry => Self::Retry { reason, after: retry_after },
                 Verdict::Success | Verdict::Reject => Self::reject(reason),
@@ -143,12 +141,7 @@ mod tests {
 
     #[test]
     fn refusals_are_rejected() {
-        for kind in [
-            ErrorKind::Denied("no".into()),
-            ErrorKind::Invalid("no".into()),
-            ErrorKind::TooLarge("no".into()),
-            ErrorKind::Body("no".into()),
-        ] {
+        for kind in [ErrorKind::Denied("no".into()), ErrorKind::Invalid("no".into()), ErrorKind::Body("no".into())] {
             assert_eq!(failure_of(kind), Failure::reject("GET https://a.example/: no"));
         }
     }
@@ -157,6 +150,7 @@ mod tests {
     fn trouble_on_the_way_is_retried() {
         assert!(failure_of(ErrorKind::Unreachable("no".into())).is_retry());
         assert!(failure_of(ErrorKind::Interrupted("no".into())).is_retry());
+        assert!(failure_of(ErrorKind::TooLarge("no".into())).is_retry());
     }
 
     #[test]
