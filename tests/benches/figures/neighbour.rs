@@ -1,8 +1,9 @@
 //! What a connector notices of an attacker beside it: queue, plugin, HTTP request, end to end.
 //!
 //! The built host, a message every few milliseconds through `builtin:http-request` to a server here. Rounds without and
-//! with an attacker alternate in one run; the attacker has as many workers as there are cores, and loops, allocates,
-//! recurses, floods its log and its queue, traps, and asks for what it may not have, without end.
+//! with an attacker alternate in one run, and each pair of them gives one ratio: where the machine itself stands still for
+//! a moment, one pair shows it. The attacker has as many workers as there are cores, and loops, allocates, recurses, floods
+//! its log and its queue, traps, and asks for what it may not have, without end.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +17,7 @@ use crate::report::{Figure, percentile};
 /// Messages of one round, and the time between two of them.
 const MESSAGES: usize = 400;
 const EVERY: Duration = Duration::from_millis(10);
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 7;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// What the attacker does, again and again.
 const ATTACKS: [&str; 7] =
@@ -51,9 +52,9 @@ pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
     let _ = neighbour.round()?;
     let (mut quiet, mut attacked) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        quiet.extend(neighbour.round()?);
+        quiet.push(neighbour.round()?);
         attacker("resume")?;
-        attacked.extend(neighbour.round()?);
+        attacked.push(neighbour.round()?);
         attacker("pause")?;
     }
     let left = running.metrics().value("bulkhead_queue_backlog", &[("queue", "attack")]);
@@ -61,14 +62,21 @@ pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
     let panics = running.metrics().value("bulkhead_panics_total", &[]);
     anyhow::ensure!(panics == 0.0, "{panics} panics");
     running.kill9();
-    let (quiet, attacked) =
-        ((percentile(&quiet, 50), percentile(&quiet, 99)), (percentile(&attacked, 50), percentile(&attacked, 99)));
+    Ok(vec![compare(&quiet, &attacked)])
+}
+
+/// The median over the pairs of rounds, with what lies behind it.
+fn compare(quiet: &[Vec<f64>], attacked: &[Vec<f64>]) -> Figure {
+    let p99 = |rounds: &[Vec<f64>]| rounds.iter().map(|round| percentile(round, 99)).collect::<Vec<f64>>();
+    let ratios: Vec<f64> = p99(attacked).iter().zip(p99(quiet)).map(|(attacked, quiet)| attacked / quiet).collect();
     let how = format!(
         "from `send` to the server, 99th percentile {:.2} ms with the attacker, {:.2} ms without; medians {:.2} and {:.2}",
-        attacked.1, quiet.1, attacked.0, quiet.0
+        percentile(&p99(attacked), 50),
+        percentile(&p99(quiet), 50),
+        percentile(&attacked.concat(), 50),
+        percentile(&quiet.concat(), 50)
     );
-    let value = attacked.1 / quiet.1;
-    Ok(vec![Figure { name: "neighbour_p99_ratio", value, unit: "ratio", against: None, ratio: None, note: Some(how) }])
+    Figure::of_rounds("neighbour_p99_ratio", "ratio", &ratios, &how)
 }
 
 struct Neighbour<'a> {
