@@ -134,7 +134,9 @@ pub fn check(id: &str, key: Option<&str>, headers: &[Header]) -> Result<(), Stri
 }
 
 fn has_control(text: &str) -> bool {
-    text.chars().any(|character| character.is_control() && character != '\t')
+    // Nearly every text is of these alone, and is looked through without being decoded.
+    !text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+        && text.chars().any(|character| character.is_control() && character != '\t')
 }
 
 /// A token of HTTP, without upper case.

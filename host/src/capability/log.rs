@@ -130,6 +130,9 @@ impl Lines {
 
     fn flush(&mut self, channel: Channel) {
         let buffer = std::mem::take(self.buffer(channel));
+        if buffer.is_empty() {
+            return;
+        }
         let text = String::from_utf8_lossy(&buffer);
         let text = text.trim_end();
         if !text.is_empty() {

@@ -281,10 +281,11 @@ impl Session {
             let key = format!("connectors.{}.limits.log", self.grants.subject.name);
             self.grants.over(Limit::Log, &key, &text);
         }
-        let (publishes, reservation) = self.queue.end_call();
+        let queue::Published { publishes, causes, reservation } = self.queue.end_call();
         let state = self.state.end_call();
         let requests = self.http.end_call();
-        Ended { publishes, reservation, state, unsafe_sent: requests.unsafe_sent, held: self.held.max(requests.held) }
+        let (unsafe_sent, held) = (requests.unsafe_sent, self.held.max(requests.held));
+        Ended { publishes, causes, reservation, state, unsafe_sent, held }
     }
 
     /// What its connector may do.
@@ -334,8 +335,10 @@ impl Session {
 /// What [`Session::end_call`] answers: what was staged, for the runtime to hand on or to drop.
 #[derive(Debug)]
 pub struct Ended {
-    /// With the place of each draft's cause; `None` for a draft with an id and no cause.
-    pub publishes: Vec<(Option<usize>, Publish)>,
+    /// In the order in which they were published.
+    pub publishes: Vec<Publish>,
+    /// In a batch, the place of each one's cause; `None` for a draft with an id and no cause.
+    pub causes: Vec<Option<usize>>,
     /// The room of all of them.
     pub reservation: Reservation,
     /// State read and written.

@@ -63,8 +63,18 @@ pub(super) struct Stage {
     places: Vec<Place>,
     count: u32,
     bytes: u64,
-    staged: Vec<(Option<usize>, Publish)>,
+    staged: Vec<Publish>,
+    /// In a batch, the cause of each.
+    causes: Vec<Option<usize>>,
     reservation: Reservation,
+}
+
+/// What a call has published.
+#[derive(Debug, Default)]
+pub(super) struct Published {
+    pub(super) publishes: Vec<Publish>,
+    pub(super) causes: Vec<Option<usize>>,
+    pub(super) reservation: Reservation,
 }
 
 /// A message that is being handled, as the parent of drafts.
@@ -121,8 +131,12 @@ impl Stage {
         self.end_call();
     }
 
-    pub(super) fn end_call(&mut self) -> (Vec<(Option<usize>, Publish)>, Reservation) {
-        (std::mem::take(&mut self.staged), std::mem::take(&mut self.reservation))
+    pub(super) fn end_call(&mut self) -> Published {
+        Published {
+            publishes: std::mem::take(&mut self.staged),
+            causes: std::mem::take(&mut self.causes),
+            reservation: std::mem::take(&mut self.reservation),
+        }
     }
 
     /// Numbers the drafts, whatever becomes of them, so that a refusal shifts no other draft's id.
@@ -183,11 +197,14 @@ impl Stage {
         for (draft, place) in drafts.into_iter().zip(places.iter().copied()) {
             let draft = self.accept(grants, target, draft, place)?;
             bytes += draft.size_bytes();
-            accepted.push((place.parent, Publish { queue: target.id, draft }));
+            accepted.push(Publish { queue: target.id, draft });
         }
         self.count(grants, accepted.len(), bytes)?;
         self.reserve(grants, target, bytes)?;
-        let ids = accepted.iter().map(|(_, publish)| publish.draft.id.clone()).collect();
+        let ids = accepted.iter().map(|publish| publish.draft.id.clone()).collect();
+        if self.is_batch {
+            self.causes.extend(places.iter().map(|place| place.parent));
+        }
         if self.staged.is_empty() {
             self.staged = accepted;
         } else {

@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use smallvec::{SmallVec, smallvec};
 use tokio::sync::{Notify, watch};
 
 use super::{Disk, Full};
@@ -32,7 +33,7 @@ struct Account {
 /// Room that is kept for messages on their way to the ledger. Dropping it gives the room back: a settlement that was
 /// handed in keeps room of its own.
 #[derive(Debug, Default)]
-pub struct Reservation(Vec<(Arc<Account>, u64)>);
+pub struct Reservation(SmallVec<[(Arc<Account>, u64); 1]>);
 
 impl Reservation {
     /// Takes another reservation into this one.
@@ -138,7 +139,7 @@ impl Accounts {
         // Added first and looked at then, so that two publishes cannot both take the last room.
         account.reserved.fetch_add(bytes, Ordering::AcqRel);
         let is_over = account.used() > account.bytes_max.load(Ordering::Acquire).saturating_add(beyond);
-        let reservation = Reservation(vec![(account, bytes)]);
+        let reservation = Reservation(smallvec![(account, bytes)]);
         if is_over { Err(Full::Bound) } else { Ok(reservation) }
     }
 

@@ -33,6 +33,8 @@ pub(super) struct Meter {
     is_long: AtomicBool,
     /// Wall deadline, since `base`.
     deadline_ns: AtomicU64,
+    /// Whether the call's first poll is yet to come: its time counts from the call's beginning.
+    is_new: AtomicBool,
 }
 
 /// How a call ended without an answer.
@@ -54,15 +56,19 @@ impl Meter {
             poll_is_long: AtomicBool::new(false),
             is_long: AtomicBool::new(false),
             deadline_ns: AtomicU64::new(u64::MAX),
+            is_new: AtomicBool::new(false),
         }
     }
 
     /// A call begins: nothing is spent yet. Answers its deadline.
     pub(super) fn begin(&self, wall: Duration) -> Instant {
         let now = Instant::now();
+        let began_ns = nanos(now - self.base);
         self.spent_ns.store(0, Relaxed);
         self.is_long.store(false, Relaxed);
-        self.deadline_ns.store(nanos(now - self.base).saturating_add(nanos(wall)), Relaxed);
+        self.poll_began_ns.store(began_ns, Relaxed);
+        self.is_new.store(true, Relaxed);
+        self.deadline_ns.store(began_ns.saturating_add(nanos(wall)), Relaxed);
         now + wall
     }
 
@@ -86,6 +92,11 @@ impl Meter {
     fn poll_begins(&self) {
         let is_long = self.is_long.load(Relaxed);
         self.poll_is_long.store(is_long, Relaxed);
+        // One look at the clock less, of two for a call that does not wait.
+        if self.is_new.load(Relaxed) {
+            self.is_new.store(false, Relaxed);
+            return;
+        }
         self.poll_began_ns.store(self.read(is_long), Relaxed);
     }
 

@@ -275,7 +275,7 @@ impl Sandbox {
     ) -> Result<Staged, Failure> {
         let (answer, ended) = self.end(answered)?;
         match answer {
-            Ok(()) => Ok(staged(ended, |_| true)),
+            Ok(()) => Ok(staged(ended)),
             Err(failure) => {
                 self.is_finished = true;
                 Err(Failure::of_plugin(failure, ended.held))
@@ -283,20 +283,21 @@ impl Sandbox {
         }
     }
 
-    fn end_batch(&mut self, answers: Vec<Result<(), types::Failure>>, ended: Ended) -> BatchResult {
+    fn end_batch(&mut self, answers: Vec<Result<(), types::Failure>>, mut ended: Ended) -> BatchResult {
         let held = ended.held;
         let results: Vec<_> =
             answers.into_iter().map(|answer| answer.map_err(|failure| Failure::of_plugin(failure, held))).collect();
         if results.iter().all(Result::is_ok) {
-            return BatchResult { results, staged: staged(ended, |_| true), rerun_succeeded: false };
+            return BatchResult { results, staged: staged(ended), rerun_succeeded: false };
         }
         self.is_finished = true;
-        let is_shared = !ended.state.writes.is_empty() || ended.publishes.iter().any(|(cause, _)| cause.is_none());
-        let unsafe_sent = ended.unsafe_sent;
+        let is_shared = !ended.state.writes.is_empty() || ended.causes.iter().any(Option::is_none);
         let staged = if is_shared {
-            Staged { unsafe_sent, ..Staged::default() }
+            Staged { unsafe_sent: ended.unsafe_sent, ..Staged::default() }
         } else {
-            staged(ended, |cause| cause.is_some_and(|cause| results[cause].is_ok()))
+            let mut causes = ended.causes.iter().flatten();
+            ended.publishes.retain(|_| causes.next().is_some_and(|cause| results[*cause].is_ok()));
+            staged(ended)
         };
         BatchResult { results, staged, rerun_succeeded: is_shared }
     }
@@ -360,8 +361,7 @@ fn message<'a>(scope: &Scope<'a>, delivery: &'a Delivery, headers: &'a [(&'a str
     }
 }
 
-fn staged(ended: Ended, commits: impl Fn(Option<usize>) -> bool) -> Staged {
-    let Ended { publishes, reservation, state, unsafe_sent, held: _ } = ended;
-    let publishes = publishes.into_iter().filter(|(cause, _)| commits(*cause)).map(|(_, publish)| publish).collect();
+fn staged(ended: Ended) -> Staged {
+    let Ended { publishes, causes: _, reservation, state, unsafe_sent, held: _ } = ended;
     Staged { publishes, reservation, state, unsafe_sent, tick_done: None }
 }

@@ -72,8 +72,8 @@ struct Call {
     requests: u32,
     unsafe_sent: bool,
     ordinals: HashMap<(Method, String), u64>,
-    /// Bytes of bodies that may still be held in the host.
-    held_left: Arc<AtomicU64>,
+    /// Bytes of bodies that may still be held in the host; made by the first request.
+    held_left: Option<Arc<AtomicU64>>,
 }
 
 /// What a plugin asks for, without its body.
@@ -98,9 +98,8 @@ impl Session {
     /// A call begins: its counts start at zero.
     pub fn begin_call(&mut self, scope: CallScope) {
         self.gate.reports.clear();
-        let held_left = Arc::new(AtomicU64::new(self.gate.grant.limits.memory_bytes));
         let ordinals = HashMap::new();
-        self.gate.call = Some(Call { scope, requests: 0, unsafe_sent: false, ordinals, held_left });
+        self.gate.call = Some(Call { scope, requests: 0, unsafe_sent: false, ordinals, held_left: None });
     }
 
     /// The call is over: from now on nothing is sent.
@@ -201,7 +200,7 @@ impl Gate {
             Some(call.scope.barrier.clone())
         };
         let deadline = deadline(call.scope.deadline, settings.timeout, asked.timeout);
-        let (words, held_left) = (self.words.named_in(&settings.placeholders), call.held_left.clone());
+        let (words, held_left) = (self.words.named_in(&settings.placeholders), call.held_left(&grant));
         Ok(Admitted {
             entry,
             method,
@@ -223,6 +222,10 @@ impl Call {
         let max = grant.limits.requests;
         self.requests = self.requests.saturating_add(1);
         if self.requests > max { Err(Refusal::Requests { max }) } else { Ok(()) }
+    }
+
+    fn held_left(&mut self, grant: &Grant) -> Arc<AtomicU64> {
+        self.held_left.get_or_insert_with(|| Arc::new(AtomicU64::new(grant.limits.memory_bytes))).clone()
     }
 
     /// A key that the plugin chose itself stays: it may mean something to the receiver.
