@@ -14,6 +14,7 @@ use wasmtime::component::Linker;
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, WasmFeatures};
 
 use super::epoch::{Ticker, Ticking};
+use super::thread;
 use crate::capability::{self, Session};
 
 const MIB: usize = 1 << 20;
@@ -41,10 +42,6 @@ const GUEST_THREADS_PER_CORE: usize = 4;
 /// Polls after which a thread of guests looks for work that came from other threads. A guest that computes is polled for a
 /// millisecond at a time, so that what waits behind it waits for as many of them.
 const GUEST_QUEUE_INTERVAL: u32 = 2;
-/// How far guests stand behind the threads of sockets, timers and the ledger where there is work for more threads than
-/// cores: a third of their weight. What computes without end then neither holds up an answer nor a commit, and on a
-/// machine without such a rush it changes nothing.
-const GUEST_NICENESS: i32 = 5;
 /// Slots beside the permits: inspecting and loading take none.
 const SPARE_SLOTS: u32 = 4;
 
@@ -112,7 +109,7 @@ impl Engine {
         let guests = Builder::new_multi_thread()
             .worker_threads(cores() * GUEST_THREADS_PER_CORE)
             .thread_name("bulkhead-guest")
-            .on_thread_start(stand_back)
+            .on_thread_start(thread::stand_back)
             .global_queue_interval(GUEST_QUEUE_INTERVAL)
             .enable_time()
             .build()
@@ -160,12 +157,6 @@ impl Drop for Inner {
             guests.shutdown_background();
         }
     }
-}
-
-/// Makes room for the host's own threads. Of the calling thread alone, as Linux counts it.
-fn stand_back() {
-    // A process may always be nicer; where the system knows no such thing, guests are as important as the host.
-    let _ = rustix::process::nice(GUEST_NICENESS);
 }
 
 fn cores() -> usize {

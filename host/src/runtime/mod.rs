@@ -15,6 +15,7 @@ pub mod offer;
 pub mod permit;
 pub mod plugin;
 pub mod sandbox;
+mod thread;
 
 pub use engine::Engine;
 pub use plugin::{Export, Linked, Plugin};
