@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use data_encoding::BASE32_NOPAD;
 use sha2::{Digest, Sha256};
+use smallvec::SmallVec;
 
 /// The longest name of a queue or connector.
 pub const NAME_BYTES_MAX: usize = 63;
@@ -103,13 +104,13 @@ impl Kind {
 /// Derives an id: 128 bits of SHA-256 over the parts, each with its length in front, in lower-case base32 (26 characters).
 #[must_use]
 pub fn derive(kind: Kind, parts: &[&str], ordinal: u64) -> String {
-    let mut hash = Sha256::new();
+    let mut hashed: SmallVec<[u8; 256]> = SmallVec::new();
     for part in std::iter::once(kind.label()).chain(parts.iter().copied()) {
-        hash.update((part.len() as u64).to_le_bytes());
-        hash.update(part.as_bytes());
+        hashed.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        hashed.extend_from_slice(part.as_bytes());
     }
-    hash.update(ordinal.to_le_bytes());
-    encode(&hash.finalize()[..16])
+    hashed.extend_from_slice(&ordinal.to_le_bytes());
+    encode(&Sha256::digest(&hashed)[..16])
 }
 
 /// A fresh random id for a message that came from outside without one.

@@ -65,7 +65,7 @@ impl Write<'_> {
             return Ok(Verdict::Conflict);
         }
         self.outcomes(settlement)?;
-        self.accept_all(settlement.publishes.iter().map(|publish| (publish.queue, &publish.draft)))?;
+        self.publish_all(&settlement.publishes)?;
         self.write_state(connector, &settlement.state)?;
         if let Some((schedule, planned_ms)) = &settlement.tick_done {
             self.db

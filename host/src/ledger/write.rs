@@ -12,7 +12,7 @@ use super::dedup::{Dedup, Seen};
 use super::schema::{row_id, sql};
 use crate::clock::Now;
 use crate::message::{DELAY_MS_MAX, Draft, Header, Message};
-use crate::settlement::QueueId;
+use crate::settlement::{Publish, QueueId};
 
 /// A transaction under way.
 pub(super) struct Write<'a> {
@@ -56,20 +56,32 @@ impl Write<'_> {
         drafts.map(|(queue, draft)| self.accept_into(&mut log, queue, draft)).collect()
     }
 
+    /// Accepts what a settlement publishes: nobody waits for its ids.
+    pub(super) fn publish_all(&mut self, publishes: &[Publish]) -> rusqlite::Result<()> {
+        let mut log = Log::open(self.db)?;
+        publishes.iter().try_for_each(|publish| self.store(&mut log, publish.queue, &publish.draft).map(drop))
+    }
+
     fn accept_into(&mut self, log: &mut Log<'_>, queue: QueueId, draft: &Draft) -> rusqlite::Result<Appended> {
+        let first = self.store(log, queue, draft)?;
+        Ok(Appended { duplicate: first.is_some(), id: first.unwrap_or_else(|| draft.id.clone()) })
+    }
+
+    /// Stores a message; where the queue had it already, nothing is stored, and the id of the first one is answered.
+    fn store(&mut self, log: &mut Log<'_>, queue: QueueId, draft: &Draft) -> rusqlite::Result<Option<String>> {
         let Some(entry) = self.book.queue(queue.0) else { return Err(rusqlite::Error::QueryReturnedNoRows) };
         let policy = &entry.policy;
         let seen = self.dedup.note(self.db, queue.0, policy, &draft.id, self.now.settled_ms)?;
         if let Seen::Before(first) = seen {
             self.changes.duplicates.push(queue.0);
-            return Ok(Appended { id: first, duplicate: true });
+            return Ok(Some(first));
         }
         let expires_ms = self.expires_ms(queue, draft);
         match draft.delay_ms {
             Some(delay_ms) if delay_ms > 0 => self.park(queue, draft, delay_ms, expires_ms)?,
             _ => self.append(log, queue, &Row::of(draft, self.now.due_ms, expires_ms))?,
         }
-        Ok(Appended { id: draft.id.clone(), duplicate: false })
+        Ok(None)
     }
 
     fn expires_ms(&self, queue: QueueId, draft: &Draft) -> Option<u64> {
