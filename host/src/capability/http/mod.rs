@@ -39,7 +39,7 @@ use crate::limit::Limits;
 use crate::metrics::Metrics;
 use crate::secret_store::SecretStore;
 
-pub use session::{CallScope, CallUse, Session};
+pub use session::{CallScope, CallUse, Session, fields_spent};
 
 /// One entry of `allow.http`.
 #[derive(Clone, Debug, PartialEq)]

@@ -12,15 +12,17 @@ use futures_util::future::join_all;
 use http::Method;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use wasmtime::component::ResourceTable;
-use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView};
+use wasmtime_wasi_http::{FieldMapError, WasiHttpCtx, WasiHttpCtxView};
 
 use super::exchange::Admitted;
 use super::refusal::{Failure, Refusal, Reports};
 use super::target::Target;
 use super::{Grant, GrantSettings, header, interface};
 use crate::bindings::bulkhead::connector::http::{HttpError, Request, Response};
+use crate::capability::OverLimit;
 use crate::capability::credential::placeholder::Words;
 use crate::id;
+use crate::limit::Limit;
 use crate::settlement::Barrier;
 
 /// A guest's timeout is at least this: zero would be no request at all, and a timer's panic elsewhere.
@@ -51,6 +53,21 @@ pub struct CallUse {
     pub unsafe_sent: bool,
     /// The gate answered `held`: a `retry` costs no attempt and waits this long.
     pub held: Option<Duration>,
+}
+
+/// Whether an error says that [`FIELD_BYTES_MAX`] is spent, and what there is to say about that.
+#[must_use]
+pub fn fields_spent(error: &wasmtime::Error) -> Option<OverLimit> {
+    match error.downcast_ref::<FieldMapError>()? {
+        FieldMapError::TotalSizeTooBig | FieldMapError::TooManyFields => {
+            let what = "one `fields` of wasi:http may take 64 KiB in the host, for names, values and their places";
+            Some(OverLimit { limit: Limit::Hostcall, what })
+        }
+        FieldMapError::Immutable
+        | FieldMapError::InvalidHeaderName
+        | FieldMapError::InvalidHeaderValue
+        | FieldMapError::Forbidden => None,
+    }
 }
 
 /// The HTTP side of one run.
