@@ -8,6 +8,7 @@ mod dressing;
 mod exchange;
 mod head;
 pub mod header;
+mod outgoing;
 pub mod pattern;
 mod permission;
 mod refusal;
@@ -217,5 +218,6 @@ pub fn add_streaming_to_linker<T: Send + 'static>(
 ) -> wasmtime::Result<()> {
     use wasmtime_wasi_http::p2::bindings::{LinkOptions, http};
     http::outgoing_handler::add_to_linker::<T, WasiHttp>(linker, get)?;
-    http::types::add_to_linker::<T, WasiHttp>(linker, &LinkOptions::default().into(), get)
+    http::types::add_to_linker::<T, WasiHttp>(linker, &LinkOptions::default().into(), get)?;
+    outgoing::bound(linker, get)
 }

@@ -32,6 +32,8 @@ pub(super) const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 const HEARD_WITHIN_MAX: Duration = Duration::from_millis(250);
 /// In-memory size of one `fields` resource of wasi:http, headers of responses included.
 const FIELD_BYTES_MAX: usize = 64 * 1024;
+/// The longest name of a method that is sent.
+pub(super) const METHOD_BYTES_MAX: usize = 32;
 /// Set by the gate for unsafe methods when the grant says `idempotency = true`.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -308,7 +310,8 @@ fn check_body(grant: &Grant, settings: &GrantSettings, body_bytes: u64) -> Resul
 
 /// `CONNECT` would open a tunnel; `TRACE` would answer with the credential that was attached.
 fn parse_method(text: &str) -> Result<Method, Refusal> {
-    let is_word = (1..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'-');
+    let is_word = (1..=METHOD_BYTES_MAX).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'-');
     let method = Method::from_bytes(text.to_ascii_uppercase().as_bytes());
     match method {
         Ok(method) if is_word && method != Method::CONNECT && method != Method::TRACE => Ok(method),
