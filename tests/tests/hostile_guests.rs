@@ -299,28 +299,6 @@ fn a_key_of_the_state_means_itself_or_is_refused_and_counted() {
     assert!(state.len() == 11 && state.iter().all(|(key, value)| key.as_bytes() == value), "{state:?}");
 }
 
-/// Below what a call may hand over, the text is refused or dropped; above it, the call ends.
-#[test]
-fn huge_texts_in_every_place_harm_nobody() {
-    let host = vandal("allow.publish = ['out']");
-    let running = host.start();
-    let places = ["queue", "key", "header", "secret", "metric", "bucket", "state", "read", "url", "method"];
-    let lines: Vec<String> = places.iter().flat_map(|place| [1, 8].map(|mib| format!("huge {place} {mib}"))).collect();
-    host.send("in", &lines);
-    running.wait_until("all settled", PATIENCE, |metrics| {
-        metrics.value("bulkhead_deliveries_total", &[]) == lines.len() as f64
-    });
-    assert!(running.metrics().limits("vandal").contains(&"hostcall".to_owned()));
-    host.send("in", &["ok"]);
-    running.wait_until("one more", PATIENCE, |metrics| {
-        metrics.value("bulkhead_deliveries_total", &[]) == (lines.len() + 1) as f64
-    });
-    assert_eq!(running.metrics().value("bulkhead_panics_total", &[]), 0.0);
-    assert!(running.log().iter().all(|line| line.len() < 32 << 10), "no text of a guest is in the log as a whole");
-    let _ = running.terminate().ok();
-    assert_eq!(host.ledger().messages("out").len(), 0);
-}
-
 /// Fifty times the pool's slots: whoever comes after finds nothing of who was there before.
 #[test]
 fn memory_of_a_sandbox_holds_nothing_of_another() {
