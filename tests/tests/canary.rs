@@ -288,7 +288,11 @@ fn check_process(bulkhead: &Bulkhead) {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Vec::new(),
         read => read.unwrap(),
     };
-    check_clean("the environment", &shown("environ"));
+    let environment = shown("environ");
+    check_clean("the environment", &environment);
+    // Where anything is shown, it is what the process was started with.
+    let still = |name: &[u8]| environment.windows(name.len()).any(|part| part == name);
+    assert!(environment.is_empty() || still(b"BULKHEAD_LOG=trace"), "{}", String::from_utf8_lossy(&environment));
     check_clean("the arguments", &shown("cmdline"));
     let limits = String::from_utf8(shown("limits")).unwrap();
     let dumps = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
