@@ -34,7 +34,7 @@ pub enum Limit {
     ResponseBytes,
     /// Size or number of state entries.
     State,
-    /// Bytes copied from the guest by one host call.
+    /// Bytes copied from the guest by one host call, or kept of the fields of one request.
     Hostcall,
     /// Size or time of compiling a plugin.
     Compile,

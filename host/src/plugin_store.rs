@@ -272,6 +272,11 @@ mod tests {
         assert_eq!(store.cached(&key("a")), None);
         fs::write(store.path(&key("b")), &good).expect("it is written");
         assert_eq!(store.cached(&key("b")), None, "another plugin's name");
+        let other = CacheKey { engine: "f".to_owned(), ..key("a") };
+        fs::write(store.path(&other), &good).expect("it is written");
+        assert_eq!(store.cached(&other), None, "another engine's name");
+        fs::write(&path, &good).expect("it is written");
+        assert_eq!(store.cached(&key("a")).as_deref(), Some(&b"code"[..]), "its own name");
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub use process::Spawned;
 pub use proxy::TunnelProxy;
 pub use rustix::process::Signal;
 pub use seclusion::{Canaries, NAME_SERVER, secluded};
-pub use tls::{Authority, Certified, Flaw, TlsServer};
+pub use tls::{Authority, Certified, Flaw, Handshake, TlsServer};
 pub use upstream::{Misdeed, Upstream};
 
 /// The examples of the author guide are tests, natively.

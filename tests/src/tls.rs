@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::HandshakeKind;
 use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
@@ -54,10 +55,21 @@ pub struct TlsServer {
     server: Option<JoinHandle<()>>,
 }
 
+/// What a client that was let in has said first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handshake {
+    /// Whom it asked for (SNI).
+    pub name: Option<String>,
+    /// Whether it went on with a session of an earlier connection.
+    pub is_resumed: bool,
+}
+
 /// What happens on a connection.
 #[derive(Clone)]
 enum Manner {
     Answer,
+    /// Once, and that is it.
+    AnswerOnce,
     /// Where it sends everybody to, or nowhere.
     Http2(Option<String>),
     Flood(Arc<(Vec<u8>, Vec<u8>)>),
@@ -65,7 +77,7 @@ enum Manner {
 
 #[derive(Default)]
 struct Seen {
-    connections: usize,
+    handshakes: Vec<Handshake>,
     requests: Vec<String>,
 }
 
@@ -130,6 +142,12 @@ impl TlsServer {
         Self::serve(certified, None)
     }
 
+    /// The same with a connection for each request.
+    #[must_use]
+    pub fn closing(certified: &Certified) -> Self {
+        Self::listen(LOOPBACK, config(certified, None), Manner::AnswerOnce)
+    }
+
     /// Takes only clients with a certificate of `clients`.
     #[must_use]
     pub fn for_clients_of(clients: &Authority, certified: &Certified) -> Self {
@@ -165,7 +183,13 @@ impl TlsServer {
     /// How many clients have connected and were let in.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).connections
+        self.handshakes().len()
+    }
+
+    /// What they have said first.
+    #[must_use]
+    pub fn handshakes(&self) -> Vec<Handshake> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).handshakes.clone()
     }
 
     /// The first line of each request.
@@ -198,6 +222,14 @@ impl TlsServer {
         let server = thread::Builder::new().name("tls".to_owned()).spawn(serve).expect("a thread can be started");
         let address = address.recv().expect("the server tells its address");
         Self { address, seen, stop: Some(stop), server: Some(server) }
+    }
+}
+
+impl Handshake {
+    fn of(stream: &TlsStream<TcpStream>) -> Self {
+        let connection = stream.get_ref().1;
+        let is_resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+        Self { name: connection.server_name().map(str::to_owned), is_resumed }
     }
 }
 
@@ -248,9 +280,10 @@ async fn accept(listener: &TcpListener, acceptor: &TlsAcceptor, manner: &Manner,
         // A client that hangs up in the middle is what some tests are about.
         connections.spawn(async move {
             let Ok(stream) = acceptor.accept(stream).await else { return };
-            seen.lock().unwrap_or_else(PoisonError::into_inner).connections += 1;
+            seen.lock().unwrap_or_else(PoisonError::into_inner).handshakes.push(Handshake::of(&stream));
             let ended = match manner {
-                Manner::Answer => answer(stream, &seen).await,
+                Manner::Answer => answer(stream, &seen, false).await,
+                Manner::AnswerOnce => answer(stream, &seen, true).await,
                 Manner::Http2(location) => {
                     answer_http2(stream, location.as_deref(), &seen).await.map_err(io::Error::other)
                 }
@@ -261,16 +294,21 @@ async fn accept(listener: &TcpListener, acceptor: &TlsAcceptor, manner: &Manner,
     }
 }
 
-/// Answers one request after the other on a connection that is kept.
-async fn answer(mut stream: TlsStream<TcpStream>, seen: &Mutex<Seen>) -> io::Result<()> {
+/// Answers one request after the other on a connection that is kept, or one alone.
+async fn answer(mut stream: TlsStream<TcpStream>, seen: &Mutex<Seen>, is_last: bool) -> io::Result<()> {
     let lock = || seen.lock().unwrap_or_else(PoisonError::into_inner);
     let mut bytes = Vec::new();
     loop {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         if text.contains("\r\n\r\n") {
             lock().requests.push(text.lines().next().unwrap_or_default().to_owned());
-            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await?;
+            let connection = if is_last { "close" } else { "keep-alive" };
+            let answer = format!("HTTP/1.1 200 OK\r\nConnection: {connection}\r\nContent-Length: 2\r\n\r\nok");
+            stream.write_all(answer.as_bytes()).await?;
             stream.flush().await?;
+            if is_last {
+                return stream.shutdown().await;
+            }
             bytes.clear();
         } else if stream.read_buf(&mut bytes).await? == 0 {
             return Ok(());

@@ -5,10 +5,12 @@ use std::fmt::Write as _;
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use bulkhead_tests::{Answer, Bulkhead, Fixture, Request, guest};
-use serde_json::json;
+use bulkhead_tests::{Answer, Authority, Bulkhead, Certified, Fixture, Flaw, Request, TlsServer, guest};
+use data_encoding::{BASE64, HEXLOWER};
+use serde_json::{Value, json};
 
 /// Long enough for a busy machine; every wait ends with the event itself.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -36,6 +38,19 @@ const WAYS: [(&str, &str); 8] = [
         "placeholders = [{ secret = 'sealed', in = 'query' }, { secret = 'env', in = 'header' }, { secret = 'file', in = 'body' }]",
     ),
 ];
+/// The same for credentials with a private key. The last two have a secret for a key that is none.
+const KEYED: [(&str, &str); 4] = [
+    ("mtls", "auth = { mtls = { cert = 'client.pem', key = 'client' } }"),
+    (
+        "statement",
+        "auth = { oauth2 = { token_url = 'URL/token', client_id = 'me', assertion = { key = 'robot', algorithm = 'ES256', issuer = 'robot@example.com' } } }",
+    ),
+    ("unfit-mtls", "auth = { mtls = { cert = 'client.pem', key = 'file' } }"),
+    (
+        "unfit-statement",
+        "auth = { oauth2 = { token_url = 'URL/token', client_id = 'me', assertion = { key = 'env', issuer = 'robot@example.com' } } }",
+    ),
+];
 /// What receivers do, each repeating what they got: all goes well, not now, never, look elsewhere.
 const MANNERS: [u16; 4] = [200, 503, 422, 302];
 
@@ -43,26 +58,52 @@ fn canary(of: &str) -> String {
     format!("{CANARY}-{of}-{}", "x".repeat(20))
 }
 
+/// Private keys, of a client and of a robot.
+struct Keys {
+    authority: Authority,
+    client: Certified,
+    robot: Certified,
+}
+
+static KEYS: LazyLock<Keys> = LazyLock::new(|| {
+    let authority = Authority::new();
+    let (client, robot) = (authority.issue(Flaw::None), authority.issue(Flaw::None));
+    Keys { authority, client, robot }
+});
+static FORMS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+    let keys = [&KEYS.client.key, &KEYS.robot.key].into_iter().flat_map(|pem| key_forms(pem));
+    text_forms().into_iter().map(String::into_bytes).chain(keys).collect()
+});
+
 /// Every form in which a value might come out.
-fn forms() -> Vec<String> {
-    let hex = CANARY.bytes().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    });
+fn text_forms() -> Vec<String> {
+    let hex = HEXLOWER.encode(CANARY.as_bytes());
     // `cnry/9+z` in base64, beginning at each of the three places of a group.
     let base64 = ["Y25yeS85K3", "NucnkvOSt6", "jbnJ5LzkreiI"].map(|text| text[..9].to_owned());
     let plain = [CANARY.to_owned(), "cnry%2F9%2Bz".to_owned(), "cnry%2f9%2bz".to_owned(), "cnry\\/9+z".to_owned()];
     plain.into_iter().chain([hex.clone(), hex.to_uppercase()]).chain(base64).collect()
 }
 
+/// Every form of a key: the lines that hold a part of its number, and the number itself. The last line is public.
+fn key_forms(pem: &str) -> Vec<Vec<u8>> {
+    let lines: Vec<&str> = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    let der = BASE64.decode(lines.concat().as_bytes()).unwrap();
+    let at = der.windows(2).position(|head| head == [0x04, 0x20]).unwrap() + 2;
+    let number = der[at..at + 32].to_vec();
+    let hex = HEXLOWER.encode(&number);
+    let texts = lines[..2].iter().map(|line| line.as_bytes().to_vec());
+    texts.chain([hex.to_uppercase().into_bytes(), hex.into_bytes(), number]).collect()
+}
+
 #[track_caller]
 fn check_clean(what: &str, bytes: &[u8]) {
-    for form in forms() {
-        let found = bytes.windows(form.len()).position(|window| window == form.as_bytes());
+    for form in &*FORMS {
+        let found = bytes.windows(form.len()).position(|window| window == form);
         let around = |at: usize| {
             String::from_utf8_lossy(&bytes[at.saturating_sub(200)..(at + 60).min(bytes.len())]).into_owned()
         };
-        assert!(found.is_none(), "{what} holds {form}: {}", found.map(around).unwrap_or_default());
+        let shown = String::from_utf8_lossy(form);
+        assert!(found.is_none(), "{what} holds {shown}: {}", found.map(around).unwrap_or_default());
     }
 }
 
@@ -93,14 +134,25 @@ fn repeat(request: &Request) -> Answer {
     Answer::status(status).with("x-echo", &echo).with("location", &request.uri).body(body)
 }
 
-fn toml(fixture: &Fixture) -> String {
-    let (courier, hostile, url) = (guest("courier"), guest("hostile"), fixture.url());
+/// Where requests of a way go.
+fn base(way: &str, fixture: &Fixture, server: &TlsServer) -> String {
+    if way.contains("mtls") { server.url("") } else { fixture.url() }
+}
+
+fn toml(fixture: &Fixture, server: &TlsServer) -> String {
+    let (courier, hostile) = (guest("courier"), guest("hostile"));
     let grant = |(way, says): &(&str, &str)| {
-        format!("{{ url = '{url}/{way}/*', methods = ['POST'], private = true, {} }},\n", says.replace("URL", &url))
+        let (url, says) = (base(way, fixture, server), says.replace("URL", &fixture.url()));
+        format!("{{ url = '{url}/{way}/*', methods = ['POST'], private = true, {says} }},\n")
     };
     format!(
         r#"
+        [host.tls]
+        ca_file = "roots.pem"
+
         [secrets]
+        client = {{ env = "CLIENT" }}
+        robot  = {{ file = "robot.key" }}
         env    = {{ env = "CANARY" }}
         file   = {{ file = "canary" }}
         sealed = {{ sealed = true }}
@@ -121,12 +173,19 @@ fn toml(fixture: &Fixture) -> String {
         allow.secrets = ["env"]
         "#,
         courier.display(),
-        WAYS.iter().map(grant).collect::<String>(),
+        WAYS.iter().chain(&KEYED).map(grant).collect::<String>(),
         hostile.display(),
     )
 }
 
-fn errands(fixture: &Fixture) -> Vec<String> {
+/// A word under a veil, for a plugin that looks for it and shall not have it by that.
+fn veiled(word: &[u8]) -> String {
+    HEXLOWER.encode(&word.iter().map(|byte| byte ^ 0x55).collect::<Vec<u8>>())
+}
+
+/// Each hunts for every form of every secret in the plugin's memory when its answer is there.
+fn errands(fixture: &Fixture, server: &TlsServer) -> Vec<String> {
+    let hunt: Vec<String> = FORMS.iter().map(|form| veiled(form)).collect();
     let mut errands = Vec::new();
     for (way, _) in WAYS {
         for status in MANNERS {
@@ -135,21 +194,33 @@ fn errands(fixture: &Fixture) -> Vec<String> {
             errands.push(match way {
                 "placed" => json!({
                     "method": "POST", "url": format!("{url}?key=[sealed]"), "place": ["sealed", "env", "file"], "check": check,
-                    "headers": [["x-key", "[env]"], ["content-type", "text/plain"]], "body": "[file]",
+                    "headers": [["x-key", "[env]"], ["content-type", "text/plain"]], "body": "[file]", "hunt": hunt,
                 }),
-                _ => json!({ "method": "POST", "url": url, "body": "hello", "check": check }),
+                _ => json!({ "method": "POST", "url": url, "body": "hello", "check": check, "hunt": hunt }),
             });
         }
     }
+    for (way, _) in KEYED {
+        let url = format!("{}/{way}/200", base(way, fixture, server));
+        errands.push(json!({ "method": "POST", "url": url, "body": "hello", "hunt": hunt }));
+    }
+    // One that has to find something: what the plugin has sent itself.
+    let url = format!("{}/bearer/200", fixture.url());
+    errands.push(json!({ "method": "POST", "url": url, "body": "hello", "hunt": [veiled(b"hello")] }));
     errands.iter().map(ToString::to_string).collect()
 }
 
 #[test]
 fn a_secret_is_found_nowhere() {
     let fixture = Fixture::start(repeat);
-    let bulkhead = Bulkhead::new(&toml(&fixture)).variable("CANARY", &canary("env")).variable("BULKHEAD_LOG", LOG);
-    let file = bulkhead.path("canary");
-    write_secret(&file);
+    let server = TlsServer::for_clients_of(&KEYS.authority, &KEYS.authority.issue(Flaw::None));
+    let bulkhead = Bulkhead::new(&toml(&fixture, &server)).variable("CLIENT", &KEYS.client.key);
+    let bulkhead = bulkhead.variable("CANARY", &canary("env")).variable("BULKHEAD_LOG", LOG);
+    let (file, key) = (bulkhead.path("canary"), bulkhead.path("robot.key"));
+    write_secret(&file, &canary("file"));
+    write_secret(&key, &KEYS.robot.key);
+    std::fs::write(bulkhead.path("roots.pem"), KEYS.authority.pem()).unwrap();
+    std::fs::write(bulkhead.path("client.pem"), &KEYS.client.cert).unwrap();
     let set = bulkhead.run_with(&["secrets", "set", "sealed"], canary("first").as_bytes()).ok();
     let running = bulkhead.start();
     let put = json!({ "value": canary("sealed") }).to_string();
@@ -158,13 +229,17 @@ fn a_secret_is_found_nowhere() {
         running.api("PUT", "secrets/sealed", &put.replace("value", "valve")),
         running.api("GET", "secrets", ""),
     ];
-    let errands = errands(&fixture);
+    let errands = errands(&fixture, &server);
     bulkhead.send("in", &errands);
     bulkhead.send("odd", &["trap a", "panic b", "recurse", "no such verb", "print 100"]);
-    let settled = (errands.len() + 5) as f64;
+    // What has no key that is one waits for it, at no attempt.
+    let settled = (errands.len() + 5 - 2) as f64;
     running.wait_until("all messages settled", PATIENCE, |metrics| {
         let of = |outcome| metrics.value("bulkhead_deliveries_total", &[("outcome", outcome)]);
         of("done") + of("dead") >= settled
+    });
+    ["unfit-mtls", "unfit-statement"].iter().for_each(|way| {
+        running.wait_for_log(&format!("/{way}/200: held back"), PATIENCE);
     });
     check_process(&bulkhead);
     let dead = running.api("GET", "dead", "");
@@ -181,17 +256,18 @@ fn a_secret_is_found_nowhere() {
     check_clean("the log", ended.errors().as_bytes());
     assert!(ended.log.iter().any(|line| line.contains(r#""level":"TRACE""#)), "the log shows everything");
     check_clean("`secrets set`", (set.output + &set.log.join("\n")).as_bytes());
-    write_secret(&file);
+    write_secret(&file, &canary("file"));
     check_verbs(&bulkhead);
-    std::fs::remove_file(file).unwrap();
+    [file, key].iter().for_each(|file| std::fs::remove_file(file).unwrap());
     check_audit(&bulkhead);
     check_files(&bulkhead.path(""));
     assert!(scrubbed >= 20.0, "{scrubbed} answers were scrubbed");
     check_it_was_used(&fixture);
+    assert_eq!(server.requests(), ["POST /mtls/200 HTTP/1.1"]);
 }
 
-fn write_secret(file: &Path) {
-    std::fs::write(file, canary("file")).unwrap();
+fn write_secret(file: &Path, value: &str) {
+    std::fs::write(file, value).unwrap();
     std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
@@ -212,17 +288,28 @@ fn check_process(bulkhead: &Bulkhead) {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Vec::new(),
         read => read.unwrap(),
     };
-    check_clean("the environment", &shown("environ"));
+    let environment = shown("environ");
+    check_clean("the environment", &environment);
+    // Where anything is shown, it is what the process was started with.
+    let still = |name: &[u8]| environment.windows(name.len()).any(|part| part == name);
+    assert!(environment.is_empty() || still(b"BULKHEAD_LOG=trace"), "{}", String::from_utf8_lossy(&environment));
     check_clean("the arguments", &shown("cmdline"));
     let limits = String::from_utf8(shown("limits")).unwrap();
     let dumps = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
     assert_eq!(dumps.split_whitespace().take(2).collect::<Vec<_>>(), ["0", "0"]);
 }
 
+/// Of all the plugins that looked for something in their memory, one has found it: what it had put there.
+fn check_hunt(letters: &[Value]) {
+    let reasons = letters.iter().filter_map(|letter| letter["reason"].as_str());
+    assert_eq!(reasons.filter(|reason| reason.contains("the sandbox has a hole")).count(), 1);
+}
+
 /// All that an operator can ask for afterwards.
 fn check_verbs(bulkhead: &Bulkhead) {
     let plugin = guest("courier").display().to_string();
     let letters = bulkhead.dead();
+    check_hunt(&letters);
     assert!(letters.len() >= WAYS.len(), "{} dead letters", letters.len());
     let shown = letters.iter().map(|letter| bulkhead.run(&["dead", "show", letter["id"].as_str().unwrap()]));
     let verbs: [&[&str]; 5] = [&["check"], &["inspect", &plugin], &["queues"], &["dead", "list"], &["secrets", "list"]];
@@ -238,6 +325,9 @@ fn check_it_was_used(fixture: &Fixture) {
     for (way, _) in WAYS.iter().filter(|(way, _)| *way != "hmac") {
         let mut of_way = requests.iter().filter(|request| request.uri.starts_with(&format!("/{way}/")));
         let text = |request: &Request| format!("{} {:?} {:?}", request.uri, request.headers, request.body);
-        assert!(of_way.any(|request| forms().iter().any(|form| text(request).contains(form))), "{way}");
+        assert!(of_way.any(|request| text_forms().iter().any(|form| text(request).contains(form))), "{way}");
     }
+    let body = |request: &Request| String::from_utf8_lossy(&request.body).into_owned();
+    assert!(requests.iter().any(|request| body(request).contains("assertion=eyJ")), "a statement");
+    assert!(requests.iter().any(|request| request.uri == "/statement/200"), "a token for it");
 }

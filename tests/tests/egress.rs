@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bulkhead_tests::{Answer, Authority, Bulkhead, Fixture, Flaw, TlsServer, guest};
+use bulkhead_tests::{Answer, Authority, Bulkhead, Fixture, Flaw, Handshake, TlsServer, guest};
 
 /// Long enough for a busy machine; every wait ends with the event itself.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -193,6 +193,30 @@ fn connections_are_kept_within_a_connector_and_not_shared_between_two() {
     let _ = host.run_until_idle();
     assert_eq!(server.requests().len(), 20);
     assert_eq!(server.connections(), 2);
+}
+
+/// Each begins with a session of its own, which it alone goes on with; and it asks for the name in the URL, which is not
+/// where the name has led it.
+#[test]
+fn a_tls_session_is_resumed_by_the_connector_that_began_it_and_by_no_other() {
+    let authority = Authority::new();
+    let server = TlsServer::closing(&authority.issue(Flaw::None));
+    let host = Bulkhead::new("");
+    fs::write(host.path("roots.pem"), authority.pem()).expect("the folder can be written");
+    let grants = grant(&server.url(""), "");
+    let toml = connector("one", "", &grants) + &connector("two", "", &grants);
+    host.configure(&format!("[host.tls]\nca_file = 'roots.pem'\n{toml}"));
+    let running = host.start();
+    // One after the other, so that the second would find what the first has left.
+    for name in ["one", "two"] {
+        host.send(name, &vec![format!("get {}", server.url("/x")); 3]);
+        let done = [("connector", name), ("outcome", "done")];
+        running.wait_until(name, PATIENCE, |metrics| metrics.value("bulkhead_deliveries_total", &done) == 3.0);
+    }
+    let handshakes = server.handshakes();
+    let is_named = |handshake: &Handshake| handshake.name.as_deref() == Some("localhost");
+    let begun = handshakes.iter().filter(|handshake| !handshake.is_resumed).count();
+    assert!(handshakes.iter().all(is_named) && (handshakes.len(), begun) == (6, 2), "{handshakes:?}");
 }
 
 #[test]

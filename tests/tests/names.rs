@@ -222,6 +222,8 @@ fn a_redirect_over_http_2_leads_nowhere() {
         host.send("caller", &["get https://redirect.test/x"; 2]);
         let _ = host.run_until_idle();
         assert_eq!(server.requests(), ["GET /x HTTP/2.0"; 2]);
+        let mut names = server.handshakes().into_iter().map(|handshake| handshake.name);
+        assert!(names.all(|name| name.as_deref() == Some("redirect.test")), "{:?}", server.handshakes());
         assert!(reasons(&host).iter().all(|reason| reason.contains("302")), "{:?}", reasons(&host));
         check_unvisited(&canaries);
     });

@@ -359,6 +359,14 @@ pub struct OverLimit {
     pub what: &'static str,
 }
 
+impl OverLimit {
+    /// What an error says about a limit, if it is about one that a capability keeps.
+    #[must_use]
+    pub fn of(error: &wasmtime::Error) -> Option<Self> {
+        error.downcast_ref::<Self>().copied().or_else(|| http::fields_spent(error))
+    }
+}
+
 /// Offers every interface to components; what is not here is refused at load.
 ///
 /// # Errors

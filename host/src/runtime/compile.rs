@@ -163,7 +163,7 @@ pub fn keep(engine: &Engine, store: &PluginStore, compiled: &Compiled) {
 }
 
 fn key(engine: &Engine, sha256: &str) -> CacheKey {
-    CacheKey { sha256: sha256.to_owned(), engine: engine_hash(engine) }
+    CacheKey { sha256: sha256.to_owned(), engine: engine_hash(engine.wasmtime()) }
 }
 
 fn check_kind(bytes: &[u8]) -> Result<(), LoadError> {
@@ -172,9 +172,9 @@ fn check_kind(bytes: &[u8]) -> Result<(), LoadError> {
 }
 
 /// Changes with the engine's version and with every setting that changes code.
-fn engine_hash(engine: &Engine) -> String {
+fn engine_hash(engine: &wasmtime::Engine) -> String {
     let mut hasher = DefaultHasher::new();
-    engine.wasmtime().precompile_compatibility_hash().hash(&mut hasher);
+    engine.precompile_compatibility_hash().hash(&mut hasher);
     format!("{:016x}", hasher.finish())
 }
 
@@ -219,4 +219,28 @@ pub fn serve() -> ExitCode {
 
 fn broken(error: wasmtime::Error) -> LoadError {
     LoadError::Broken(format!("{error:#}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::Config;
+
+    use super::*;
+
+    #[test]
+    fn the_hash_of_an_engine_is_another_one_with_other_code_and_the_same_otherwise() {
+        let hash = |change: fn(&mut Config)| {
+            let mut config = engine::compiling();
+            change(&mut config);
+            engine_hash(&wasmtime::Engine::new(&config).expect("an engine"))
+        };
+        let plain = hash(|_| {});
+        let other: fn(&mut Config) = |config| {
+            config.epoch_interruption(false);
+        };
+        assert_eq!((hash(|_| {}) == plain, hash(other) == plain), (true, false));
+        // What compiles and what runs are of one kind: a difference would compile at every start.
+        let running = Engine::start(engine::Settings::default()).expect("an engine");
+        assert_eq!(engine_hash(running.wasmtime()), plain);
+    }
 }

@@ -83,12 +83,14 @@ impl Failure {
     pub(super) fn of_error(session: &mut Session, error: &wasmtime::Error) -> Self {
         let memory_refused = session.memory().was_refused();
         session.end_call();
-        let what = describe(error);
-        let Some(limit) = limit_of(error, &what).or(memory_refused.then_some(Limit::Memory)) else {
+        let over = OverLimit::of(error);
+        let what = over.map_or_else(|| describe(error), |over| over.what.to_owned());
+        let limit = over.map(|over| over.limit).or_else(|| limit_of(error, &what));
+        let Some(limit) = limit.or(memory_refused.then_some(Limit::Memory)) else {
             return Self::trap(&what, &session.stderr_tail());
         };
         // Memory is counted where a growth is refused, whether the guest copes or not.
-        if limit == Limit::Hostcall && error.downcast_ref::<OverLimit>().is_none() {
+        if limit == Limit::Hostcall && over.is_none() {
             let what = session.grants().hostcall_spent();
             return Self::Limit { limit, reason: with_stderr(&what, &session.stderr_tail()) };
         }
@@ -149,10 +151,8 @@ fn describe(error: &wasmtime::Error) -> String {
     }
 }
 
+/// The limits that the engine keeps.
 fn limit_of(error: &wasmtime::Error, what: &str) -> Option<Limit> {
-    if let Some(over) = error.downcast_ref::<OverLimit>() {
-        return Some(over.limit);
-    }
     let is_full = matches!(error.downcast_ref::<ResourceTableError>(), Some(ResourceTableError::Full));
     if is_full || what.contains(HANDLES_SPENT) {
         return Some(Limit::Handles);

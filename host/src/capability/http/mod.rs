@@ -8,6 +8,7 @@ mod dressing;
 mod exchange;
 mod head;
 pub mod header;
+mod outgoing;
 pub mod pattern;
 mod permission;
 mod refusal;
@@ -39,7 +40,7 @@ use crate::limit::Limits;
 use crate::metrics::Metrics;
 use crate::secret_store::SecretStore;
 
-pub use session::{CallScope, CallUse, Session};
+pub use session::{CallScope, CallUse, Session, fields_spent};
 
 /// One entry of `allow.http`.
 #[derive(Clone, Debug, PartialEq)]
@@ -217,5 +218,6 @@ pub fn add_streaming_to_linker<T: Send + 'static>(
 ) -> wasmtime::Result<()> {
     use wasmtime_wasi_http::p2::bindings::{LinkOptions, http};
     http::outgoing_handler::add_to_linker::<T, WasiHttp>(linker, get)?;
-    http::types::add_to_linker::<T, WasiHttp>(linker, &LinkOptions::default().into(), get)
+    http::types::add_to_linker::<T, WasiHttp>(linker, &LinkOptions::default().into(), get)?;
+    outgoing::bound(linker, get)
 }

@@ -12,15 +12,17 @@ use futures_util::future::join_all;
 use http::Method;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use wasmtime::component::ResourceTable;
-use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView};
+use wasmtime_wasi_http::{FieldMapError, WasiHttpCtx, WasiHttpCtxView};
 
 use super::exchange::Admitted;
 use super::refusal::{Failure, Refusal, Reports};
 use super::target::Target;
 use super::{Grant, GrantSettings, header, interface};
 use crate::bindings::bulkhead::connector::http::{HttpError, Request, Response};
+use crate::capability::OverLimit;
 use crate::capability::credential::placeholder::Words;
 use crate::id;
+use crate::limit::Limit;
 use crate::settlement::Barrier;
 
 /// A guest's timeout is at least this: zero would be no request at all, and a timer's panic elsewhere.
@@ -30,6 +32,8 @@ pub(super) const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 const HEARD_WITHIN_MAX: Duration = Duration::from_millis(250);
 /// In-memory size of one `fields` resource of wasi:http, headers of responses included.
 const FIELD_BYTES_MAX: usize = 64 * 1024;
+/// The longest name of a method that is sent.
+pub(super) const METHOD_BYTES_MAX: usize = 32;
 /// Set by the gate for unsafe methods when the grant says `idempotency = true`.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -51,6 +55,21 @@ pub struct CallUse {
     pub unsafe_sent: bool,
     /// The gate answered `held`: a `retry` costs no attempt and waits this long.
     pub held: Option<Duration>,
+}
+
+/// Whether an error says that [`FIELD_BYTES_MAX`] is spent, and what there is to say about that.
+#[must_use]
+pub fn fields_spent(error: &wasmtime::Error) -> Option<OverLimit> {
+    match error.downcast_ref::<FieldMapError>()? {
+        FieldMapError::TotalSizeTooBig | FieldMapError::TooManyFields => {
+            let what = "one `fields` of wasi:http may take 64 KiB in the host, for names, values and their places";
+            Some(OverLimit { limit: Limit::Hostcall, what })
+        }
+        FieldMapError::Immutable
+        | FieldMapError::InvalidHeaderName
+        | FieldMapError::InvalidHeaderValue
+        | FieldMapError::Forbidden => None,
+    }
 }
 
 /// The HTTP side of one run.
@@ -294,7 +313,8 @@ fn check_body(grant: &Grant, settings: &GrantSettings, body_bytes: u64) -> Resul
 
 /// `CONNECT` would open a tunnel; `TRACE` would answer with the credential that was attached.
 fn parse_method(text: &str) -> Result<Method, Refusal> {
-    let is_word = (1..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'-');
+    let is_word = (1..=METHOD_BYTES_MAX).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'-');
     let method = Method::from_bytes(text.to_ascii_uppercase().as_bytes());
     match method {
         Ok(method) if is_word && method != Method::CONNECT && method != Method::TRACE => Ok(method),

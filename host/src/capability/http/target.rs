@@ -10,7 +10,7 @@ use std::str::FromStr;
 use url::Url;
 
 /// Longest URL: servers rarely take more.
-const URL_BYTES_MAX: usize = 8 * 1024;
+pub(super) const URL_BYTES_MAX: usize = 8 * 1024;
 /// Longest host name (RFC 1035).
 const HOST_BYTES_MAX: usize = 253;
 

@@ -2,6 +2,8 @@
 //!
 //! As in `hostile`, the body of a message is a verb, and what it needs behind a space.
 
+mod huge;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -80,7 +82,10 @@ fn act(verb: &str, rest: &str) -> Result<(), Failure> {
         "names" => names(),
         "odd" => odd(rest),
         "odd-keys" => odd_keys(),
-        "huge" => huge(rest),
+        "huge" => {
+            let (place, mib) = rest.split_once(' ').unwrap_or((rest, "1"));
+            huge::huge(place, number(mib))
+        }
         "fan-out" => {
             (0..2).try_for_each(|_| queue::publish(rest, Draft::new("fan-out in")).map(drop)).map_err(Failure::from)
         }
@@ -205,26 +210,6 @@ fn odd_keys() -> Result<(), Failure> {
         Some(key) => Err(Failure::reject(format!("{key:?} is not what it was"))),
         None => Ok(()),
     }
-}
-
-/// A text of so many MiB in the place of every name and text that the host takes.
-fn huge(rest: &str) -> Result<(), Failure> {
-    let (place, mib) = rest.split_once(' ').unwrap_or((rest, "1"));
-    let text = "x".repeat(number(mib) << 20);
-    match place {
-        "queue" => drop(queue::publish(&text, Draft::new("x"))),
-        "key" => drop(queue::publish("out", Draft::new("x").key(&text))),
-        "header" => drop(queue::publish("out", Draft::new("x").header(&text, &text))),
-        "secret" => drop(bulkhead_sdk::secrets::get(&text)),
-        "metric" => bulkhead_sdk::metrics::count(&text, 1, &[(&text, &text)]),
-        "bucket" => drop(store::open(&text)),
-        "state" => drop(bucket("")?.set(&text, &[])),
-        "read" => drop(bucket("")?.get(&text)),
-        "url" => drop(http::get(&text).send()),
-        "method" => drop(http::get("http://127.0.0.1:9/").header(&text, &text).send()),
-        other => return Err(Failure::reject(format!("no such place: {other}"))),
-    }
-    Ok(())
 }
 
 /// Takes pages that no allocator has had, and looks at them.
