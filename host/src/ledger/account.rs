@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::{Notify, watch};
 
 use super::{Disk, Full};
-use crate::settlement::QueueId;
+use crate::settlement::{Lack, QueueId};
 
 /// Every queue's account.
 #[derive(Debug, Default)]
@@ -70,6 +70,10 @@ impl Account {
 
     fn is_full(&self) -> bool {
         self.used() >= self.bytes_max.load(Ordering::Acquire)
+    }
+
+    fn holds(&self, more: u64, beyond: u64) -> bool {
+        self.used().saturating_add(more) <= self.bytes_max.load(Ordering::Acquire).saturating_add(beyond)
     }
 }
 
@@ -137,7 +141,7 @@ impl Accounts {
         let Some(account) = self.account(queue) else { return Ok(Reservation::default()) };
         // Added first and looked at then, so that two publishes cannot both take the last room.
         account.reserved.fetch_add(bytes, Ordering::AcqRel);
-        let is_over = account.used() > account.bytes_max.load(Ordering::Acquire).saturating_add(beyond);
+        let is_over = !account.holds(0, beyond);
         let reservation = Reservation(vec![(account, bytes)]);
         if is_over { Err(Full::Bound) } else { Ok(reservation) }
     }
@@ -172,6 +176,11 @@ impl Accounts {
     /// Whether nothing more may be published to a queue.
     pub(super) fn is_full(&self, queue: QueueId) -> bool {
         self.disk_is_full() || self.account(queue).is_some_and(|account| account.is_full())
+    }
+
+    /// Whether a queue has by now what a call lacked.
+    pub(super) fn has_room(&self, lack: &Lack) -> bool {
+        self.account(lack.queue).is_none_or(|account| account.holds(lack.bytes, lack.beyond))
     }
 
     /// Waits until a queue has room. Cancel-safe.
