@@ -28,6 +28,8 @@ pub enum Limit {
     Log,
     /// HTTP requests of one call.
     Requests,
+    /// HTTP requests under way in the connector.
+    RequestsAtOnce,
     /// Bytes of HTTP request bodies of one request.
     RequestBytes,
     /// Bytes of one HTTP response, decompressed.
@@ -42,7 +44,7 @@ pub enum Limit {
 
 impl Limit {
     /// Every limit, for metrics and the reference.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Memory,
         Self::Cpu,
         Self::Wall,
@@ -52,6 +54,7 @@ impl Limit {
         Self::Handles,
         Self::Log,
         Self::Requests,
+        Self::RequestsAtOnce,
         Self::RequestBytes,
         Self::ResponseBytes,
         Self::State,
@@ -72,6 +75,7 @@ impl Limit {
             Self::Handles => "handles",
             Self::Log => "log",
             Self::Requests => "requests",
+            Self::RequestsAtOnce => "requests_at_once",
             Self::RequestBytes => "request_bytes",
             Self::ResponseBytes => "response_bytes",
             Self::State => "state",
@@ -94,6 +98,7 @@ impl Limit {
             | Self::Handles
             | Self::Log
             | Self::Requests
+            | Self::RequestsAtOnce
             | Self::RequestBytes
             | Self::ResponseBytes => Some(format!("connectors.{connector}.limits.{}", self.label())),
         }

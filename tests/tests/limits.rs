@@ -191,6 +191,26 @@ fn requests_of_a_call_are_counted() {
     check_http("requests", "requests", "requests = 3");
 }
 
+/// It would never get another place. The standard's error has no text: the log names the key.
+#[test]
+fn a_sandbox_that_keeps_all_requests_under_way_to_itself_is_refused_another() {
+    let server = Fixture::answering([Answer::status(200).body("hello")]);
+    let url = server.url();
+    let host = Bulkhead::new(&format!(
+        "[connectors.hostile]\nplugin = '{}'\nconsume = 'in'\nretry = {{ attempts = 1 }}\n
+        limits = {{ wall = '2m', requests_at_once = 4 }}\n
+        allow.http = [{{ url = '{url}/*', methods = ['GET'], private = true, timeout = '5s' }}]",
+        guest("stream").display()
+    ));
+    let running = host.start();
+    host.send("in", &[format!("hoard {url}/ answers")]);
+    running.wait_for_log("became a dead letter", PATIENCE);
+    assert_eq!(running.metrics().limits("hostile"), ["requests_at_once"]);
+    let log = running.terminate().ok().errors();
+    assert!(log.contains("raise `connectors.hostile.limits.requests_at_once`"), "{log}");
+    assert_eq!((server.requests().len(), host.ledger().dead()[0].attempts), (4, 1));
+}
+
 #[test]
 fn a_large_request_is_not_sent() {
     check_http("post", "request_bytes", "request_bytes = '10KiB'");

@@ -15,6 +15,7 @@ mod session;
 mod streaming;
 pub mod target;
 mod token;
+mod turn;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -29,6 +29,8 @@ pub(super) enum Failure {
     Refused(Refusal),
     /// Not now: the plugin shall fail with `retry` after this.
     Held(Duration, HeldBy),
+    /// Nothing was sent: the sandbox held all requests that the connector may have under way itself.
+    Crowded { max: u32 },
     /// Nothing was sent.
     Unreachable { host: String, because: &'static str },
     /// It may have had its effect.
@@ -240,8 +242,8 @@ impl Failure {
         match self {
             Self::Refused(refusal) => Some((refusal.counted(), refusal.key(grant))),
             Self::TooLarge { key, .. } => Some((Counted::Limit(Limit::ResponseBytes), key.clone())),
-            Self::Held(_, HeldBy::AtOnce) => {
-                Some((Counted::Limit(Limit::Requests), grant.key("limits.requests_at_once")))
+            Self::Held(_, HeldBy::AtOnce) | Self::Crowded { .. } => {
+                Some((Counted::Limit(Limit::RequestsAtOnce), grant.key("limits.requests_at_once")))
             }
             Self::Held(_, HeldBy::Rate(key)) => Some((Counted::Denied("rate"), format!("{key}.rate"))),
             Self::Held(_, HeldBy::Breaker(key)) => Some((Counted::Denied("breaker"), format!("{key}.breaker"))),
@@ -260,7 +262,7 @@ impl Failure {
                 HttpError::Invalid(self.text(grant))
             }
             Self::Held(delay, _) => HttpError::Held(millis(*delay)),
-            Self::Unreachable { .. } => HttpError::Unreachable(self.text(grant)),
+            Self::Crowded { .. } | Self::Unreachable { .. } => HttpError::Unreachable(self.text(grant)),
             Self::Interrupted { .. } => HttpError::Interrupted(self.text(grant)),
             Self::TooLarge { .. } => HttpError::TooLarge(self.text(grant)),
         }
@@ -273,7 +275,7 @@ impl Failure {
             Self::Refused(Refusal::RequestBytes { max, .. }) => StreamError::HttpRequestBodySize(Some(*max)),
             Self::Refused(Refusal::Malformed(what)) => StreamError::InternalError(Some((*what).to_owned())),
             Self::Refused(_) => StreamError::HttpRequestDenied,
-            Self::Held(..) => StreamError::ConnectionLimitReached,
+            Self::Held(..) | Self::Crowded { .. } => StreamError::ConnectionLimitReached,
             Self::Unreachable { .. } => StreamError::DestinationUnavailable,
             Self::Interrupted { .. } => StreamError::HttpResponseIncomplete,
             Self::TooLarge { max, .. } => StreamError::HttpResponseBodySize(Some(*max)),
@@ -284,6 +286,12 @@ impl Failure {
         match self {
             Self::Refused(refusal) => refusal.text(grant),
             Self::Held(delay, by) => by.text(grant, *delay),
+            Self::Crowded { max } => format!(
+                "one sandbox of connector `{}` kept all its {max} requests under way to itself: let it take or drop their \
+                 answers, or raise `{}`",
+                grant.connector,
+                grant.key("limits.requests_at_once")
+            ),
             Self::Unreachable { host, because } => format!("`{host}` cannot be reached: {because}"),
             Self::Interrupted { host, because } => format!("`{host}` may have got the request: {because}"),
             Self::TooLarge { max, key } => format!("the answer is over {max} bytes: raise `{key}`"),
