@@ -32,6 +32,8 @@ pub enum Limit {
     RequestsAtOnce,
     /// Bytes of HTTP request bodies of one request.
     RequestBytes,
+    /// Time until an HTTP response begins.
+    FirstByte,
     /// Bytes of one HTTP response, decompressed.
     ResponseBytes,
     /// Size or number of state entries.
@@ -44,7 +46,7 @@ pub enum Limit {
 
 impl Limit {
     /// Every limit, for metrics and the reference.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Memory,
         Self::Cpu,
         Self::Wall,
@@ -56,6 +58,7 @@ impl Limit {
         Self::Requests,
         Self::RequestsAtOnce,
         Self::RequestBytes,
+        Self::FirstByte,
         Self::ResponseBytes,
         Self::State,
         Self::Hostcall,
@@ -77,6 +80,7 @@ impl Limit {
             Self::Requests => "requests",
             Self::RequestsAtOnce => "requests_at_once",
             Self::RequestBytes => "request_bytes",
+            Self::FirstByte => "first_byte",
             Self::ResponseBytes => "response_bytes",
             Self::State => "state",
             Self::Hostcall => "hostcall",
@@ -84,11 +88,12 @@ impl Limit {
         }
     }
 
-    /// The key of a connector that moves it, as in `connectors.orders.limits.cpu`; `None` where the bound is fixed.
+    /// The key of a connector that moves it, as in `connectors.orders.limits.cpu`; `None` where the bound is fixed or
+    /// each grant has its own.
     #[must_use]
     pub fn key(self, connector: &str) -> Option<String> {
         match self {
-            Self::State | Self::Hostcall | Self::Compile => None,
+            Self::State | Self::Hostcall | Self::Compile | Self::FirstByte => None,
             Self::Memory
             | Self::Cpu
             | Self::Wall

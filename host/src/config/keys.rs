@@ -359,6 +359,12 @@ static HTTP: Section = Section {
             "Lets the host be a private or loopback address; `url` must name host and port.",
         ),
         Key::new("timeout", Kind::Duration(MS, HOUR), Words("limits.wall"), "Time of a request from start to end."),
+        Key::new(
+            "first_byte",
+            Kind::Duration(MS, HOUR),
+            Is("60s"),
+            "Time from sending a request until its answer begins; `timeout` holds beside it.",
+        ),
         Key::new("max_request", Kind::Size(0, GIB), Words("limits.request_bytes"), "Bytes of a request's body."),
         Key::new("max_response", Kind::Size(0, GIB), Words("limits.response_bytes"), "Bytes of a response's body."),
         Key::new(

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
@@ -28,9 +28,6 @@ use crate::clock;
 use crate::egress::client::{self, RESPONSE_HEADER_BYTES_MAX, Unusable};
 use crate::settlement::Barrier;
 
-/// When the head of an answer must be there, where the grant names no `timeout`: a receiver that has said nothing by
-/// then is not going to.
-const HEAD_MAX: Duration = Duration::from_secs(60);
 const UNRESOLVED: &str = "its name was not resolved in time";
 const SLOW: &str = "the answer did not come in time";
 
@@ -166,7 +163,8 @@ impl Admitted {
         let late = |_| self.wait_for_repair("token", &self.key("auth"), "there was no access token in time");
         let (request, dress) = dressing.map_err(late)??;
         let mut meter = Meter::start(&self.grant, self.entry);
-        match timeout_at(self.head_by(), client.execute(request)).await {
+        let (head_by, late) = self.head_by();
+        match timeout_at(head_by, client.execute(request)).await {
             Ok(Ok(response)) => Ok(Answered { response, meter, dress }),
             Ok(Err(error)) => {
                 let failure = self.failure(client::Failure::of(&error));
@@ -179,7 +177,7 @@ impl Admitted {
             }
             Err(_) => {
                 passage.take().into_iter().for_each(|passage| passage.fail(Instant::now()));
-                Err(self.interrupted(SLOW))
+                Err(late)
             }
         }
     }
@@ -188,9 +186,16 @@ impl Admitted {
         &self.grant.entries[self.entry].settings
     }
 
-    fn head_by(&self) -> tokio::time::Instant {
-        let usual = head_within(self.entry().timeout).map(|within| tokio::time::Instant::now() + within);
-        self.head_by.into_iter().chain(usual).fold(self.deadline, tokio::time::Instant::min)
+    /// When the head of an answer must be there, and what it is if it is not: the grant's bound tells itself apart from
+    /// the end of all time and from what the plugin asked for.
+    fn head_by(&self) -> (tokio::time::Instant, Failure) {
+        let (settings, latest) = (self.entry(), self.head_by.map_or(self.deadline, |by| by.min(self.deadline)));
+        let granted = tokio::time::Instant::now() + settings.first_byte;
+        if granted >= latest {
+            return (latest, self.interrupted(SLOW));
+        }
+        let (host, within, key) = (self.host(), settings.first_byte, format!("{}.first_byte", settings.key));
+        (granted, Failure::Silent { host, within, key })
     }
 
     /// Names are judged when they are looked up; a proxy looks them up elsewhere.
@@ -287,11 +292,6 @@ impl Admitted {
     pub(super) fn host(&self) -> String {
         self.target.host_text().to_owned()
     }
-}
-
-/// How soon an answer must begin, unless the grant says how long all of it may take.
-fn head_within(timeout: Option<Duration>) -> Option<Duration> {
-    timeout.is_none().then_some(HEAD_MAX)
 }
 
 impl Answered {
@@ -428,16 +428,5 @@ impl Answer {
             body.extend_from_slice(&chunk);
         }
         Ok(Response { status, headers, body })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_receiver_has_a_minute_to_begin_unless_the_grant_names_a_timeout() {
-        assert_eq!(head_within(None), Some(Duration::from_secs(60)));
-        assert_eq!(head_within(Some(Duration::from_secs(300))), None);
     }
 }

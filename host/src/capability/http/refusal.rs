@@ -35,6 +35,8 @@ pub(super) enum Failure {
     Unreachable { host: String, because: &'static str },
     /// It may have had its effect.
     Interrupted { host: String, because: &'static str },
+    /// It may have had its effect: the answer has not begun within this time; the key says so.
+    Silent { host: String, within: Duration, key: String },
     /// The answer is over this many bytes; the key says so.
     TooLarge { max: u64, key: String },
 }
@@ -249,6 +251,7 @@ impl Failure {
             Self::Held(_, HeldBy::Breaker(key)) => Some((Counted::Denied("breaker"), format!("{key}.breaker"))),
             Self::Held(_, HeldBy::Receiver(_)) => Some((Counted::Denied("retry_after"), grant.key("allow.http"))),
             Self::Held(_, HeldBy::Commit | HeldBy::Secret) => None,
+            Self::Silent { key, .. } => Some((Counted::Limit(Limit::FirstByte), key.clone())),
             Self::Unreachable { .. } | Self::Interrupted { .. } => None,
         }
     }
@@ -263,7 +266,7 @@ impl Failure {
             }
             Self::Held(delay, _) => HttpError::Held(millis(*delay)),
             Self::Crowded { .. } | Self::Unreachable { .. } => HttpError::Unreachable(self.text(grant)),
-            Self::Interrupted { .. } => HttpError::Interrupted(self.text(grant)),
+            Self::Interrupted { .. } | Self::Silent { .. } => HttpError::Interrupted(self.text(grant)),
             Self::TooLarge { .. } => HttpError::TooLarge(self.text(grant)),
         }
     }
@@ -278,6 +281,7 @@ impl Failure {
             Self::Held(..) | Self::Crowded { .. } => StreamError::ConnectionLimitReached,
             Self::Unreachable { .. } => StreamError::DestinationUnavailable,
             Self::Interrupted { .. } => StreamError::HttpResponseIncomplete,
+            Self::Silent { .. } => StreamError::HttpResponseTimeout,
             Self::TooLarge { max, .. } => StreamError::HttpResponseBodySize(Some(*max)),
         }
     }
@@ -294,6 +298,9 @@ impl Failure {
             ),
             Self::Unreachable { host, because } => format!("`{host}` cannot be reached: {because}"),
             Self::Interrupted { host, because } => format!("`{host}` may have got the request: {because}"),
+            Self::Silent { host, within, key } => {
+                format!("`{host}` may have got the request: it did not begin to answer within {within:?}: see `{key}`")
+            }
             Self::TooLarge { max, key } => format!("the answer is over {max} bytes: raise `{key}`"),
         }
     }
