@@ -106,7 +106,21 @@ static HOST_TLS: Section = Section {
 static HOST_PROXY: Section = Section {
     about: "The proxy that requests pass on their way out; `HTTP_PROXY` and its like in the environment do nothing. Grants with `private = true` go directly.",
     exactly_one: false,
-    keys: &[Key::new("url", Kind::Text, Required, "Scheme, host and port, as in `http://proxy.example:3128`.")],
+    keys: &[
+        Key::new("url", Kind::Text, Required, "Scheme, host and port, as in `http://proxy.example:3128`."),
+        Key::new(
+            "auth",
+            Kind::Table(&HOST_PROXY_AUTH),
+            Unset,
+            "What the proxy is shown, where it wants to know who asks.",
+        ),
+    ],
+};
+
+static HOST_PROXY_AUTH: Section = Section {
+    about: "The credential for the proxy. It is in the clear on the way there unless `url` begins with `https`.",
+    exactly_one: true,
+    keys: &[Key::new("basic", Kind::Table(&AUTH_BASIC), Unset, "`Proxy-Authorization: Basic`.")],
 };
 
 static SECRET: Section = Section {

@@ -25,9 +25,11 @@ use crate::capability::breaker::Passage;
 use crate::capability::credential::placeholder::Words;
 use crate::capability::credential::scrub::{Scrubber, Stream};
 use crate::clock;
-use crate::egress::client::{self, RESPONSE_HEADER_BYTES_MAX, Unusable};
+use crate::egress::client::{self, Keys, RESPONSE_HEADER_BYTES_MAX, Unusable};
 use crate::settlement::Barrier;
 
+/// Where the credential for the proxy stands.
+const PROXY_AUTH: &str = "host.proxy.auth";
 const UNRESOLVED: &str = "its name was not resolved in time";
 const SLOW: &str = "the answer did not come in time";
 
@@ -211,16 +213,20 @@ impl Admitted {
         judged.map_err(|failure| self.failure(failure))
     }
 
-    /// The client, with the present private key where a certificate is shown.
+    /// The client, with the present private key where a certificate is shown, and the password where the proxy wants one.
     fn client(&self) -> Result<client::Sender, Failure> {
-        let identity = self.entry().identity.as_ref();
-        let key_of = |name: &str| self.grant.services.secrets.get(name);
-        let private_key = identity.map(|identity| key_of(&identity.key)).transpose();
-        let private_key =
-            private_key.map_err(|problem| self.wait_for_repair("missing", &self.key("auth.mtls"), problem))?;
         let client = &self.grant.entries[self.entry].client;
-        client.get(private_key.as_ref()).map_err(|problem| match problem {
-            Unusable::Identity => self.wait_for_repair("certificate", &self.key("auth.mtls"), problem),
+        let own = self.key("auth.mtls");
+        let value = |name: Option<&str>, key: &str| {
+            let value = name.map(|name| self.grant.services.secrets.get(name)).transpose();
+            value.map_err(|problem| self.wait_for_repair("missing", key, problem))
+        };
+        let private_key = value(self.entry().identity.as_ref().map(|identity| &*identity.key), &own)?;
+        let proxy_password = value(client.proxy_password(), PROXY_AUTH)?;
+        let keys = Keys { private_key: private_key.as_ref(), proxy_password: proxy_password.as_ref() };
+        client.get(keys).map_err(|problem| match problem {
+            Unusable::Identity => self.wait_for_repair("certificate", &own, problem),
+            Unusable::Proxy => self.wait_for_repair("unfit", PROXY_AUTH, problem),
             Unusable::Tls => self.unreachable("TLS is not usable"),
         })
     }
