@@ -31,11 +31,11 @@ impl Leases {
         let is_read_to_end = tail.seq <= self.read_to || self.is_laden();
         let lacks = |origin: &Origin| self.lacks.get(origin).is_some_and(|lack| !has_room(lack));
         let line = self.line.iter().all(|item| lacks(&item.origin));
-        let lanes = self.ready_lanes.iter().all(|key| self.is_lane_lacking(*key, &lacks));
+        let lanes = self.ready_lanes.iter().all(|key| self.is_lane_lacking(*key, lacks));
         let leased = self.leased.keys().all(lacks);
         let waits = |origin: &Origin, place: Place| match place {
             Place::Line => lacks(origin),
-            Place::Lane(key) => self.is_lane_lacking(key, &lacks),
+            Place::Lane(key) => self.is_lane_lacking(key, lacks),
         };
         let fetched = self.fetch.iter().all(|(origin, place)| waits(origin, *place));
         let fetching = self.fetching.iter().all(|(origin, place)| waits(origin, *place));
@@ -44,7 +44,7 @@ impl Leases {
                 || match due {
                     // What is not known any more has been settled, or is counted where it is now.
                     Due::Message(origin) => !self.known.contains_key(origin) || lacks(origin),
-                    Due::Lane(key) => self.is_lane_lacking(*key, &lacks),
+                    Due::Lane(key) => self.is_lane_lacking(*key, lacks),
                 }
         };
         let due = self.due.iter().all(is_over);
