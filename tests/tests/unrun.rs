@@ -111,7 +111,7 @@ fn a_batch_run_does_not_wait_for_room_that_nobody_makes() {
     check_held(&host, "full");
 }
 
-/// There is room, and less than what is published: with an order, whatever stands behind it waits too.
+/// There is room, and less than what is published.
 #[test]
 fn a_batch_run_does_not_wait_for_room_that_is_too_small() {
     for ordering in ["none", "key"] {
