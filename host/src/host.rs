@@ -55,7 +55,7 @@ pub enum Until {
 pub enum Ended {
     /// Everything that was begun is settled.
     Settled,
-    /// So it is, but a full queue, a full disk or the bound of dead letters keeps more from being begun.
+    /// So it is, but a queue without room, a full disk or the bound of dead letters keeps more from being begun.
     Held,
     /// The grace time was over, or a second signal came: the rest is delivered again after the next start.
     Cut,

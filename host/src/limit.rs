@@ -28,8 +28,12 @@ pub enum Limit {
     Log,
     /// HTTP requests of one call.
     Requests,
+    /// HTTP requests under way in the connector.
+    RequestsAtOnce,
     /// Bytes of HTTP request bodies of one request.
     RequestBytes,
+    /// Time until an HTTP response begins.
+    FirstByte,
     /// Bytes of one HTTP response, decompressed.
     ResponseBytes,
     /// Size or number of state entries.
@@ -42,7 +46,7 @@ pub enum Limit {
 
 impl Limit {
     /// Every limit, for metrics and the reference.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Memory,
         Self::Cpu,
         Self::Wall,
@@ -52,7 +56,9 @@ impl Limit {
         Self::Handles,
         Self::Log,
         Self::Requests,
+        Self::RequestsAtOnce,
         Self::RequestBytes,
+        Self::FirstByte,
         Self::ResponseBytes,
         Self::State,
         Self::Hostcall,
@@ -72,7 +78,9 @@ impl Limit {
             Self::Handles => "handles",
             Self::Log => "log",
             Self::Requests => "requests",
+            Self::RequestsAtOnce => "requests_at_once",
             Self::RequestBytes => "request_bytes",
+            Self::FirstByte => "first_byte",
             Self::ResponseBytes => "response_bytes",
             Self::State => "state",
             Self::Hostcall => "hostcall",
@@ -80,11 +88,12 @@ impl Limit {
         }
     }
 
-    /// The key of a connector that moves it, as in `connectors.orders.limits.cpu`; `None` where the bound is fixed.
+    /// The key of a connector that moves it, as in `connectors.orders.limits.cpu`; `None` where the bound is fixed or
+    /// each grant has its own.
     #[must_use]
     pub fn key(self, connector: &str) -> Option<String> {
         match self {
-            Self::State | Self::Hostcall | Self::Compile => None,
+            Self::State | Self::Hostcall | Self::Compile | Self::FirstByte => None,
             Self::Memory
             | Self::Cpu
             | Self::Wall
@@ -94,6 +103,7 @@ impl Limit {
             | Self::Handles
             | Self::Log
             | Self::Requests
+            | Self::RequestsAtOnce
             | Self::RequestBytes
             | Self::ResponseBytes => Some(format!("connectors.{connector}.limits.{}", self.label())),
         }

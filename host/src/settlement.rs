@@ -73,6 +73,17 @@ pub struct Publish {
     pub draft: Draft,
 }
 
+/// Room that a call wanted in a queue and did not get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lack {
+    /// Where.
+    pub queue: QueueId,
+    /// Of all that the call would have published there.
+    pub bytes: u64,
+    /// How far it may go over the queue's bound, in bytes.
+    pub beyond: u64,
+}
+
 /// A version of a key of connector state: 0 for an absent key; grows with every write of the connector.
 pub type StateVersion = u64;
 

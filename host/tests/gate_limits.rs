@@ -194,16 +194,17 @@ async fn heads_without_an_end_interrupt() {
 }
 
 #[tokio::test]
-async fn what_waits_too_long_behind_the_connectors_own_requests_is_held() {
+async fn what_waits_too_long_behind_its_own_sandboxs_requests_is_refused_and_not_held() {
     let server = Server::hanging(b"").await;
     let limits = Limits { requests_at_once: 1, ..Limits::default() };
     let mut gate = Fixture::limited(vec![entry(&server.url("/*"), &["GET"])], limits);
     let within = |timeout_ms| Request { timeout_ms: Some(timeout_ms), ..get(&server.url("/")) };
     let answers = gate.send_all(vec![within(1000), within(50)]).await;
     assert!(matches!(answers[0], Err(HttpError::Interrupted(_))));
-    assert!(matches!(answers[1], Err(HttpError::Held(1000))));
-    assert_eq!(gate.end_call().held, Some(Duration::from_secs(1)));
-    assert!(gate.metrics().contains(r#"bulkhead_limit_hits_total{connector="orders",limit="requests"} 1"#));
+    let Err(HttpError::Unreachable(text)) = &answers[1] else { panic!("{:?}", answers[1]) };
+    assert!(text.contains("raise `connectors.orders.limits.requests_at_once`"), "{text}");
+    assert_eq!(gate.end_call().held, None);
+    assert!(gate.metrics().contains(r#"bulkhead_limit_hits_total{connector="orders",limit="requests_at_once"} 1"#));
 }
 
 #[tokio::test]
@@ -219,6 +220,8 @@ async fn all_runs_of_a_connector_share_its_requests_under_way_and_no_other_does(
     assert!(matches!(second, Err(HttpError::Held(1000))), "{second:?}");
     assert!(matches!(third, Err(HttpError::Interrupted(_))), "{third:?}");
     assert_eq!(server.lines().len(), 2);
+    assert_eq!(other_run.end_call().held, Some(Duration::from_secs(1)));
+    assert!(gate.metrics().contains(r#"bulkhead_limit_hits_total{connector="orders",limit="requests_at_once"} 1"#));
 }
 
 #[tokio::test]

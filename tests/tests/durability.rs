@@ -5,9 +5,11 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
-use bulkhead_tests::{Bulkhead, Posted, guest};
+use bulkhead_tests::{Bulkhead, Posted, Running, guest};
 use rusqlite::Connection;
 
 /// Long enough for a busy machine; every wait ends with the event itself.
@@ -15,6 +17,62 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 fn hostile() -> String {
     format!("[connectors.hostile]\nplugin = '{}'\nconsume = 'in'\n", guest("hostile").display())
+}
+
+/// Bodies of nearly 1 MiB, so many of them.
+fn large(count: usize) -> Vec<String> {
+    vec![format!("ok {}", "x".repeat((1 << 20) - 100)); count]
+}
+
+/// Of the write-ahead log.
+fn log_bytes(host: &Bulkhead) -> u64 {
+    fs::metadata(host.data().join("ledger.db-wal")).map_or(0, |log| log.len())
+}
+
+/// Waits until so many messages are done, and then until the log is empty.
+fn check_emptied(host: &Bulkhead, running: &Running, count: usize, before: impl FnOnce()) {
+    let done = [("connector", "hostile"), ("outcome", "done")];
+    running.wait_until("end", PATIENCE, |metrics| metrics.value("bulkhead_deliveries_total", &done) == count as f64);
+    before();
+    running.wait_until("empty log", PATIENCE, |_| log_bytes(host) == 0);
+}
+
+#[test]
+fn the_log_of_the_ledger_stays_bounded_while_much_passes() {
+    let host = Bulkhead::new(&hostile());
+    let running = host.start();
+    let is_over = AtomicBool::new(false);
+    let most = thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let mut most = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                most = log_bytes(&host).max(most);
+                thread::yield_now();
+            }
+            most
+        });
+        host.send("in", &large(200));
+        check_emptied(&host, &running, 200, || ());
+        is_over.store(true, Ordering::Relaxed);
+        watcher.join().unwrap()
+    });
+    assert!((16 << 20..128 << 20).contains(&most), "{} MiB of 200", most >> 20);
+    let _ = running.terminate().ok();
+}
+
+/// Somebody has left a shell open in the middle of a read.
+#[test]
+fn who_reads_the_ledger_and_stays_holds_up_no_delivery_and_the_log_not_for_ever() {
+    let host = Bulkhead::new(&hostile());
+    let running = host.start();
+    let reader = Connection::open(host.data().join("ledger.db")).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM message").unwrap();
+    host.send("in", &large(40));
+    check_emptied(&host, &running, 40, || {
+        assert!(log_bytes(&host) > 40 << 20);
+        reader.execute_batch("COMMIT").unwrap();
+    });
+    let _ = running.terminate().ok();
 }
 
 /// A library that makes synchronising fail on demand, built by the compiler that builds SQLite too.
@@ -58,7 +116,7 @@ fn a_ledger_that_another_process_holds_is_waited_for() {
     let running = host.start();
     let other = Connection::open(host.data().join("ledger.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let posted = std::thread::scope(|threads| {
+    let posted = thread::scope(|threads| {
         let posting = threads.spawn(|| host.post("in", r#"{"id": "patient", "body": "ok"}"#));
         running.wait_for_log("another process holds the ledger's file", PATIENCE);
         other.execute_batch("ROLLBACK").unwrap();

@@ -5,7 +5,7 @@
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
-use bulkhead_tests::{Answer, Bulkhead, Fixture, guest};
+use bulkhead_tests::{Answer, Bulkhead, Fixture, Misdeed, Upstream, guest};
 
 /// Long enough for a busy machine; every wait ends with the event itself.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -189,6 +189,77 @@ fn two_runs_at_once_do_not_go_past_the_bytes_of_the_state_together() {
 #[test]
 fn requests_of_a_call_are_counted() {
     check_http("requests", "requests", "requests = 3");
+}
+
+/// The message of one request, which is not answered in time, dies of what `expected` names: a limit, or none where all
+/// of the request's time is over.
+fn check_late(server: &str, times: &str, expected: Option<&str>) {
+    let host = Bulkhead::new(&hostile(&format!(
+        "limits = {{ wall = '2m' }}\nallow.http = [{{ url = '{server}/*', methods = ['GET'], private = true, {times} }}]"
+    )));
+    let running = host.start();
+    host.send("in", &[format!("get {server}/")]);
+    running.wait_for_log("became a dead letter", PATIENCE);
+    let metrics = running.metrics();
+    assert_eq!(metrics.limits("hostile"), Vec::from_iter(expected), "{times}");
+    assert_eq!(metrics.value("bulkhead_http_requests_total", &[("status", "error")]), 1.0, "{times}");
+    let log = running.terminate().ok().errors();
+    let (reason, key) = (host.ledger().dead().remove(0).reason, "connectors.hostile.allow.http[0].first_byte");
+    assert_eq!(
+        (reason.contains(key), log.contains(key)),
+        (expected.is_some(), expected.is_some()),
+        "{times}: {reason}"
+    );
+}
+
+#[test]
+fn an_answer_that_does_not_begin_ends_the_request_whatever_time_it_has() {
+    let server = Fixture::answering([Answer::Hang]);
+    for times in ["first_byte = '200ms'", "first_byte = '200ms', timeout = '1h'"] {
+        check_late(&server.url(), times, Some("first_byte"));
+    }
+    check_late(&server.url(), "timeout = '200ms'", None);
+    check_late(&server.url(), "first_byte = '1h', timeout = '200ms'", None);
+}
+
+/// It comes when the request is over: too late for it, and no harm to anything else.
+#[test]
+fn an_answer_that_begins_late_is_not_waited_for() {
+    let (go, gone) = mpsc::sync_channel::<()>(1);
+    let gone = Mutex::new(gone);
+    let server = Fixture::start(move |_| {
+        let _ = gone.lock().unwrap().recv_timeout(PATIENCE);
+        Answer::status(200)
+    });
+    check_late(&server.url(), "first_byte = '200ms'", Some("first_byte"));
+    go.send(()).unwrap();
+}
+
+/// What has begun may take longer.
+#[test]
+fn an_answer_that_has_begun_has_the_time_of_the_request() {
+    let server = Upstream::start(Misdeed::Hang(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"));
+    check_late(&server.url(), "first_byte = '3s', timeout = '4s'", None);
+}
+
+/// It would never get another place. The standard's error has no text: the log names the key.
+#[test]
+fn a_sandbox_that_keeps_all_requests_under_way_to_itself_is_refused_another() {
+    let server = Fixture::answering([Answer::status(200).body("hello")]);
+    let url = server.url();
+    let host = Bulkhead::new(&format!(
+        "[connectors.hostile]\nplugin = '{}'\nconsume = 'in'\nretry = {{ attempts = 1 }}\n
+        limits = {{ wall = '2m', requests_at_once = 4 }}\n
+        allow.http = [{{ url = '{url}/*', methods = ['GET'], private = true, timeout = '5s' }}]",
+        guest("stream").display()
+    ));
+    let running = host.start();
+    host.send("in", &[format!("hoard {url}/ answers")]);
+    running.wait_for_log("became a dead letter", PATIENCE);
+    assert_eq!(running.metrics().limits("hostile"), ["requests_at_once"]);
+    let log = running.terminate().ok().errors();
+    assert!(log.contains("raise `connectors.hostile.limits.requests_at_once`"), "{log}");
+    assert_eq!((server.requests().len(), host.ledger().dead()[0].attempts), (4, 1));
 }
 
 #[test]

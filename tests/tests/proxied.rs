@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
+use std::path::Path;
 
 use bulkhead_tests::{Answer, Authority, Bulkhead, Fixture, Flaw, TunnelProxy, guest};
 
@@ -9,12 +10,24 @@ use bulkhead_tests::{Answer, Authority, Bulkhead, Fixture, Flaw, TunnelProxy, gu
 const NAME: &str = "public.test";
 const CREDENTIAL: &str = "canary-credential";
 
+/// The password for the proxy.
+const PASSWORD: &str = "canary-of-the-proxy";
+
 /// A host that trusts `authority` and leaves by `proxy`, after it was asked for these URLs.
 fn ask(proxy: &TunnelProxy, authority: &Authority, urls: &[&str]) -> Bulkhead {
-    let host = Bulkhead::new("").variable("TOKEN", CREDENTIAL);
+    let host = leaving_by(proxy, authority, "");
+    host.send("in", &urls.iter().map(|url| format!("get {url}")).collect::<Vec<_>>());
+    let _ = host.run_until_idle();
+    host
+}
+
+/// The same before it is asked, with further keys for its proxy.
+fn leaving_by(proxy: &TunnelProxy, authority: &Authority, keys: &str) -> Bulkhead {
+    let host = Bulkhead::new("").variable("TOKEN", CREDENTIAL).variable("PASSWORD", PASSWORD);
     fs::write(host.path("roots.pem"), authority.pem()).unwrap();
     host.configure(&format!(
-        "[host.tls]\nca_file = 'roots.pem'\n[host.proxy]\nurl = '{}'\n[secrets]\ntoken = {{ env = 'TOKEN' }}\n\
+        "[host.tls]\nca_file = 'roots.pem'\n[host.proxy]\nurl = '{}'\n{keys}\n[secrets]\ntoken = {{ env = 'TOKEN' }}\n\
+         password = {{ env = 'PASSWORD' }}\n\
          [connectors.caller]\nplugin = '{}'\nconsume = {{ queue = 'in', batch = 1 }}\nbrake = 0\n\
          retry = {{ attempts = 1 }}\nallow.http = [\n\
          {{ url = 'https://{NAME}/*', methods = ['GET'], auth = {{ bearer = 'token' }} }},\n\
@@ -22,8 +35,6 @@ fn ask(proxy: &TunnelProxy, authority: &Authority, urls: &[&str]) -> Bulkhead {
         proxy.url(),
         guest("hostile").display()
     ));
-    host.send("in", &urls.iter().map(|url| format!("get {url}")).collect::<Vec<_>>());
-    let _ = host.run_until_idle();
     host
 }
 
@@ -45,6 +56,56 @@ fn a_tunnel_shows_the_proxy_neither_the_request_nor_its_credential() {
     assert!(!head.contains("authorization"), "{head}");
     // It sees the name, in the handshake too, and nothing behind it.
     assert!(proxy.has_seen(NAME) && !proxy.has_seen("secret-path") && !proxy.has_seen(CREDENTIAL));
+}
+
+#[test]
+fn a_proxy_that_wants_to_know_who_asks_is_shown_it_and_nobody_else_is() {
+    let authority = Authority::new();
+    let server = Fixture::start_tls(&authority.issue_for(NAME, Flaw::None), |_| Answer::status(200));
+    let proxy = TunnelProxy::start(server.address());
+    let host = leaving_by(&proxy, &authority, "auth = { basic = { user = 'bulkhead', password = 'password' } }");
+    host.send("in", &[format!("get https://{NAME}/x")]);
+    let log = host.run_until_idle().errors();
+    assert_eq!(reasons(&host), Vec::<String>::new());
+    // Of `bulkhead:canary-of-the-proxy`.
+    let shown = "YnVsa2hlYWQ6Y2FuYXJ5LW9mLXRoZS1wcm94eQ==";
+    let head = proxy.heads().remove(0);
+    assert!(head.to_ascii_lowercase().contains("\r\nproxy-authorization: basic ") && head.contains(shown), "{head}");
+    let request = server.requests().remove(0);
+    assert_eq!(request.header("proxy-authorization"), None);
+    let explained = host.run(&["check", "--explain", "caller"]).ok();
+    let way = format!("requests to public places pass {}, which is shown the user `bulkhead`", proxy.url());
+    assert!(explained.output.contains(&way), "{}", explained.output);
+    for text in [&*log, &explained.output, &explained.errors(), &host.run(&["audit", "verify"]).ok().output] {
+        assert!(!text.contains(PASSWORD) && !text.contains(shown), "{text}");
+    }
+    let data = host.data();
+    assert!(holds(&data, "caller") && !holds(&data, PASSWORD) && !holds(&data, shown));
+}
+
+/// Whether any file of a folder holds a text.
+fn holds(folder: &Path, text: &str) -> bool {
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).any(|path| match path.is_dir() {
+        true => holds(&path, text),
+        false => fs::read(&path).unwrap().windows(text.len()).any(|bytes| bytes == text.as_bytes()),
+    })
+}
+
+#[test]
+fn a_password_in_the_address_of_a_proxy_is_refused_and_not_repeated() {
+    let toml = format!("[host.proxy]\nurl = 'http://bulkhead:{PASSWORD}@127.0.0.1:3128'\n");
+    let refused = Bulkhead::new(&toml).run(&["check"]).ended_with(2);
+    let text = refused.output.clone() + &refused.errors();
+    assert!(text.contains("host.proxy.url") && text.contains("auth = { basic = {"), "{text}");
+    assert!(!text.contains(PASSWORD), "{text}");
+}
+
+#[test]
+fn a_password_for_a_proxy_is_an_entry_of_the_secrets() {
+    let auth = format!("auth = {{ basic = {{ user = 'bulkhead', password = '{PASSWORD}' }} }}");
+    let toml = format!("[host.proxy]\nurl = 'http://127.0.0.1:3128'\n{auth}\n");
+    let refused = Bulkhead::new(&toml).run(&["check"]).ended_with(2);
+    assert!(refused.output.contains("host.proxy.auth.basic.password: not in `[secrets]`"), "{}", refused.output);
 }
 
 /// One that answers in the place of the server it was asked for.

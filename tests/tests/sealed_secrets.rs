@@ -2,11 +2,13 @@
 //! with a host that runs and without.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bulkhead_tests::{Answer, Bulkhead, Fixture};
+use bulkhead_tests::{Answer, Bulkhead, Fixture, SmallDisk};
 
 /// For what happens within a moment, also on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
@@ -178,6 +180,42 @@ fn the_api_takes_values_and_gives_names() {
     assert_eq!(ask("DELETE", "secrets/other", "").status, 404);
     assert_eq!(ask("GET", "secrets", "").body, r#"["token"]"#);
     let _ = running.terminate().ok();
+}
+
+/// Whatever lies where the draft of the store is written: the key that was made for it must not stay alone, and the next
+/// attempt works.
+#[test]
+fn a_first_value_that_cannot_be_written_leaves_no_key_without_a_store() {
+    let fixture = Fixture::answering([Answer::status(200)]);
+    let bulkhead = deliver_to(&fixture);
+    let (data, in_the_way) = (bulkhead.path("data"), bulkhead.path("data/sealed.json.new/file"));
+    std::fs::create_dir_all(&in_the_way).unwrap();
+    let refused = bulkhead.run_with(&["secrets", "set", "token"], b"canary-1").ended_with(2);
+    assert!(refused.errors().contains("cannot write"), "{}", refused.errors());
+    let left: BTreeSet<_> = std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["sealed.json.new", "sealed.lock"].map(Into::into).into());
+    std::fs::remove_dir_all(data.join("sealed.json.new")).unwrap();
+    set(&bulkhead, "canary-1");
+    bulkhead.send("in", &["{}"]);
+    let _ = bulkhead.run_until_idle();
+    assert_eq!(used(&fixture), ["Bearer canary-1"]);
+}
+
+/// The disk is full before the first value comes.
+#[test]
+fn a_full_disk_leaves_nothing_half_sealed() {
+    let Some(disk) = SmallDisk::mount(1) else { return };
+    let disk = Arc::new(disk);
+    let toml = "[secrets]\ntoken = { sealed = true }\n";
+    let bulkhead = Bulkhead::on_disk(&disk, "min_free = '0B'", toml);
+    disk.fill();
+    let _ = bulkhead.run_with(&["secrets", "set", "token"], b"canary-1").ended_with(2);
+    disk.make_room();
+    for name in ["sealed.json", "sealed.key", "sealed.json.new", "sealed.key.new"] {
+        assert!(!bulkhead.data().join(name).exists(), "{name}");
+    }
+    set(&bulkhead, "canary-1");
+    assert_eq!(list(&bulkhead), serde_json::json!(["token"]));
 }
 
 #[test]

@@ -94,8 +94,9 @@ fn a_message_that_takes_the_process_down_dies_in_the_log_and_the_metric() {
 #[track_caller]
 fn check_held(host: &Bulkhead, reason: &str) {
     let ended: Finished = host.run(&["run", "--until-idle"]).ended_with(1);
+    let queue = if reason == "full" { r#""queue":"out""# } else { "" };
     let reason = format!(r#""reason":"{reason}""#);
-    assert!(has_line(&ended.log, &["work is left", "hostile", &reason]), "{}", ended.errors());
+    assert!(has_line(&ended.log, &["work is left", "hostile", &reason, queue]), "{}", ended.errors());
     assert_eq!(host.ledger().messages("in").len(), 1);
 }
 
@@ -108,6 +109,40 @@ fn a_batch_run_does_not_wait_for_room_that_nobody_makes() {
     host.send("out", &["x".repeat(1024 - 26)]);
     host.send("in", &["publish out"]);
     check_held(&host, "full");
+}
+
+/// There is room, and less than what is published.
+#[test]
+fn a_batch_run_does_not_wait_for_room_that_is_too_small() {
+    for ordering in ["none", "key"] {
+        let host = Bulkhead::new(&format!(
+            "[queues.out]\nmax_bytes = '1KiB'\n[queues.in]\nordering = '{ordering}'\n{}",
+            hostile("consume = 'in'\nallow.publish = ['out']")
+        ));
+        host.send("out", &["x".repeat(1023 - 26)]);
+        host.send("in", &["publish out"]);
+        check_held(&host, "full");
+    }
+}
+
+/// What it would publish is more than the room that is left, also of what it has staged itself.
+#[test]
+fn a_batch_run_does_not_wait_for_room_that_one_call_takes_itself() {
+    let keys = "consume = 'in'\nallow.publish = ['out']";
+    let host = Bulkhead::new(&format!("[queues.out]\nmax_bytes = '4KiB'\n{}", hostile(keys)));
+    host.send("in", &["flood out"]);
+    check_held(&host, "full");
+}
+
+/// Messages that wait for a time of their own are waited for, whatever else waits for room.
+#[test]
+fn a_batch_run_goes_on_with_what_does_not_wait_for_room() {
+    let keys = "consume = 'in'\nallow.publish = ['out']\nretry = { attempts = 2, first = '8s', jitter = 'none' }";
+    let host = Bulkhead::new(&format!("[queues.out]\nmax_bytes = '1KiB'\n{}", hostile(keys)));
+    host.send("out", &["x".repeat(1023 - 26)]);
+    host.send("in", &["publish out", "retry later"]);
+    check_held(&host, "full");
+    assert_eq!(host.ledger().dead().len(), 1);
 }
 
 #[test]

@@ -34,7 +34,7 @@ use crate::ledger::{Ledger, Reservation};
 use crate::limit::{Limit, Limits};
 use crate::metrics::{Effect, Metrics};
 use crate::secret_store::SecretStore;
-use crate::settlement::{Barrier, ConnectorId, Publish, StateChanges};
+use crate::settlement::{Barrier, ConnectorId, Lack, Publish, StateChanges};
 
 /// What all connectors share. Cheap to clone.
 #[derive(Clone)]
@@ -236,6 +236,7 @@ pub struct Session {
     wasi: wasi::State,
     http: http::Session,
     held: Option<Duration>,
+    lack: Option<Lack>,
 }
 
 impl Session {
@@ -253,13 +254,14 @@ impl Session {
             wasi: wasi::State::default(),
             http: http::Session::new(grants.http.clone()),
             held: None,
+            lack: None,
             grants,
         }
     }
 
     /// A call begins: counters start anew.
     pub fn begin_call(&mut self, call: &Call<'_>) {
-        self.held = None;
+        (self.held, self.lack) = (None, None);
         self.memory.begin_call();
         self.queue.begin_call(call);
         self.state.begin_call(call.segment);
@@ -284,8 +286,8 @@ impl Session {
         let queue::Published { publishes, causes, reservation } = self.queue.end_call();
         let state = self.state.end_call();
         let requests = self.http.end_call();
-        let (unsafe_sent, held) = (requests.unsafe_sent, self.held.max(requests.held));
-        Ended { publishes, causes, reservation, state, unsafe_sent, held }
+        let held = self.held.max(requests.held).map(|delay| HeldBack { delay, lack: self.lack });
+        Ended { publishes, causes, reservation, state, unsafe_sent: requests.unsafe_sent, held }
     }
 
     /// What its connector may do.
@@ -345,8 +347,17 @@ pub struct Ended {
     pub state: StateChanges,
     /// Whether a request with an unsafe method went out.
     pub unsafe_sent: bool,
-    /// The longest delay with which the gate held the call back, if it did.
-    pub held: Option<Duration>,
+    /// How the gate held the call back, if it did.
+    pub held: Option<HeldBack>,
+}
+
+/// How the gate held a call back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldBack {
+    /// The longest of its delays.
+    pub delay: Duration,
+    /// The room that a publish did not find, where that was it.
+    pub lack: Option<Lack>,
 }
 
 /// A limit that ends the call, as an error that passes through the guest's stack.

@@ -13,7 +13,7 @@ use crate::ledger::{Full, Reservation};
 use crate::limit::Limit;
 use crate::message::{self, Draft};
 use crate::metrics::Effect;
-use crate::settlement::{Publish, QueueId};
+use crate::settlement::{Lack, Publish, QueueId};
 
 /// The gate's own delay for a call that ended because a queue was full.
 const FULL_DELAY: Duration = Duration::from_secs(1);
@@ -109,7 +109,7 @@ enum Refusal {
     Denied(String),
     Invalid(String),
     Limit { limit: Limit, key: String, text: String },
-    Full { key: String, text: String },
+    Full { key: String, text: String, lack: Option<Lack> },
 }
 
 impl Stage {
@@ -264,24 +264,27 @@ impl Stage {
     /// queue could never be emptied. No further: each message of a connector that feeds itself could become two.
     fn reserve(&mut self, grants: &Grants, target: &Target, bytes: u64) -> Result<(), Refusal> {
         let Some(ledger) = &grants.services.ledger else { return Err(invalid("nothing can be published here")) };
-        let reserved = if target.name.as_str() == self.consumed {
-            ledger.reserve_beyond(target.id, bytes, grants.limits.publish_bytes)
-        } else {
-            ledger.reserve(target.id, bytes)
-        };
-        match reserved {
+        let beyond = if target.name.as_str() == self.consumed { grants.limits.publish_bytes } else { 0 };
+        match ledger.reserve_beyond(target.id, bytes, beyond) {
             Ok(reservation) => self.reservation.absorb(reservation),
             Err(Full::Bound) => {
                 let key = format!("queues.{}.max_bytes", target.name);
                 let text = format!("queue `{}` is full: its bound is `{key}`", target.name);
-                return Err(Refusal::Full { key, text });
+                let lack = Lack { queue: target.id, bytes: bytes.saturating_add(self.staged_bytes(target.id)), beyond };
+                return Err(Refusal::Full { key, text, lack: Some(lack) });
             }
             Err(Full::Disk) => {
                 let (key, text) = ("host.min_free".to_owned(), "the disk is full: see `host.min_free`".to_owned());
-                return Err(Refusal::Full { key, text });
+                return Err(Refusal::Full { key, text, lack: None });
             }
         }
         Ok(())
+    }
+
+    /// Of what this call has staged for a queue.
+    fn staged_bytes(&self, queue: QueueId) -> u64 {
+        let staged = self.staged.iter().filter(|publish| publish.queue == queue);
+        staged.map(|publish| publish.draft.size_bytes()).sum()
     }
 }
 
@@ -329,8 +332,9 @@ impl Session {
                 self.refuse_over(Effect::Publish, limit, &key, &text);
                 PublishError::Invalid(text)
             }
-            Refusal::Full { key, text } => {
+            Refusal::Full { key, text, lack } => {
                 self.hold(FULL_DELAY);
+                self.lack = lack.or(self.lack);
                 self.refuse(Effect::Publish, "full", &key, &text);
                 PublishError::Full(text)
             }

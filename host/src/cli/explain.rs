@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use super::main::{Failed, Outcome};
 use super::output::{plain, print};
 use crate::config::{Loaded, closest};
+use crate::egress::proxy::Proxy;
 use crate::host;
 use crate::id::Name;
 
@@ -31,6 +32,15 @@ pub async fn run(loaded: &Loaded, name: &Name, as_json: bool) -> Outcome {
     let lines = may.iter().map(String::as_str).chain([rest]);
     let text: String = lines.map(|line| format!("\n  {line}")).collect();
     let own = "\nits own state, log lines and metrics reach nobody else and need no grant";
-    print(&plain(&format!("connector `{name}`:{text}{own}")))?;
+    let proxy = loaded.config.host.proxy.as_ref().map(way_out).unwrap_or_default();
+    print(&plain(&format!("connector `{name}`:{text}{own}{proxy}")))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What requests to public places pass, and what that is shown.
+fn way_out(proxy: &Proxy) -> String {
+    let shown = proxy.credential().map(|credential| {
+        format!(", which is shown the user `{}` with the secret `{}`", credential.user, credential.password)
+    });
+    format!("\nrequests to public places pass {}{}", proxy.address(), shown.unwrap_or_default())
 }

@@ -38,9 +38,19 @@ pub(super) fn auth(view: &View<'_>, secrets: &[&str], private: bool, report: &mu
 }
 
 fn basic(view: &View<'_>, secrets: &[&str], report: &mut Report<'_>) -> Option<Auth> {
+    let (user, secret) = user_and_password(view, secrets, report)?;
+    Some(Auth::Basic { user, secret })
+}
+
+/// A user's name, and the name of the secret that is the password.
+pub(super) fn user_and_password(
+    view: &View<'_>,
+    secrets: &[&str],
+    report: &mut Report<'_>,
+) -> Option<(String, String)> {
     check_settings(view, &[("user", Setting::User)], report);
-    let secret = secret(view, "password", secrets, report)?;
-    Some(Auth::Basic { user: view.text("user")?.to_owned(), secret })
+    let password = secret(view, "password", secrets, report)?;
+    Some((view.text("user")?.to_owned(), password))
 }
 
 fn header(view: &View<'_>, secrets: &[&str], report: &mut Report<'_>) -> Option<Auth> {

@@ -62,6 +62,7 @@ fn http(view: &View<'_>, secrets: &[&str], limits: &Limits, report: &mut Report<
         methods: view.texts("methods").into_iter().map(|(method, _)| method.to_owned()).collect(),
         private,
         timeout: view.duration_if("timeout"),
+        first_byte: view.duration("first_byte"),
         max_request: view.size_if("max_request"),
         max_response: view.size_if("max_response"),
         idempotency: view.boolean("idempotency"),

@@ -6,8 +6,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use super::problem::Report;
 use super::quantity::show_size;
 use super::view::View;
-use super::{Config, Host, RUNS_PER_CORE, machine};
-use crate::egress::proxy::Proxy;
+use super::{Config, Host, RUNS_PER_CORE, credential, machine};
+use crate::egress::proxy::{self, Proxy};
 use crate::egress::trust::Roots;
 use crate::secret_store::Source;
 
@@ -17,8 +17,9 @@ const MEMORY_BYTES_UNKNOWN: u64 = 2 << 30;
 /// What the listener falls back to when its address is wrong: nothing is started then.
 const NO_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-pub(super) fn host(view: &View<'_>, report: &mut Report<'_>) -> Host {
-    let (roots, proxy) = (roots(view, report), proxy(view, report));
+/// Reads `[host]`; `secrets` are the names in `[secrets]`.
+pub(super) fn host(view: &View<'_>, secrets: &[&str], report: &mut Report<'_>) -> Host {
+    let (roots, proxy) = (roots(view, report), proxy(view, secrets, report));
     Host {
         data_dir: view.path("data_dir", report).unwrap_or_default(),
         admin: admin(view, report),
@@ -53,15 +54,21 @@ fn roots(view: &View<'_>, report: &mut Report<'_>) -> Roots {
     })
 }
 
-fn proxy(view: &View<'_>, report: &mut Report<'_>) -> Option<Proxy> {
+fn proxy(view: &View<'_>, secrets: &[&str], report: &mut Report<'_>) -> Option<Proxy> {
     let table = view.child("proxy")?;
+    let credential = table.child("auth").and_then(|auth| proxy_credential(&auth.child("basic")?, secrets, report));
     match Proxy::parse(table.text("url")?) {
-        Ok(proxy) => Some(proxy),
+        Ok(proxy) => Some(proxy.with_credential(credential)),
         Err(help) => {
             report.problem(table.place_of("url"), &table.path_of("url"), "not a proxy", help);
             None
         }
     }
+}
+
+fn proxy_credential(view: &View<'_>, secrets: &[&str], report: &mut Report<'_>) -> Option<proxy::Credential> {
+    let (user, password) = credential::user_and_password(view, secrets, report)?;
+    Some(proxy::Credential { user, password })
 }
 
 pub(super) fn secrets(root: &View<'_>, report: &mut Report<'_>) -> BTreeMap<String, Source> {

@@ -106,7 +106,21 @@ static HOST_TLS: Section = Section {
 static HOST_PROXY: Section = Section {
     about: "The proxy that requests pass on their way out; `HTTP_PROXY` and its like in the environment do nothing. Grants with `private = true` go directly.",
     exactly_one: false,
-    keys: &[Key::new("url", Kind::Text, Required, "Scheme, host and port, as in `http://proxy.example:3128`.")],
+    keys: &[
+        Key::new("url", Kind::Text, Required, "Scheme, host and port, as in `http://proxy.example:3128`."),
+        Key::new(
+            "auth",
+            Kind::Table(&HOST_PROXY_AUTH),
+            Unset,
+            "What the proxy is shown, where it wants to know who asks.",
+        ),
+    ],
+};
+
+static HOST_PROXY_AUTH: Section = Section {
+    about: "The credential for the proxy. It is in the clear on the way there unless `url` begins with `https`.",
+    exactly_one: true,
+    keys: &[Key::new("basic", Kind::Table(&AUTH_BASIC), Unset, "`Proxy-Authorization: Basic`.")],
 };
 
 static SECRET: Section = Section {
@@ -359,6 +373,12 @@ static HTTP: Section = Section {
             "Lets the host be a private or loopback address; `url` must name host and port.",
         ),
         Key::new("timeout", Kind::Duration(MS, HOUR), Words("limits.wall"), "Time of a request from start to end."),
+        Key::new(
+            "first_byte",
+            Kind::Duration(MS, HOUR),
+            Is("60s"),
+            "Time from sending a request until its answer begins; `timeout` holds beside it.",
+        ),
         Key::new("max_request", Kind::Size(0, GIB), Words("limits.request_bytes"), "Bytes of a request's body."),
         Key::new("max_response", Kind::Size(0, GIB), Words("limits.response_bytes"), "Bytes of a response's body."),
         Key::new(

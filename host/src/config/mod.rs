@@ -175,10 +175,12 @@ fn build(root: &View<'_>, origin: Origin, report: &mut Report<'_>) -> Config {
         report.warning(root.place, "connectors", "no connector is configured", "add a table `[connectors.NAME]`");
     }
     let host = root.child_or_empty("host");
+    let secrets = host::secrets(root, report);
+    let names: Vec<&str> = secrets.keys().map(String::as_str).collect();
     let config = Config {
         origin,
-        host: host::host(&host, report),
-        secrets: host::secrets(root, report),
+        host: host::host(&host, &names, report),
+        secrets,
         queues: queue::queues(root, &connectors, report),
         connectors,
     };

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use super::brake::Brake;
-use super::hold::Hold;
+use super::hold::{Hold, Waiting};
 use super::outcome;
 use super::retry::Policy;
 use super::segment::Segment;
@@ -117,8 +117,8 @@ impl Connector {
 pub enum Turn {
     /// Others run too.
     Shared(OwnedRwLockReadGuard<()>),
-    /// No other run of the connector.
-    Alone(OwnedRwLockWriteGuard<()>),
+    /// No other run of the connector, which is shown as held back.
+    Alone(OwnedRwLockWriteGuard<()>, Waiting),
 }
 
 impl Turn {
@@ -129,8 +129,8 @@ impl Turn {
 
     /// Waits for the other runs to end. The caller must have given its own turn back.
     pub async fn take_alone(connector: &Connector) -> Self {
-        let _waiting = connector.hold.wait(Held::Conflict);
-        Self::Alone(connector.turns.clone().write_owned().await)
+        let waiting = connector.hold.wait(Held::Conflict);
+        Self::Alone(connector.turns.clone().write_owned().await, waiting)
     }
 }
 

@@ -182,6 +182,7 @@ impl Handing {
 
     /// What becomes of a delivery that failed, as it is reported.
     async fn failed(&self, delivery: &Delivery, failure: Failure) -> Outcome {
+        self.worker.lacks(delivery.origin, failure.lack());
         let connector = &self.connector;
         let now_ms = connector.clock.now_ms();
         let outcome = outcome::of_failure(&connector.policy, delivery.attempt, failure, now_ms, random());

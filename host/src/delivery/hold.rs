@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use crate::id::Name;
 use crate::metrics::{Held, Metrics};
 
-/// The reasons that hold one connector.
-#[derive(Debug)]
+/// The reasons that hold one connector. Cheap to clone.
+#[derive(Clone, Debug)]
 pub struct Hold {
     connector: Name,
     metrics: Metrics,
@@ -37,11 +37,11 @@ impl Hold {
         self.change(reason, |_| 0);
     }
 
-    /// Says that the caller waits for this reason, until the answer is dropped. Others may wait beside it.
+    /// Says that this reason is there for the caller, until the answer is dropped. It may be for others beside it.
     #[must_use]
-    pub fn wait(&self, reason: Held) -> Waiting<'_> {
+    pub fn wait(&self, reason: Held) -> Waiting {
         self.change(reason, |waiting| waiting + 1);
-        Waiting { hold: self, reason }
+        Waiting { hold: self.clone(), reason }
     }
 
     fn change(&self, reason: Held, change: impl FnOnce(usize) -> usize) {
@@ -91,14 +91,14 @@ impl Hold {
     }
 }
 
-/// One of those who wait for a reason to go away.
+/// One of those for whom a reason is there.
 #[derive(Debug)]
-pub struct Waiting<'h> {
-    hold: &'h Hold,
+pub struct Waiting {
+    hold: Hold,
     reason: Held,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Waiting {
     fn drop(&mut self) {
         self.hold.change(self.reason, |waiting| waiting.saturating_sub(1));
     }

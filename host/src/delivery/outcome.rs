@@ -20,7 +20,7 @@ const HELD_MIN: Duration = Duration::from_millis(100);
 pub fn of_failure(policy: &Policy, attempt: u32, failure: Failure, now_ms: u64, random: f64) -> Outcome {
     match failure {
         Failure::Reject { reason } => Outcome::Dead { reason },
-        Failure::Held { reason, delay } => {
+        Failure::Held { reason, delay, lack: _ } => {
             let delay = delay.clamp(HELD_MIN, DELAY_MAX);
             Outcome::Retry { due_ms: later(now_ms, delay), charged: false, reason }
         }
@@ -108,9 +108,9 @@ mod tests {
     #[test]
     fn what_the_gate_held_back_costs_nothing() {
         let expected = Outcome::Retry { due_ms: 3_000, charged: false, reason: reason() };
-        check(3, Failure::Held { reason: reason(), delay: Duration::from_secs(2) }, &expected);
+        check(3, Failure::Held { reason: reason(), delay: Duration::from_secs(2), lack: None }, &expected);
         let expected = Outcome::Retry { due_ms: 1_100, charged: false, reason: reason() };
-        check(3, Failure::Held { reason: reason(), delay: Duration::ZERO }, &expected);
+        check(3, Failure::Held { reason: reason(), delay: Duration::ZERO, lack: None }, &expected);
     }
 
     fn check_unrun(message: &Message, expected: Option<Outcome>) {

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::Egress;
 use super::address::Reach;
+use super::proxy::Proxy;
 use super::resolver::{LookupError, Lookups, ProxyResolver, Refused, Resolver};
 use super::trust::{self, Identity};
 use crate::mask::Secret;
@@ -69,8 +70,25 @@ pub(super) struct Slot {
 struct Used {
     client: Sender,
     last: Instant,
-    /// Which private key it was made with: a new one makes a new client.
-    key: Option<[u8; 32]>,
+    /// What it was made with: another value makes another client.
+    digests: Digests,
+}
+
+/// The present values of the secrets that a client is made with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Keys<'a> {
+    /// The private key of its identity, if it has one.
+    pub private_key: Option<&'a Secret>,
+    /// The password for its proxy, if that wants one: see [`Client::proxy_password`].
+    pub proxy_password: Option<&'a Secret>,
+}
+
+type Digests = [Option<[u8; 32]>; 2];
+
+impl Keys<'_> {
+    fn digests(&self) -> Digests {
+        [self.private_key, self.proxy_password].map(|key| key.map(|key| Sha256::digest(key.expose()).into()))
+    }
 }
 
 /// Why there is no client.
@@ -79,6 +97,9 @@ pub enum Unusable {
     /// The certificate or its key is missing, malformed, or they do not belong together.
     #[error("the client certificate or its key cannot be used")]
     Identity,
+    /// The password for the proxy is missing, or not text.
+    #[error("the password for the proxy cannot be used")]
+    Proxy,
     /// The TLS library cannot be set up.
     #[error("TLS cannot be set up")]
     Tls,
@@ -129,26 +150,32 @@ impl Client {
         }
     }
 
-    /// The client; `key` is the present private key of its identity, if it has one.
+    /// The secret that is the password for the proxy, where its requests pass one that wants it.
+    #[must_use]
+    pub fn proxy_password(&self) -> Option<&str> {
+        Some(&self.egress.proxy(self.policy.reach)?.credential()?.password)
+    }
+
+    /// The client.
     ///
     /// # Errors
     /// It cannot be made.
-    pub fn get(&self, key: Option<&Secret>) -> Result<Sender, Unusable> {
-        let digest = key.map(|key| Sha256::digest(key.expose()).into());
+    pub fn get(&self, keys: Keys<'_>) -> Result<Sender, Unusable> {
+        let digests = keys.digests();
         let mut used = self.slot.used.lock().unwrap_or_else(PoisonError::into_inner);
-        let client = match used.take().filter(|used| used.key == digest) {
+        let client = match used.take().filter(|used| used.digests == digests) {
             Some(used) => used.client,
-            None => self.build(key)?,
+            None => self.build(keys)?,
         };
-        *used = Some(Used { client: client.clone(), last: Instant::now(), key: digest });
+        *used = Some(Used { client: client.clone(), last: Instant::now(), digests });
         Ok(client)
     }
 
     #[expect(clippy::disallowed_methods, reason = "egress makes the clients, with its own resolver")]
-    fn build(&self, key: Option<&Secret>) -> Result<Sender, Unusable> {
+    fn build(&self, keys: Keys<'_>) -> Result<Sender, Unusable> {
         let (egress, reach, lookups) = (&self.egress, self.policy.reach, self.lookups.clone());
         let builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(self.tls(key)?)
+            .tls_backend_preconfigured(self.tls(keys.private_key)?)
             .redirect(reqwest::redirect::Policy::none())
             // Before any proxy of ours: it also forgets those of the environment.
             .no_proxy()
@@ -165,8 +192,7 @@ impl Client {
         let builder = match egress.proxy(reach) {
             Some(proxy) => {
                 let resolver = ProxyResolver { host: proxy.host().to_owned(), lookups };
-                let proxy = reqwest::Proxy::all(proxy.url().clone()).map_err(|_| Unusable::Tls)?;
-                builder.proxy(proxy).dns_resolver(resolver)
+                builder.proxy(known_to(proxy, keys.proxy_password)?).dns_resolver(resolver)
             }
             None => builder.dns_resolver(Resolver { listeners: egress.listeners(), reach, lookups }),
         };
@@ -297,6 +323,14 @@ fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)
 }
 
 /// What an `io::Error` wraps is not its source: that is the source of what it wraps.
+/// The proxy with what it is shown: in the request for a tunnel, or with each request that is not encrypted.
+fn known_to(proxy: &Proxy, password: Option<&Secret>) -> Result<reqwest::Proxy, Unusable> {
+    let way = reqwest::Proxy::all(proxy.url().clone()).map_err(|_| Unusable::Tls)?;
+    let Some(credential) = proxy.credential() else { return Ok(way) };
+    let password = password.and_then(|password| std::str::from_utf8(password.expose()).ok()).ok_or(Unusable::Proxy)?;
+    Ok(way.basic_auth(&credential.user, password))
+}
+
 fn cause_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
     match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         Some(wrapped) => Some(wrapped),
@@ -314,7 +348,7 @@ mod tests {
         let egress = Egress::start(tokio::runtime::Handle::current(), super::super::Settings::default());
         let client = |reach| Client::new(&egress, Policy { reach, identity: None });
         let (public, private) = (client(Reach::Public), client(Reach::Private));
-        private.get(None).unwrap();
+        private.get(Keys::default()).unwrap();
         let is_kept = |client: &Client| client.slot.used.lock().unwrap().is_some();
         egress.0.sweep(Instant::now() + CLIENT_IDLE_MAX / 2);
         assert!(is_kept(&private));

@@ -5,10 +5,20 @@
 
 use url::Url;
 
-/// `[host.proxy] url`.
+/// `[host.proxy]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proxy {
     url: Url,
+    credential: Option<Credential>,
+}
+
+/// Who the host is to a proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credential {
+    /// The user's name, in the clear.
+    pub user: String,
+    /// Name of the secret that is the password.
+    pub password: String,
 }
 
 impl Proxy {
@@ -21,14 +31,32 @@ impl Proxy {
         let url = Url::parse(text).map_err(|_| FORM)?;
         if !url.username().is_empty() || url.password().is_some() {
             return Err(
-                "leave out user and password: the file holds no secrets, and the host shows none to a proxy; let the proxy know this machine by its address",
+                "leave out user and password, for the file holds no secrets: name them as `auth = { basic = { user = \"NAME\", password = \"SECRET\" } }`, an entry of `[secrets]`",
             );
         }
         let is_bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
         match url.scheme() {
-            "http" | "https" if url.has_host() && is_bare => Ok(Self { url }),
+            "http" | "https" if url.has_host() && is_bare => Ok(Self { url, credential: None }),
             _ => Err(FORM),
         }
+    }
+
+    /// The same, where the proxy wants to know who asks.
+    #[must_use]
+    pub fn with_credential(self, credential: Option<Credential>) -> Self {
+        Self { credential, ..self }
+    }
+
+    /// What it is shown.
+    #[must_use]
+    pub fn credential(&self) -> Option<&Credential> {
+        self.credential.as_ref()
+    }
+
+    /// Scheme, host and port.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        self.url.as_str().trim_end_matches('/')
     }
 
     pub(super) fn url(&self) -> &Url {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{Ended, Host, Running, Until};
 use crate::metrics::Held;
+use crate::settlement::QueueId;
 use crate::trigger::queue::Consumption;
 
 /// How often idleness is looked at.
@@ -16,12 +17,26 @@ const IDLE_LOOKS: u32 = 2;
 /// The same where something is held back, for room is made a while after what took it was settled: 5 s.
 const HELD_LOOKS: u32 = 250;
 
+/// Why a connector does not get to its work.
+#[derive(Clone, Copy)]
+struct Left {
+    reason: Held,
+    /// The queue that has no room, where that is it.
+    queue: Option<QueueId>,
+}
+
+impl From<Held> for Left {
+    fn from(reason: Held) -> Self {
+        Self { reason, queue: None }
+    }
+}
+
 /// How a connector stands.
 enum Standing {
     /// It has nothing to do.
     Idle,
     /// It has, and does not get to it.
-    Held(Held),
+    Held(Left),
     /// It works, or will.
     Busy,
 }
@@ -43,7 +58,7 @@ impl Host {
             in_a_row += 1;
             let is_held = left.iter().any(|(running, _)| !running.connector.hold.is_paused());
             if in_a_row >= if is_held { HELD_LOOKS } else { IDLE_LOOKS } {
-                left.iter().for_each(|(running, reason)| tell(running, *reason));
+                left.iter().for_each(|(running, left)| self.tell(running, *left));
                 // Who is paused counts as not running; that was somebody's wish, or is an error of its own.
                 return if is_held { Ended::Held } else { Ended::Settled };
             }
@@ -51,13 +66,13 @@ impl Host {
     }
 
     /// Connectors that do not get to their work; `None` while any works.
-    fn left(&self, horizon: Duration) -> Option<Vec<(&Running, Held)>> {
+    fn left(&self, horizon: Duration) -> Option<Vec<(&Running, Left)>> {
         let horizon_ms = u64::try_from(horizon.as_millis()).unwrap_or(u64::MAX);
         let mut left = Vec::new();
         for running in &self.connectors {
             match self.standing(running, horizon_ms) {
                 Standing::Idle => {}
-                Standing::Held(reason) => left.push((running, reason)),
+                Standing::Held(why) => left.push((running, why)),
                 Standing::Busy => return None,
             }
         }
@@ -73,17 +88,18 @@ impl Host {
         }
         let reasons = running.connector.hold.reasons();
         if let Some(reason) = reasons.iter().find(|reason| matches!(reason, Held::Paused | Held::Brake)) {
-            return Standing::Held(*reason);
+            return Standing::Held((*reason).into());
         }
         // On a full disk a tick cannot be stored either.
-        let mut held = self.ledger.disk().borrow().stops(&[]).then_some(Held::Disk);
+        let mut held = self.ledger.disk().borrow().stops(&[]).then_some(Left::from(Held::Disk));
         if has_tick && held.is_none() {
             return Standing::Busy;
         }
         for consumption in unfinished {
             let is_working = consumption.subscription.counts().in_flight > 0;
-            match self.hold_of(consumption, &reasons).filter(|_| !is_working) {
-                Some(reason) => held = Some(reason),
+            let hold = self.hold_of(consumption, &reasons).filter(|_| !is_working);
+            match hold.or_else(|| lacks_room(consumption, horizon_ms)) {
+                Some(left) => held = Some(left),
                 None => return Standing::Busy,
             }
         }
@@ -91,19 +107,27 @@ impl Host {
     }
 
     /// What keeps a consumption from its messages, if anything does.
-    fn hold_of(&self, consumption: &Consumption, reasons: &[Held]) -> Option<Held> {
+    fn hold_of(&self, consumption: &Consumption, reasons: &[Held]) -> Option<Left> {
         let publishes_to = &consumption.publishes_to;
         if reasons.contains(&Held::DeadLetters) {
-            Some(Held::DeadLetters)
+            Some(Held::DeadLetters.into())
         } else if self.ledger.disk().borrow().stops(publishes_to) {
-            Some(Held::Disk)
+            Some(Held::Disk.into())
         } else {
-            publishes_to.iter().any(|queue| self.ledger.is_full(*queue)).then_some(Held::Full)
+            let full = publishes_to.iter().find(|queue| self.ledger.is_full(**queue));
+            full.map(|queue| Left { reason: Held::Full, queue: Some(*queue) })
         }
+    }
+
+    fn tell(&self, running: &Running, left: Left) {
+        let (connector, reason) = (&running.connector.name, left.reason.label());
+        let queue = left.queue.and_then(|queue| self.ledger.queue_name(queue)).map(tracing::field::display);
+        tracing::warn!(%connector, reason, queue, "work is left: the connector is held back, see `bulkhead queues`");
     }
 }
 
-fn tell(running: &Running, reason: Held) {
-    let (connector, reason) = (&running.connector.name, reason.label());
-    tracing::warn!(%connector, reason, "work is left: the connector is held back, see `bulkhead queues`");
+/// What it wants to publish does not fit, although the queue is not full: that is tried again and again.
+fn lacks_room(consumption: &Consumption, horizon_ms: u64) -> Option<Left> {
+    let queue = consumption.subscription.lacks_room(horizon_ms).ok()??;
+    Some(Left { reason: Held::Full, queue: Some(queue) })
 }

@@ -10,7 +10,7 @@ use smallvec::{SmallVec, smallvec};
 use tokio::sync::{Notify, watch};
 
 use super::{Disk, Full};
-use crate::settlement::QueueId;
+use crate::settlement::{Lack, QueueId};
 
 /// Every queue's account.
 #[derive(Debug, Default)]
@@ -71,6 +71,10 @@ impl Account {
 
     fn is_full(&self) -> bool {
         self.used() >= self.bytes_max.load(Ordering::Acquire)
+    }
+
+    fn holds(&self, more: u64, beyond: u64) -> bool {
+        self.used().saturating_add(more) <= self.bytes_max.load(Ordering::Acquire).saturating_add(beyond)
     }
 }
 
@@ -138,7 +142,7 @@ impl Accounts {
         let Some(account) = self.account(queue) else { return Ok(Reservation::default()) };
         // Added first and looked at then, so that two publishes cannot both take the last room.
         account.reserved.fetch_add(bytes, Ordering::AcqRel);
-        let is_over = account.used() > account.bytes_max.load(Ordering::Acquire).saturating_add(beyond);
+        let is_over = !account.holds(0, beyond);
         let reservation = Reservation(smallvec![(account, bytes)]);
         if is_over { Err(Full::Bound) } else { Ok(reservation) }
     }
@@ -173,6 +177,11 @@ impl Accounts {
     /// Whether nothing more may be published to a queue.
     pub(super) fn is_full(&self, queue: QueueId) -> bool {
         self.disk_is_full() || self.account(queue).is_some_and(|account| account.is_full())
+    }
+
+    /// Whether a queue has by now what a call lacked.
+    pub(super) fn has_room(&self, lack: &Lack) -> bool {
+        self.account(lack.queue).is_none_or(|account| account.holds(lack.bytes, lack.beyond))
     }
 
     /// Waits until a queue has room. Cancel-safe.

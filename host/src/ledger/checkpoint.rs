@@ -1,17 +1,23 @@
 //! When the write-ahead log goes into the file.
 //!
 //! SQLite's own checkpoints swallow errors, so they are off, and the writer makes its own and reads the result: PASSIVE
-//! between commits past 16 MiB, TRUNCATE when idle or past 256 MiB. Invariant: an error of a checkpoint reaches the caller.
+//! between commits past 16 MiB, TRUNCATE when idle or past 256 MiB. Invariant: an error of a checkpoint reaches the
+//! caller, and a reader who stays in the way holds up neither the writer nor, once gone, the log.
+
+use std::time::Duration;
 
 use rusqlite::Connection;
 
+use super::open::BUSY;
 use crate::metrics::Metrics;
 
 const PAGE_BYTES: u64 = 8192;
 /// Past this the log is copied into the file as far as no reader needs it.
 const PASSIVE_BYTES: u64 = 16 << 20;
-/// Past this it is emptied, waiting for readers if need be: their reads are short.
+/// Past this it is emptied, waiting for readers if need be.
 const TRUNCATE_BYTES: u64 = 256 << 20;
+/// Readers of our own are gone by then; others may stay for hours, and commits do not wait for those.
+const READERS_WAIT: Duration = Duration::from_millis(250);
 
 /// Free pages that are kept for the next messages: giving them back and taking them again costs writes.
 const FREE_PAGES_KEPT: i64 = 4_096;
@@ -24,7 +30,7 @@ pub(super) struct Checkpoints {
     /// Frames in the log that are not in the file yet, and whether there is a log at all.
     behind_bytes: u64,
     log_bytes: u64,
-    /// Where the last PASSIVE one ended, so that one that a reader holds up is not tried at every commit.
+    /// Where the last one ended, so that one that a reader holds up is not tried at every commit.
     tried_at: u64,
 }
 
@@ -33,15 +39,20 @@ impl Checkpoints {
     pub(super) fn busy(&mut self, db: &Connection, metrics: &Metrics) -> rusqlite::Result<()> {
         self.look(db, "NOOP")?;
         metrics.ledger_wal(self.log_bytes);
-        if self.log_bytes >= TRUNCATE_BYTES {
-            self.look(db, "TRUNCATE")?;
-            self.tried_at = self.log_bytes;
-        } else if self.behind_bytes >= PASSIVE_BYTES && self.log_bytes >= self.tried_at + PASSIVE_BYTES {
-            self.look(db, "PASSIVE")?;
-            self.tried_at = self.log_bytes;
-        } else if self.log_bytes < self.tried_at {
+        if self.log_bytes < self.tried_at {
             self.tried_at = 0;
         }
+        if self.log_bytes < self.tried_at + PASSIVE_BYTES {
+            return Ok(());
+        }
+        if self.log_bytes >= TRUNCATE_BYTES {
+            self.truncate(db, READERS_WAIT)?;
+        } else if self.behind_bytes >= PASSIVE_BYTES {
+            self.look(db, "PASSIVE")?;
+        } else {
+            return Ok(());
+        }
+        self.tried_at = self.log_bytes;
         Ok(())
     }
 
@@ -53,7 +64,7 @@ impl Checkpoints {
             self.log_bytes = self.log_bytes.max(PAGE_BYTES);
         }
         if self.log_bytes > 0 {
-            self.look(db, "TRUNCATE")?;
+            self.truncate(db, Duration::ZERO)?;
             self.tried_at = self.log_bytes;
         }
         Ok(())
@@ -61,7 +72,15 @@ impl Checkpoints {
 
     /// At a clean stop.
     pub(super) fn last(&mut self, db: &Connection) -> rusqlite::Result<()> {
-        self.look(db, "TRUNCATE")
+        self.truncate(db, READERS_WAIT)
+    }
+
+    /// Empties the log, if readers are gone within `patience`; else as much of it is copied as they let.
+    fn truncate(&mut self, db: &Connection, patience: Duration) -> rusqlite::Result<()> {
+        db.busy_timeout(patience)?;
+        let looked = self.look(db, "TRUNCATE");
+        db.busy_timeout(BUSY)?;
+        looked
     }
 
     /// Runs a checkpoint and notes what it says. A reader in the way is not an error.
@@ -76,5 +95,57 @@ impl Checkpoints {
         self.log_bytes = bytes(log);
         self.behind_bytes = bytes(log - done);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+    use std::time::Instant;
+
+    use super::*;
+
+    /// A writer and a reader of one file.
+    fn connections(folder: &std::path::Path) -> (Connection, Connection) {
+        let open = || {
+            let db = Connection::open(folder.join("db")).unwrap();
+            db.busy_timeout(BUSY).unwrap();
+            db
+        };
+        let writer = open();
+        writer.pragma_update(None, "page_size", 8192).unwrap();
+        writer.pragma_update(None, "journal_mode", "WAL").unwrap();
+        writer.pragma_update(None, "wal_autocheckpoint", 0).unwrap();
+        writer.execute_batch("CREATE TABLE filler (bytes BLOB)").unwrap();
+        (writer, open())
+    }
+
+    fn write(db: &Connection, bytes: u64) {
+        db.execute_batch(&format!("INSERT INTO filler VALUES (zeroblob({bytes}))")).unwrap();
+    }
+
+    fn log_bytes(folder: &std::path::Path) -> u64 {
+        folder.join("db-wal").metadata().unwrap().len()
+    }
+
+    /// Somebody looks into the file and stays: nobody waits for them, and the log is emptied when they have gone.
+    #[test]
+    fn a_reader_that_stays_holds_up_neither_the_writer_nor_the_log_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, reader) = connections(folder.path());
+        let (mut checkpoints, metrics) = (Checkpoints::default(), Metrics::default());
+        reader.execute_batch("BEGIN; SELECT count(*) FROM filler").unwrap();
+        let started = Instant::now();
+        write(&writer, TRUNCATE_BYTES);
+        for _ in 0..3 {
+            write(&writer, PAGE_BYTES);
+            checkpoints.busy(&writer, &metrics).unwrap();
+            checkpoints.idle(&writer).unwrap();
+        }
+        assert!(started.elapsed() < BUSY, "it has waited for {:?}", started.elapsed());
+        assert!(log_bytes(folder.path()) >= TRUNCATE_BYTES);
+        reader.execute_batch("COMMIT").unwrap();
+        checkpoints.idle(&writer).unwrap();
+        assert_eq!(log_bytes(folder.path()), 0);
     }
 }

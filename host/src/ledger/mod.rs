@@ -45,7 +45,7 @@ use crate::clock::Clock;
 use crate::id::Name;
 use crate::message::Message;
 use crate::metrics::Metrics;
-use crate::settlement::{ConnectorId, Origin, QueueId, SettleError, Settlement};
+use crate::settlement::{ConnectorId, Lack, Origin, QueueId, SettleError, Settlement};
 
 pub use account::Reservation;
 pub use append::Appended;
@@ -331,6 +331,12 @@ impl Ledger {
         self.shared().accounts.is_full(queue)
     }
 
+    /// Whether a queue has by now what a call lacked.
+    #[must_use]
+    pub fn has_room(&self, lack: &Lack) -> bool {
+        self.shared().accounts.has_room(lack)
+    }
+
     /// Waits until something may be published to a queue. Cancel-safe.
     pub async fn room(&self, queue: QueueId) {
         self.shared().accounts.room(queue).await;
@@ -358,6 +364,12 @@ impl Ledger {
     #[must_use]
     pub fn policy(&self, queue: QueueId) -> Arc<QueuePolicy> {
         self.shared().policy(queue).map(|(_, policy)| policy).unwrap_or_default()
+    }
+
+    /// A queue's name, as it was configured.
+    #[must_use]
+    pub fn queue_name(&self, queue: QueueId) -> Option<Name> {
+        self.shared().policy(queue).map(|(name, _)| name)
     }
 
     /// Resolves when the disk can no longer be trusted, or a part has given up; the process must end. Cancel-safe.

@@ -25,7 +25,7 @@ const HEADER_BYTES: usize = 100;
 const USER_VERSION_AT: usize = 60;
 const APPLICATION_ID_AT: usize = 68;
 /// How long a shell that someone left open may hold the file.
-const BUSY: Duration = Duration::from_secs(5);
+pub(super) const BUSY: Duration = Duration::from_secs(5);
 /// More statements than the ledger has.
 const STATEMENTS_MAX: usize = 512;
 /// A write-ahead log that has grown is cut to this when it begins anew.

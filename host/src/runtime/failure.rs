@@ -11,8 +11,9 @@ use wasmtime::component::ResourceTableError;
 
 use super::meter::Cut;
 use crate::bindings::bulkhead::connector::types;
-use crate::capability::{OverLimit, Session};
+use crate::capability::{HeldBack, OverLimit, Session};
 use crate::limit::Limit;
+use crate::settlement::Lack;
 
 /// Bytes of a reason: a panic message and its place, not a core dump.
 const REASON_BYTES_MAX: usize = 4096;
@@ -44,6 +45,8 @@ pub enum Failure {
         reason: String,
         /// The gate's own delay.
         delay: Duration,
+        /// The room that it waits for, if it does.
+        lack: Option<Lack>,
     },
     /// The plugin broke.
     Trap {
@@ -67,12 +70,14 @@ pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 }
 
 impl Failure {
-    /// What a plugin answered; `held` is the longest delay with which the gate held this call back, if it did.
+    /// What a plugin answered; `held` is how the gate held this call back, if it did.
     #[must_use]
-    pub fn of_plugin(failure: types::Failure, held: Option<Duration>) -> Self {
+    pub fn of_plugin(failure: types::Failure, held: Option<HeldBack>) -> Self {
         match (failure, held) {
             (types::Failure::Reject(reason), _) => Self::Reject { reason: bounded(&reason) },
-            (types::Failure::Retry(retry), Some(delay)) => Self::Held { reason: bounded(&retry.reason), delay },
+            (types::Failure::Retry(retry), Some(HeldBack { delay, lack })) => {
+                Self::Held { reason: bounded(&retry.reason), delay, lack }
+            }
             (types::Failure::Retry(retry), None) => {
                 Self::Retry { reason: bounded(&retry.reason), after: retry.after_ms.map(Duration::from_millis) }
             }
@@ -135,6 +140,15 @@ impl Failure {
         }
     }
 
+    /// The room that it waits for, if that is what it takes.
+    #[must_use]
+    pub fn lack(&self) -> Option<Lack> {
+        match self {
+            Self::Held { lack, .. } => *lack,
+            Self::Retry { .. } | Self::Reject { .. } | Self::Trap { .. } | Self::Limit { .. } => None,
+        }
+    }
+
     fn limit(session: &Session, limit: Limit, what: &str) -> Self {
         let what = match limit.key(session.grants().connector().as_str()) {
             Some(key) => format!("over `{key}`: {what}"),
@@ -190,8 +204,8 @@ mod tests {
     fn a_retry_that_the_gate_caused_is_held_with_the_gates_delay() {
         let retry = types::Failure::Retry(types::Retry { reason: "later".to_owned(), after_ms: Some(5) });
         let delay = Duration::from_secs(2);
-        let expected = Failure::Held { reason: "later".to_owned(), delay };
-        assert_eq!(Failure::of_plugin(retry, Some(delay)), expected);
+        let expected = Failure::Held { reason: "later".to_owned(), delay, lack: None };
+        assert_eq!(Failure::of_plugin(retry, Some(HeldBack { delay, lack: None })), expected);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
-/// Writes `bytes` into a file of mode 0600 beside `path`, and moves it there when it is on the disk.
+/// Writes `bytes` into a file of mode 0600 beside `path`, and moves it there when it is on the disk. Where that fails the file is gone.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let mut draft = path.as_os_str().to_owned();
     draft.push(".new");
@@ -15,9 +15,10 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     // What an earlier crash left there may have another mode.
     let _ = std::fs::remove_file(&draft);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).with_context(context)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).with_context(context)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all()).with_context(context);
     drop(file);
-    rename(Path::new(&draft), path)
+    // What is half written on a full disk only takes room.
+    written.and_then(|()| rename(Path::new(&draft), path)).inspect_err(|_| drop(std::fs::remove_file(&draft)))
 }
 
 /// Moves a file over another one in the same folder, on the disk.

@@ -144,11 +144,7 @@ impl SealedStore {
         match (to, &self.key) {
             (Some(path), _) => self.save(&Key::load(&KeyPlace::File(path.to_owned()))?, &values)?,
             (None, KeyPlace::Own(path)) => {
-                // Three steps, each of which leaves a store that opens: see `load`.
-                let (key, next) = (Key::make()?, next(path));
-                key.save(&next)?;
-                self.save(&key, &values)?;
-                durable::rename(&next, path)?;
+                self.save_under_new_key(path, &values)?;
             }
             (None, KeyPlace::File(path) | KeyPlace::Credential(path)) => {
                 bail!("the key in {} is not the host's own: name the file of the new key with `--to`", path.display())
@@ -160,29 +156,33 @@ impl SealedStore {
 
     fn change(&self, change: impl FnOnce(&mut Values) -> anyhow::Result<()>) -> anyhow::Result<()> {
         let _lock = self.lock()?;
-        let (key, mut values) = match self.load_to_change()? {
-            Some(opened) => opened,
-            None => (self.first_key()?, Values::new()),
-        };
+        let (key, mut values) =
+            self.load_to_change()?.map_or_else(|| (None, Values::new()), |(key, values)| (Some(key), values));
         let before = values.clone();
         change(&mut values)?;
         if values != before {
-            self.save(&key, &values)?;
+            match (key, &self.key) {
+                (Some(key), _) => self.save(&key, &values)?,
+                (None, KeyPlace::Own(path)) if !path.exists() => self.save_under_new_key(path, &values)?,
+                (None, place) => self.save(&Key::load(place)?, &values)?,
+            }
         }
         self.read().take();
         Ok(())
     }
 
-    /// The key for a store that has nothing in it yet.
-    fn first_key(&self) -> anyhow::Result<Key> {
-        match &self.key {
-            KeyPlace::Own(path) if !path.exists() => {
-                let key = Key::make()?;
-                key.save(path)?;
-                Ok(key)
+    /// Makes the key in `path`, or another one there, and seals everything with it. Three steps, each of which leaves a
+    /// store that opens, or none: see [`SealedStore::load`].
+    fn save_under_new_key(&self, path: &Path, values: &Values) -> anyhow::Result<()> {
+        let (key, next) = (Key::make()?, next(path));
+        key.save(&next)?;
+        self.save(&key, values).inspect_err(|_| {
+            // A store that is there may be sealed with it already.
+            if !self.file.exists() {
+                let _ = std::fs::remove_file(&next);
             }
-            place => Key::load(place),
-        }
+        })?;
+        durable::rename(&next, path)
     }
 
     /// As [`SealedStore::load`], after a rotation that was cut off has been brought to its end.

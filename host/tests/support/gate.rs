@@ -124,6 +124,7 @@ pub fn entry(url: &str, methods: &[&str]) -> GrantSettings {
         methods: methods.iter().map(|method| (*method).to_owned()).collect(),
         private: true,
         timeout: None,
+        first_byte: Duration::from_secs(60),
         max_request: None,
         max_response: None,
         idempotency: false,

@@ -105,6 +105,7 @@ fn session(outside: &Runtime, url: &str) -> anyhow::Result<Session> {
         methods: vec!["GET".to_owned()],
         private: true,
         timeout: None,
+        first_byte: Duration::from_secs(60),
         max_request: None,
         max_response: None,
         idempotency: false,

@@ -185,6 +185,21 @@ impl Subscription {
         drop(state);
         Ok(shared.ledger.next_delayed_ms(shared.settings.queue)?.is_none_or(|due_ms| due_ms > until_ms))
     }
+
+    /// A queue that has not the room for which all waits that is deliverable, in flight, or due within `horizon_ms`;
+    /// `None` where anything waits for something else.
+    ///
+    /// # Errors
+    /// The ledger could not be read.
+    pub fn lacks_room(&self, horizon_ms: u64) -> anyhow::Result<Option<QueueId>> {
+        let shared = &self.0;
+        let until_ms = shared.ledger.clock().now_ms().saturating_add(horizon_ms);
+        let tail = *shared.tail.borrow();
+        let lacking = shared.lock().leases.lacking(tail, until_ms, |lack| shared.ledger.has_room(lack));
+        let Some(queue) = lacking else { return Ok(None) };
+        let delayed_ms = shared.ledger.next_delayed_ms(shared.settings.queue)?;
+        Ok(delayed_ms.is_none_or(|due_ms| due_ms > until_ms).then_some(queue))
+    }
 }
 
 impl Shared {

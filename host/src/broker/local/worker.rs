@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::lease::Taken;
 use super::{Batch, Shared};
 use crate::ledger::{Receipt, Slot};
-use crate::settlement::{Delivery, Settlement};
+use crate::settlement::{Delivery, Lack, Origin, Settlement};
 
 /// One worker of a subscription. What it has leased and neither handed in nor released is delivered again when it is
 /// dropped.
@@ -109,6 +109,11 @@ impl Worker {
         self.decided(settlement.outcomes.len());
         self.subscription.lock().leases.hand_in(&settlement.outcomes);
         self.subscription.ledger.settle_returning(settlement, Some(self.subscription.returns.clone()))
+    }
+
+    /// Says for what room a delivery waits, now that it has failed; `None` where it waits for something else.
+    pub fn lacks(&self, origin: Origin, lack: Option<Lack>) {
+        self.subscription.lock().leases.lacks(origin, lack);
     }
 
     /// Gives deliveries back untouched, at no attempt.

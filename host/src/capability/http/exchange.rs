@@ -4,38 +4,32 @@
 //! a later check of contents belongs. Invariant: from the barrier to the last byte one deadline holds.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout_at;
 
 use super::dressing::{Dress, Payload};
 use super::head::{has_body, has_two_ends, is_encoded};
-use super::refusal::{Failure, HeldBy, Refusal};
+use super::refusal::{Failure, Refusal};
 use super::target::{Host, Target};
 use super::token::{Asker, Token};
+use super::turn::Slot;
 use super::{Grant, GrantSettings};
 use crate::bindings::bulkhead::connector::http::Response;
 use crate::capability::backoff;
-use crate::capability::breaker::{Passage, Place};
+use crate::capability::breaker::Passage;
 use crate::capability::credential::placeholder::Words;
 use crate::capability::credential::scrub::{Scrubber, Stream};
-use crate::capability::rate::TooLong;
 use crate::clock;
-use crate::egress::client::{self, RESPONSE_HEADER_BYTES_MAX, Unusable};
+use crate::egress::client::{self, Keys, RESPONSE_HEADER_BYTES_MAX, Unusable};
 use crate::settlement::Barrier;
 
-/// How soon to come back when the connector's own requests were in the way.
-const BUSY_DELAY: Duration = Duration::from_secs(1);
-/// How long a request waits for a receiver that asked for patience; for more it is held, and its sandbox set free.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// When the head of an answer must be there, where the grant names no `timeout`: a receiver that has said nothing by
-/// then is not going to.
-const HEAD_MAX: Duration = Duration::from_secs(60);
+/// Where the credential for the proxy stands.
+const PROXY_AUTH: &str = "host.proxy.auth";
 const UNRESOLVED: &str = "its name was not resolved in time";
 const SLOW: &str = "the answer did not come in time";
 
@@ -51,6 +45,8 @@ pub(super) struct Admitted {
     pub(super) words: Words,
     /// Bytes of bodies that the call may still have held in the host.
     pub(super) held_left: Arc<AtomicU64>,
+    /// Requests under way in the same sandbox.
+    pub(super) under_way: Arc<AtomicU32>,
     /// Waited for by unsafe methods.
     pub(super) barrier: Option<Barrier>,
     pub(super) deadline: tokio::time::Instant,
@@ -71,7 +67,7 @@ pub(super) struct Answer {
     meter: Meter,
     /// Taken when it is known how the request ended.
     passage: Option<Passage>,
-    _permit: OwnedSemaphorePermit,
+    _slot: Slot,
 }
 
 /// The head of an answer, with what its request was dressed with.
@@ -134,7 +130,7 @@ impl Admitted {
     /// Sends it and waits for the head of the answer. To be run by `egress`.
     pub(super) async fn open(self, payload: Payload) -> Result<Answer, Failure> {
         self.judge_address().await?;
-        let (mut passage, permit) = self.wait().await?;
+        let (mut passage, slot) = self.wait().await?;
         let again = payload.again();
         let first = self.attempt(payload, &mut passage).await?;
         let answered = match (again, self.replacement(&first).await) {
@@ -147,7 +143,7 @@ impl Admitted {
             }
             _ => first,
         };
-        self.answer(answered, passage, permit)
+        self.answer(answered, passage, slot)
     }
 
     /// Another token, where the receiver has refused the one that was sent: it may have been revoked.
@@ -169,7 +165,8 @@ impl Admitted {
         let late = |_| self.wait_for_repair("token", &self.key("auth"), "there was no access token in time");
         let (request, dress) = dressing.map_err(late)??;
         let mut meter = Meter::start(&self.grant, self.entry);
-        match timeout_at(self.head_by(), client.execute(request)).await {
+        let (head_by, late) = self.head_by();
+        match timeout_at(head_by, client.execute(request)).await {
             Ok(Ok(response)) => Ok(Answered { response, meter, dress }),
             Ok(Err(error)) => {
                 let failure = self.failure(client::Failure::of(&error));
@@ -182,7 +179,7 @@ impl Admitted {
             }
             Err(_) => {
                 passage.take().into_iter().for_each(|passage| passage.fail(Instant::now()));
-                Err(self.interrupted(SLOW))
+                Err(late)
             }
         }
     }
@@ -191,59 +188,16 @@ impl Admitted {
         &self.grant.entries[self.entry].settings
     }
 
-    fn head_by(&self) -> tokio::time::Instant {
-        let usual = head_within(self.entry().timeout).map(|within| tokio::time::Instant::now() + within);
-        self.head_by.into_iter().chain(usual).fold(self.deadline, tokio::time::Instant::min)
-    }
-
-    /// For what must be committed before, past the breaker, for the receiver, for the rate, then for a place among the
-    /// connector's requests.
-    async fn wait(&self) -> Result<(Option<Passage>, OwnedSemaphorePermit), Failure> {
-        if let Some(barrier) = &self.barrier {
-            let passed = timeout_at(self.deadline, barrier.passed()).await;
-            passed.map_err(|_| Failure::Held(BUSY_DELAY, HeldBy::Commit))?;
+    /// When the head of an answer must be there, and what it is if it is not: the grant's bound tells itself apart from
+    /// the end of all time and from what the plugin asked for.
+    fn head_by(&self) -> (tokio::time::Instant, Failure) {
+        let (settings, latest) = (self.entry(), self.head_by.map_or(self.deadline, |by| by.min(self.deadline)));
+        let granted = tokio::time::Instant::now() + settings.first_byte;
+        if granted >= latest {
+            return (latest, self.interrupted(SLOW));
         }
-        let passage = self.pass()?;
-        self.wait_for_receiver().await?;
-        self.wait_for_rate().await?;
-        let busy = || Failure::Held(BUSY_DELAY, HeldBy::AtOnce);
-        let permit = timeout_at(self.deadline, self.grant.at_once.clone().acquire_owned()).await;
-        Ok((passage, permit.map_err(|_| busy())?.map_err(|_| busy())?))
-    }
-
-    fn pass(&self) -> Result<Option<Passage>, Failure> {
-        let entry = self.entry();
-        let Some(settings) = entry.breaker else { return Ok(None) };
-        let place = Place { authority: self.target.authority(), pattern: entry.pattern.as_str().to_owned() };
-        let passage = self.grant.breakers.pass(settings, place, Instant::now());
-        passage.map(Some).map_err(|open| Failure::Held(open.left, HeldBy::Breaker(entry.key.clone())))
-    }
-
-    async fn wait_for_receiver(&self) -> Result<(), Failure> {
-        let Some(left) = self.grant.services.backoff.left(&self.target.authority(), Instant::now()) else {
-            return Ok(());
-        };
-        let until = tokio::time::Instant::now() + left;
-        if left > PATIENCE || until > self.deadline {
-            return Err(Failure::Held(left, HeldBy::Receiver(self.host())));
-        }
-        tokio::time::sleep_until(until).await;
-        Ok(())
-    }
-
-    async fn wait_for_rate(&self) -> Result<(), Failure> {
-        let Some(bucket) = &self.grant.entries[self.entry].bucket else { return Ok(()) };
-        let now = Instant::now();
-        // What is left after the wait must be enough for the request itself.
-        let patience = self.deadline.into_std().saturating_duration_since(now) / 2;
-        match bucket.take(now, now + patience) {
-            Ok(wait) if wait.is_zero() => Ok(()),
-            Ok(wait) => {
-                tokio::time::sleep_until((now + wait).into()).await;
-                Ok(())
-            }
-            Err(TooLong { wait }) => Err(Failure::Held(wait, HeldBy::Rate(self.entry().key.clone()))),
-        }
+        let (host, within, key) = (self.host(), settings.first_byte, format!("{}.first_byte", settings.key));
+        (granted, Failure::Silent { host, within, key })
     }
 
     /// Names are judged when they are looked up; a proxy looks them up elsewhere.
@@ -259,26 +213,25 @@ impl Admitted {
         judged.map_err(|failure| self.failure(failure))
     }
 
-    /// The client, with the present private key where a certificate is shown.
+    /// The client, with the present private key where a certificate is shown, and the password where the proxy wants one.
     fn client(&self) -> Result<client::Sender, Failure> {
-        let identity = self.entry().identity.as_ref();
-        let key_of = |name: &str| self.grant.services.secrets.get(name);
-        let private_key = identity.map(|identity| key_of(&identity.key)).transpose();
-        let private_key =
-            private_key.map_err(|problem| self.wait_for_repair("missing", &self.key("auth.mtls"), problem))?;
         let client = &self.grant.entries[self.entry].client;
-        client.get(private_key.as_ref()).map_err(|problem| match problem {
-            Unusable::Identity => self.wait_for_repair("certificate", &self.key("auth.mtls"), problem),
+        let own = self.key("auth.mtls");
+        let value = |name: Option<&str>, key: &str| {
+            let value = name.map(|name| self.grant.services.secrets.get(name)).transpose();
+            value.map_err(|problem| self.wait_for_repair("missing", key, problem))
+        };
+        let private_key = value(self.entry().identity.as_ref().map(|identity| &*identity.key), &own)?;
+        let proxy_password = value(client.proxy_password(), PROXY_AUTH)?;
+        let keys = Keys { private_key: private_key.as_ref(), proxy_password: proxy_password.as_ref() };
+        client.get(keys).map_err(|problem| match problem {
+            Unusable::Identity => self.wait_for_repair("certificate", &own, problem),
+            Unusable::Proxy => self.wait_for_repair("unfit", PROXY_AUTH, problem),
             Unusable::Tls => self.unreachable("TLS is not usable"),
         })
     }
 
-    fn answer(
-        &self,
-        answered: Answered,
-        mut passage: Option<Passage>,
-        permit: OwnedSemaphorePermit,
-    ) -> Result<Answer, Failure> {
+    fn answer(&self, answered: Answered, mut passage: Option<Passage>, slot: Slot) -> Result<Answer, Failure> {
         let Answered { mut response, meter, dress } = answered;
         self.note(&response);
         if response.status().is_server_error() {
@@ -308,7 +261,7 @@ impl Admitted {
         if scrubbing.as_mut().is_some_and(|scrubbing| scrubbing.head(response.headers_mut())) {
             self.grant.scrubbed(&host);
         }
-        Ok(Answer { response, host, left: max, max, key, deadline, scrubbing, meter, passage, _permit: permit })
+        Ok(Answer { response, host, left: max, max, key, deadline, scrubbing, meter, passage, _slot: slot })
     }
 
     /// What the receiver asks of everybody in this host.
@@ -342,14 +295,9 @@ impl Admitted {
         Failure::Unreachable { host: self.host(), because }
     }
 
-    fn host(&self) -> String {
+    pub(super) fn host(&self) -> String {
         self.target.host_text().to_owned()
     }
-}
-
-/// How soon an answer must begin, unless the grant says how long all of it may take.
-fn head_within(timeout: Option<Duration>) -> Option<Duration> {
-    timeout.is_none().then_some(HEAD_MAX)
 }
 
 impl Answered {
@@ -486,16 +434,5 @@ impl Answer {
             body.extend_from_slice(&chunk);
         }
         Ok(Response { status, headers, body })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_receiver_has_a_minute_to_begin_unless_the_grant_names_a_timeout() {
-        assert_eq!(head_within(None), Some(Duration::from_secs(60)));
-        assert_eq!(head_within(Some(Duration::from_secs(300))), None);
     }
 }

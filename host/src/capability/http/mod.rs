@@ -16,6 +16,7 @@ mod session;
 mod streaming;
 pub mod target;
 mod token;
+mod turn;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -55,6 +56,9 @@ pub struct GrantSettings {
     pub private: bool,
     /// Total deadline of a request, narrowing `limits.wall`.
     pub timeout: Option<Duration>,
+    /// When the head of an answer must be there, counted from the sending: a receiver that has said nothing by then is
+    /// taken for dead.
+    pub first_byte: Duration,
     /// Bytes of a request's body, narrowing `limits.request_bytes`.
     pub max_request: Option<u64>,
     /// Bytes of a response's body, narrowing `limits.response_bytes`.

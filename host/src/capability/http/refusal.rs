@@ -29,10 +29,14 @@ pub(super) enum Failure {
     Refused(Refusal),
     /// Not now: the plugin shall fail with `retry` after this.
     Held(Duration, HeldBy),
+    /// Nothing was sent: the sandbox held all requests that the connector may have under way itself.
+    Crowded { max: u32 },
     /// Nothing was sent.
     Unreachable { host: String, because: &'static str },
     /// It may have had its effect.
     Interrupted { host: String, because: &'static str },
+    /// It may have had its effect: the answer has not begun within this time; the key says so.
+    Silent { host: String, within: Duration, key: String },
     /// The answer is over this many bytes; the key says so.
     TooLarge { max: u64, key: String },
 }
@@ -240,13 +244,14 @@ impl Failure {
         match self {
             Self::Refused(refusal) => Some((refusal.counted(), refusal.key(grant))),
             Self::TooLarge { key, .. } => Some((Counted::Limit(Limit::ResponseBytes), key.clone())),
-            Self::Held(_, HeldBy::AtOnce) => {
-                Some((Counted::Limit(Limit::Requests), grant.key("limits.requests_at_once")))
+            Self::Held(_, HeldBy::AtOnce) | Self::Crowded { .. } => {
+                Some((Counted::Limit(Limit::RequestsAtOnce), grant.key("limits.requests_at_once")))
             }
             Self::Held(_, HeldBy::Rate(key)) => Some((Counted::Denied("rate"), format!("{key}.rate"))),
             Self::Held(_, HeldBy::Breaker(key)) => Some((Counted::Denied("breaker"), format!("{key}.breaker"))),
             Self::Held(_, HeldBy::Receiver(_)) => Some((Counted::Denied("retry_after"), grant.key("allow.http"))),
             Self::Held(_, HeldBy::Commit | HeldBy::Secret) => None,
+            Self::Silent { key, .. } => Some((Counted::Limit(Limit::FirstByte), key.clone())),
             Self::Unreachable { .. } | Self::Interrupted { .. } => None,
         }
     }
@@ -260,8 +265,8 @@ impl Failure {
                 HttpError::Invalid(self.text(grant))
             }
             Self::Held(delay, _) => HttpError::Held(millis(*delay)),
-            Self::Unreachable { .. } => HttpError::Unreachable(self.text(grant)),
-            Self::Interrupted { .. } => HttpError::Interrupted(self.text(grant)),
+            Self::Crowded { .. } | Self::Unreachable { .. } => HttpError::Unreachable(self.text(grant)),
+            Self::Interrupted { .. } | Self::Silent { .. } => HttpError::Interrupted(self.text(grant)),
             Self::TooLarge { .. } => HttpError::TooLarge(self.text(grant)),
         }
     }
@@ -273,9 +278,10 @@ impl Failure {
             Self::Refused(Refusal::RequestBytes { max, .. }) => StreamError::HttpRequestBodySize(Some(*max)),
             Self::Refused(Refusal::Malformed(what)) => StreamError::InternalError(Some((*what).to_owned())),
             Self::Refused(_) => StreamError::HttpRequestDenied,
-            Self::Held(..) => StreamError::ConnectionLimitReached,
+            Self::Held(..) | Self::Crowded { .. } => StreamError::ConnectionLimitReached,
             Self::Unreachable { .. } => StreamError::DestinationUnavailable,
             Self::Interrupted { .. } => StreamError::HttpResponseIncomplete,
+            Self::Silent { .. } => StreamError::HttpResponseTimeout,
             Self::TooLarge { max, .. } => StreamError::HttpResponseBodySize(Some(*max)),
         }
     }
@@ -284,8 +290,17 @@ impl Failure {
         match self {
             Self::Refused(refusal) => refusal.text(grant),
             Self::Held(delay, by) => by.text(grant, *delay),
+            Self::Crowded { max } => format!(
+                "one sandbox of connector `{}` kept all its {max} requests under way to itself: let it take or drop their \
+                 answers, or raise `{}`",
+                grant.connector,
+                grant.key("limits.requests_at_once")
+            ),
             Self::Unreachable { host, because } => format!("`{host}` cannot be reached: {because}"),
             Self::Interrupted { host, because } => format!("`{host}` may have got the request: {because}"),
+            Self::Silent { host, within, key } => {
+                format!("`{host}` may have got the request: it did not begin to answer within {within:?}: see `{key}`")
+            }
             Self::TooLarge { max, key } => format!("the answer is over {max} bytes: raise `{key}`"),
         }
     }

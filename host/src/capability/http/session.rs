@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -83,6 +83,8 @@ pub(super) struct Gate {
     pub(super) grant: Arc<Grant>,
     pub(super) reports: Arc<Reports>,
     words: Words,
+    /// Requests under way, those of earlier calls whose answers were kept included.
+    under_way: Arc<AtomicU32>,
     call: Option<Call>,
 }
 
@@ -111,7 +113,8 @@ impl Session {
     pub fn new(grant: Arc<Grant>) -> Self {
         let mut wasi = WasiHttpCtx::new();
         wasi.set_field_size_limit(FIELD_BYTES_MAX);
-        Self { gate: Gate { grant, reports: Arc::default(), words: Words::default(), call: None }, wasi }
+        let (reports, under_way) = (Arc::default(), Arc::default());
+        Self { gate: Gate { grant, reports, words: Words::default(), under_way, call: None }, wasi }
     }
 
     /// A call begins: its counts start at zero.
@@ -227,6 +230,7 @@ impl Gate {
             headers,
             words,
             held_left,
+            under_way: self.under_way.clone(),
             barrier,
             deadline: deadline.into(),
             head_by: None,

@@ -26,7 +26,7 @@ use crate::capability::credential::oauth2::{Flow, Granted, Settings, error_word}
 use crate::clock::Clock;
 use crate::egress::Egress;
 use crate::egress::address::Reach;
-use crate::egress::client::{self, Client, Policy};
+use crate::egress::client::{self, Client, Keys, Policy};
 use crate::id::Name;
 use crate::mask::Secret;
 use crate::metrics::Effect;
@@ -287,7 +287,9 @@ impl Credential {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         *request.body_mut() = Some(Body::from(asking.form.as_bytes().to_vec()));
-        let client = self.client.get(None).map_err(|_| "TLS is not usable".to_owned())?;
+        let proxy_password = self.client.proxy_password().map(get).transpose()?;
+        let keys = Keys { private_key: None, proxy_password: proxy_password.as_ref() };
+        let client = self.client.get(keys).map_err(|problem| problem.to_string())?;
         let response = client.execute(request).await.map_err(|_| "it cannot be reached".to_owned())?;
         Ok((read(response).await?, asking.proofs))
     }

@@ -5,6 +5,7 @@
 //! run at a time holds. Invariant: an unsettled message that was read is in exactly one place: the line, a lane, the
 //! list of those whose contents are not in memory, the list of suspects, or leased.
 
+mod lack;
 mod prefetch;
 mod settling;
 
@@ -15,7 +16,7 @@ use std::hash::RandomState;
 use crate::broker::local::lane::{Blocked, Item, Lane};
 use crate::ledger::{Ordering, Position, Tail};
 use crate::message::Message;
-use crate::settlement::{Delivery, Origin};
+use crate::settlement::{Delivery, Lack, Origin};
 
 /// Messages whose contents a subscription keeps in memory, and their bytes: a few pages ahead of its workers.
 const WINDOW_MESSAGES: usize = 2_048;
@@ -102,6 +103,8 @@ pub(in crate::broker::local) struct Leases {
     lone: VecDeque<Lone>,
     alone: Option<Origin>,
     gone: HashSet<u64>,
+    /// Messages that failed for want of room in a queue, and what they lacked.
+    lacks: HashMap<Origin, Lack>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -181,6 +184,7 @@ impl Leases {
             lone: VecDeque::new(),
             alone: None,
             gone: HashSet::new(),
+            lacks: HashMap::new(),
         }
     }
 

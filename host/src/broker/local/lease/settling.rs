@@ -42,6 +42,8 @@ impl Leases {
         if let Outcome::Retry { due_ms, charged, .. } = outcome {
             let attempts = leased.attempts + u32::from(*charged);
             self.place(Item { origin, due_ms: *due_ms, attempts, key: leased.key, message: None }, now_ms);
+        } else {
+            self.lacks.remove(&origin);
         }
         if let Some(key) = leased.key {
             self.refresh(key, now_ms);
