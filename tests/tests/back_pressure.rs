@@ -63,6 +63,24 @@ fn no_run_begins_while_a_queue_that_it_may_publish_to_is_full() {
     let _ = running.terminate().ok();
 }
 
+/// It would wait for ever for room that the queue cannot have.
+#[test]
+fn a_message_larger_than_its_queue_is_no_reason_to_wait() {
+    let host = Bulkhead::new(
+        "[queues.out]\nmax_bytes = '1KiB'\n[connectors.jq]\nplugin = 'builtin:jq'\nconsume = 'in'\nallow.publish = ['out']
+        config = { publish = 'out', program = '{ twice: [., .] }' }\n",
+    );
+    host.send("in", &[serde_json::Value::from("x".repeat(1000)).to_string()]);
+    let running = host.start();
+    running.wait_for_log("became a dead letter", PATIENCE);
+    assert_eq!(running.metrics().limits("jq"), ["message"]);
+    let _ = running.terminate().ok();
+    let reason = host.ledger().dead().remove(0).reason;
+    assert!(reason.contains("raise `queues.out.max_bytes`"), "{reason}");
+    let refused = host.run(&["send", "out", "--body", &"x".repeat(2000)]).ended_with(2);
+    assert!(refused.errors().contains("too large for queue `out`, which takes 1024"), "{}", refused.errors());
+}
+
 /// Calls in which nothing succeeds do not look like success.
 #[test]
 fn the_brake_of_a_plugin_that_takes_many_messages_at_once_goes_on() {

@@ -27,7 +27,8 @@ pub struct Target {
     pub id: QueueId,
     /// The largest message that it takes.
     pub message_bytes: u64,
-    /// The key that says so: that of the consumer which takes the smallest; none where nobody consumes it.
+    /// The key that says so: that of the consumer which takes the smallest, or its own; none where neither is less than
+    /// the default.
     pub message_key: Option<String>,
 }
 
@@ -310,7 +311,7 @@ fn too_large(target: &Target, size: u64) -> Refusal {
     let (name, most) = (&target.name, target.message_bytes);
     let text = format!("a message of {size} bytes is more than queue `{name}` takes, which is {most} bytes");
     let (key, help) = match &target.message_key {
-        Some(key) => (key.clone(), format!("raise `{key}`, which is the smallest of its consumers")),
+        Some(key) => (key.clone(), format!("raise `{key}`, which is its smallest bound")),
         None => (String::new(), "nobody consumes it".to_owned()),
     };
     Refusal::Limit { limit: Limit::Message, key, text: format!("{text}: {help}") }

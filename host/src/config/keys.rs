@@ -166,7 +166,12 @@ static QUEUE: Section = Section {
             Unset,
             "Messages are dropped at this age although a connector still has to settle them; counted and logged.",
         ),
-        Key::new("max_bytes", Kind::Size(KIB, 16 * TIB), Is("1GiB"), "Stored bytes at which the queue is full."),
+        Key::new(
+            "max_bytes",
+            Kind::Size(KIB, 16 * TIB),
+            Is("1GiB"),
+            "Stored bytes at which the queue is full; no message may be larger.",
+        ),
         Key::new(
             "dedup",
             Kind::Duration(SECOND, YEAR),

@@ -31,7 +31,7 @@ use crate::egress::proxy::Proxy;
 use crate::egress::trust::Roots;
 use crate::id::Name;
 use crate::ledger::{From, QueuePolicy};
-use crate::limit::Limits;
+use crate::limit::{Limits, MESSAGE_BYTES_DEFAULT};
 use crate::secret_store;
 use crate::trigger::schedule;
 
@@ -83,10 +83,16 @@ impl Config {
         self.host.memory.saturating_sub(kept)
     }
 
-    /// The key that says how large a message the queue takes: that of the consumer which takes the smallest.
+    /// The key that says how large a message the queue takes: its own bound, or that of the consumer which takes the
+    /// smallest.
     #[must_use]
     pub fn message_key(&self, queue: &Name) -> Option<String> {
-        queue::smallest_reader(queue, &self.connectors).map(|it| format!("connectors.{}.limits.message", it.name))
+        let reader = queue::smallest_reader(queue, &self.connectors);
+        let of_readers = reader.map_or(MESSAGE_BYTES_DEFAULT, |reader| reader.limits.message_bytes);
+        if self.queues.get(queue).is_some_and(|policy| policy.max_bytes < of_readers) {
+            return Some(format!("queues.{queue}.max_bytes"));
+        }
+        reader.map(|it| format!("connectors.{}.limits.message", it.name))
     }
 
     /// What the sandboxes that may run at once may come to use.

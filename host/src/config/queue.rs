@@ -26,8 +26,10 @@ pub(super) fn queues(
         queues.entry(name.clone()).or_default();
     }
     for (name, policy) in &mut queues {
-        policy.message_bytes =
+        let of_readers =
             smallest_reader(name, connectors).map_or(MESSAGE_BYTES_DEFAULT, |reader| reader.limits.message_bytes);
+        // What is larger than the whole queue would wait for room for ever.
+        policy.message_bytes = of_readers.min(policy.max_bytes);
     }
     queues
 }
