@@ -10,6 +10,9 @@ use anyhow::Context as _;
 
 use crate::{cargo, toolchain};
 
+/// What the test harness looks at for the number of its threads.
+const TEST_THREADS: &str = "RUST_TEST_THREADS";
+
 /// Tests, or steps that are no tests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Count {
@@ -54,6 +57,10 @@ fn steps() -> Vec<Step> {
         [&["clippy", "--locked", "--manifest-path", guests][..], &folder, &["--", "-D", "warnings"]].concat();
     let mut docs = step("documentation", &["doc", "--locked", "--workspace", "--no-deps"]);
     docs.command.env("RUSTDOCFLAGS", "-D warnings");
+    let mut tests = step("tests", &["test", "--locked", "--workspace", "--no-fail-fast"]);
+    if std::env::var_os(TEST_THREADS).is_none() {
+        tests.command.env(TEST_THREADS, threads().to_string());
+    }
     vec![
         step("format", &["fmt", "--all", "--check"]),
         step("format of guests", &["fmt", "--manifest-path", guests, "--all", "--check"]),
@@ -61,9 +68,14 @@ fn steps() -> Vec<Step> {
         step("lock of fuzz", &["tree", "--locked", "--manifest-path", "fuzz/Cargo.toml", "--depth", "0"]),
         step("lints", &["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]),
         step("lints of guests", &lint_guests),
-        step("tests", &["test", "--locked", "--workspace", "--no-fail-fast"]),
+        tests,
         docs,
     ]
+}
+
+/// Most tests wait for a host that waits for something itself: twice as many as there are cores keep the cores at work.
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(2, |cores| cores.get() * 2)
 }
 
 impl Step {
