@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use bulkhead_tests::{Answer, Bulkhead, Finished, Fixture, Signal, guest};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Long enough for a busy machine; every wait ends with the event itself.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -181,6 +181,25 @@ fn a_pretty_log_has_lines_for_people() {
         assert!(line.contains(part), "`{part}` in: {line}");
     }
     assert!(log.iter().all(|line| !line.starts_with('{') && !line.contains('\u{1b}')), "{log:?}");
+}
+
+/// As the author guide says of the SDK's feature: lines like any others, with the fields behind the text.
+#[test]
+fn what_a_plugin_says_by_tracing_is_in_the_log() {
+    let steps = guest("steps").display().to_string();
+    let bulkhead = Bulkhead::new(&connector("steps", &steps, "allow.publish = ['out']"));
+    bulkhead.send("in", &["it trace 1"]);
+    let log = bulkhead.run_until_idle().log;
+    let lines = log.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let said: Vec<Value> = lines
+        .filter(|line| line["target"] == "bulkhead::plugin")
+        .map(|line| json!([line["level"], line["connector"], line["context"], line["message"]]))
+        .collect();
+    let expected = [
+        json!(["INFO", "steps", "guest_steps", "within n=1"]),
+        json!(["WARN", "steps", "guest_steps", "without n=1 text=\"t\""]),
+    ];
+    assert_eq!(said, expected);
 }
 
 #[test]
