@@ -73,6 +73,51 @@ fn a_second_process_on_the_data_directory_is_refused() {
     let _ = running.terminate().ok();
 }
 
+/// The ledger's file, and its write-ahead log if there is one.
+fn ledger_files(bulkhead: &Bulkhead) -> [Option<Vec<u8>>; 2] {
+    ["ledger.db", "ledger.db-wal"].map(|file| std::fs::read(bulkhead.data().join(file)).ok())
+}
+
+/// Each verb says why it refuses the ledger, and leaves every byte of it as it was.
+fn check_newer(bulkhead: &Bulkhead) {
+    let before = ledger_files(bulkhead);
+    for verb in [&["run", "--until-idle"][..], &["send", "in", "--body", "ok"], &["queues"], &["dead", "list"]] {
+        let refused = bulkhead.run(verb).ended_with(2).errors();
+        assert!(
+            refused.contains("the ledger has version 99, this program knows up to 1: use a newer bulkhead"),
+            "{refused}"
+        );
+        assert!(ledger_files(bulkhead) == before, "`{}` has changed the ledger", verb.join(" "));
+    }
+    let _ = bulkhead.run(&["check"]).ok();
+    assert!(ledger_files(bulkhead) == before, "`check` has changed the ledger");
+}
+
+#[test]
+fn the_ledger_of_a_newer_program_is_refused_and_left_as_it_is() {
+    let bulkhead = Bulkhead::new(&hostile(""));
+    bulkhead.send("in", &["ok"]);
+    bulkhead.ledger().become_newer(99);
+    check_newer(&bulkhead);
+}
+
+/// What says so is in the log alone, with a message that was accepted before.
+#[test]
+fn the_ledger_of_a_newer_program_that_was_killed_is_refused_and_left_as_it_is() {
+    let bulkhead = Bulkhead::new(&hostile(""));
+    let _ = bulkhead.run(&["pause", "hostile"]).ok();
+    let running = bulkhead.start();
+    bulkhead.send("in", &["ok"]);
+    running.kill9();
+    let ledger = bulkhead.ledger();
+    ledger.become_newer(99);
+    ledger.close_killed();
+    let [file, log] = ledger_files(&bulkhead);
+    assert_eq!(file.unwrap()[60..64], [0, 0, 0, 1], "the file itself is of this version");
+    assert!(log.is_some_and(|log| !log.is_empty()));
+    check_newer(&bulkhead);
+}
+
 #[test]
 fn an_admin_address_that_is_taken_is_refused_before_anything_runs() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
