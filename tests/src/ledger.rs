@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Row};
 
 /// An open ledger of a host that has ended.
@@ -117,6 +118,17 @@ impl Ledger {
     #[must_use]
     pub fn dues(&self) -> Vec<i64> {
         self.rows("SELECT due_ms FROM pending UNION ALL SELECT due_ms FROM parked", [], |row| row.get(0))
+    }
+
+    /// Makes it one that a newer program has written.
+    pub fn become_newer(&self, version: i32) {
+        self.0.pragma_update(None, "user_version", version).expect("the file can be written");
+    }
+
+    /// Closes it as a process does that is killed: what is in the write-ahead log stays there alone.
+    pub fn close_killed(self) {
+        let set = self.0.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        assert_eq!(set, Ok(true), "SQLite knows this setting");
     }
 
     /// Panics unless SQLite finds the file sound.

@@ -1,5 +1,5 @@
 //! The TOML of the documentation and of the examples is what the host takes: every block is checked as its reader would,
-//! with `bulkhead check`, and one that is wrong is named by its file and line.
+//! with `bulkhead check`, and one that is wrong is named by its file and line. So is the Rust that the README asks for.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -106,6 +106,15 @@ fn with_surroundings(table: &Table) -> Bulkhead {
 fn is_of_another_machine(table: &Table, key: &str) -> bool {
     let secret = key.strip_prefix("secrets.").and_then(|name| table["secrets"].get(name));
     secret.is_some_and(|secret| secret.get("file").is_some() || secret.get("sealed").is_some())
+}
+
+/// What a reader needs to build anything is the version that cargo asks for.
+#[test]
+fn the_readme_names_the_rust_that_is_needed() {
+    let read = |file| fs::read_to_string(root().join(file)).unwrap();
+    let manifest: Table = read("Cargo.toml").parse().unwrap();
+    let version = manifest["workspace"]["package"]["rust-version"].as_str().unwrap();
+    assert!(read("README.md").contains(&format!("has Rust {version} or newer")), "{version}");
 }
 
 #[test]

@@ -95,8 +95,11 @@ fn a_publish_larger_than_a_consumer_takes_names_the_key_of_the_smallest_one() {
     };
     let publisher = hostile("allow.publish = ['out']");
     let host = Bulkhead::new(&(publisher + &consumers(&[("large", "4MiB"), ("least", "512KiB"), ("less", "1MiB")])));
+    let running = host.start();
     host.send("in", &["large out"]);
-    let log = host.run_until_idle().errors();
+    running.wait_for_log("became a dead letter", PATIENCE);
+    assert_eq!(running.metrics().limits("hostile"), ["message"]);
+    let log = running.terminate().ok().errors();
     let reason = host.ledger().dead().remove(0).reason;
     let key = "connectors.least.limits.message";
     assert!(reason.contains(&format!("which is 524288 bytes: raise `{key}`")), "{reason}");
@@ -110,6 +113,7 @@ fn a_message_that_the_connector_does_not_take_any_more_dies_unread() {
     host.configure(&hostile("limits = { message = '1KiB' }"));
     let running = host.start();
     running.wait_until("dead letter", PATIENCE, |metrics| metrics.value("bulkhead_dead_letters", &[]) > 0.0);
+    assert_eq!(running.metrics().limits("hostile"), ["message"]);
     let _ = running.terminate().ok();
     let dead = host.ledger().dead();
     assert!(dead[0].reason.contains("limits.message"), "{}", dead[0].reason);

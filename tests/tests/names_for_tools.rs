@@ -166,7 +166,9 @@ fn the_shape_of_what_was_sent() {
 fn the_shape_of_a_check() {
     let host = letters();
     let ok = host.run(&["check", "--json"]).ok().json();
-    assert_eq!((&ok["ok"], &ok["problems"]), (&json!(true), &json!([])));
+    assert_eq!(shape(&ok), json!({ "ok": "boolean", "problems": [], "notes": ["text"] }), "{ok:#}");
+    let _ = host.run(&["lock"]).ok();
+    check(&host, &["check"], 0, &json!({ "ok": "boolean", "problems": [] }));
     host.configure(&connector("it", "hostile", "retri = 1"));
     let problem = json!({
         "severity": "text", "file": "text", "line": "whole number", "column": "whole number", "key": "text",

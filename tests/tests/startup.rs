@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use bulkhead_tests::{Answer, Bulkhead, Finished, Fixture, Signal, guest};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Long enough for a busy machine; every wait ends with the event itself.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -71,6 +71,51 @@ fn a_second_process_on_the_data_directory_is_refused() {
     assert!(refused.errors().contains("`host.data_dir`"), "{}", refused.errors());
     bulkhead.send("in", &["ok"]);
     let _ = running.terminate().ok();
+}
+
+/// The ledger's file, and its write-ahead log if there is one.
+fn ledger_files(bulkhead: &Bulkhead) -> [Option<Vec<u8>>; 2] {
+    ["ledger.db", "ledger.db-wal"].map(|file| std::fs::read(bulkhead.data().join(file)).ok())
+}
+
+/// Each verb says why it refuses the ledger, and leaves every byte of it as it was.
+fn check_newer(bulkhead: &Bulkhead) {
+    let before = ledger_files(bulkhead);
+    for verb in [&["run", "--until-idle"][..], &["send", "in", "--body", "ok"], &["queues"], &["dead", "list"]] {
+        let refused = bulkhead.run(verb).ended_with(2).errors();
+        assert!(
+            refused.contains("the ledger has version 99, this program knows up to 1: use a newer bulkhead"),
+            "{refused}"
+        );
+        assert!(ledger_files(bulkhead) == before, "`{}` has changed the ledger", verb.join(" "));
+    }
+    let _ = bulkhead.run(&["check"]).ok();
+    assert!(ledger_files(bulkhead) == before, "`check` has changed the ledger");
+}
+
+#[test]
+fn the_ledger_of_a_newer_program_is_refused_and_left_as_it_is() {
+    let bulkhead = Bulkhead::new(&hostile(""));
+    bulkhead.send("in", &["ok"]);
+    bulkhead.ledger().become_newer(99);
+    check_newer(&bulkhead);
+}
+
+/// What says so is in the log alone, with a message that was accepted before.
+#[test]
+fn the_ledger_of_a_newer_program_that_was_killed_is_refused_and_left_as_it_is() {
+    let bulkhead = Bulkhead::new(&hostile(""));
+    let _ = bulkhead.run(&["pause", "hostile"]).ok();
+    let running = bulkhead.start();
+    bulkhead.send("in", &["ok"]);
+    running.kill9();
+    let ledger = bulkhead.ledger();
+    ledger.become_newer(99);
+    ledger.close_killed();
+    let [file, log] = ledger_files(&bulkhead);
+    assert_eq!(file.unwrap()[60..64], [0, 0, 0, 1], "the file itself is of this version");
+    assert!(log.is_some_and(|log| !log.is_empty()));
+    check_newer(&bulkhead);
 }
 
 #[test]
@@ -181,6 +226,25 @@ fn a_pretty_log_has_lines_for_people() {
         assert!(line.contains(part), "`{part}` in: {line}");
     }
     assert!(log.iter().all(|line| !line.starts_with('{') && !line.contains('\u{1b}')), "{log:?}");
+}
+
+/// As the author guide says of the SDK's feature: lines like any others, with the fields behind the text.
+#[test]
+fn what_a_plugin_says_by_tracing_is_in_the_log() {
+    let steps = guest("steps").display().to_string();
+    let bulkhead = Bulkhead::new(&connector("steps", &steps, "allow.publish = ['out']"));
+    bulkhead.send("in", &["it trace 1"]);
+    let log = bulkhead.run_until_idle().log;
+    let lines = log.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let said: Vec<Value> = lines
+        .filter(|line| line["target"] == "bulkhead::plugin")
+        .map(|line| json!([line["level"], line["connector"], line["context"], line["message"]]))
+        .collect();
+    let expected = [
+        json!(["INFO", "steps", "guest_steps", "within n=1"]),
+        json!(["WARN", "steps", "guest_steps", "without n=1 text=\"t\""]),
+    ];
+    assert_eq!(said, expected);
 }
 
 #[test]

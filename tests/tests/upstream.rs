@@ -293,6 +293,28 @@ fn a_retry_after_of_ages_is_a_day_at_most() {
     }
 }
 
+/// All of them fail at once, and shall not come back at once.
+#[test]
+fn what_has_failed_together_is_tried_again_spread_over_the_whole_delay() {
+    const MESSAGES: u32 = 50;
+    const HOUR_MS: i64 = 3_600_000;
+    let host = Bulkhead::new(&format!(
+        "[connectors.hostile]\nplugin = '{}'\nconsume = 'in'\nretry = {{ first = '1h', max = '1h' }}\n",
+        guest("hostile").display()
+    ));
+    let running = host.start();
+    host.send("in", &["retry it"; MESSAGES as usize]);
+    running.wait_until("all of them have failed", PATIENCE, |metrics| {
+        metrics.value("bulkhead_deliveries_total", &[("outcome", "retry")]) >= f64::from(MESSAGES)
+    });
+    let _ = running.terminate().ok();
+    let dues = host.ledger().dues();
+    let (first, last) = (dues.iter().min().unwrap_or(&0), dues.iter().max().unwrap_or(&0));
+    assert_eq!(dues.len(), MESSAGES as usize);
+    // Without jitter, seconds lie between them; with it, that all fall into one half of the hour does not happen.
+    assert!(last - first > HOUR_MS / 2, "{dues:?}");
+}
+
 #[test]
 fn a_delay_that_a_plugin_asks_for_is_a_day_at_most_and_none_is_the_policys() {
     let plugin = guest("hostile");

@@ -1,7 +1,7 @@
 //! Running cargo in the workspace's folder, whatever folder the task was started in.
 //!
-//! Builds of `test` and `demo` name the whole workspace, so that both agree on the features of every dependency and
-//! compile wasmtime once.
+//! `test` names the whole workspace and `demo` what it needs of it; both agree on the features of every big dependency, so
+//! that wasmtime is compiled once.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

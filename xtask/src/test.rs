@@ -2,8 +2,9 @@
 //!
 //! What fails soonest comes first. Every step runs, also after a failure: one pass shows all that is wrong.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, IsTerminal as _, Read, Write as _, stderr};
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -12,12 +13,16 @@ use crate::{cargo, toolchain};
 
 /// What the test harness looks at for the number of its threads.
 const TEST_THREADS: &str = "RUST_TEST_THREADS";
+/// With what a test begins its line on standard error when it returns at once, for want of something on this machine.
+const SKIPPED: &[u8] = b"SKIPPED";
 
 /// Tests, or steps that are no tests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Count {
     passed: u64,
     failed: u64,
+    /// The harness calls them passed.
+    skipped: u64,
 }
 
 struct Step {
@@ -44,7 +49,7 @@ pub(crate) fn run() -> anyhow::Result<bool> {
         println!("{:>6} s  {:<18} {verdict}", outcome.took.as_secs(), outcome.name);
     }
     let total = total(&outcomes);
-    println!("{} passed, {} failed", total.passed, total.failed);
+    println!("{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped);
     Ok(outcomes.iter().all(|outcome| outcome.succeeded))
 }
 
@@ -83,8 +88,13 @@ impl Step {
     fn run(mut self) -> anyhow::Result<Outcome> {
         println!("\n== {}", self.name);
         let start = Instant::now();
-        let mut child =
-            self.command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cargo cannot be started")?;
+        if stderr().is_terminal() {
+            self.command.env("CARGO_TERM_COLOR", "always");
+        }
+        self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.command.spawn().context("cargo cannot be started")?;
+        let errors = child.stderr.take().context("standard error is piped")?;
+        let skipped = thread::Builder::new().name("errors".to_owned()).spawn(move || show_errors(errors))?;
         let mut count = Count::default();
         for line in BufReader::new(child.stdout.take().context("standard output is piped")?).split(b'\n') {
             let line = line?;
@@ -92,6 +102,7 @@ impl Step {
             println!("{line}");
             count = count.plus(Count::of_line(&line).unwrap_or_default());
         }
+        count.skipped = skipped.join().expect("it only copies lines")?;
         let succeeded = child.wait()?.success();
         Ok(Outcome { name: self.name, count, succeeded, took: start.elapsed() })
     }
@@ -105,19 +116,40 @@ impl Count {
             let part = counts.split(';').find_map(|part| part.trim().strip_suffix(word))?;
             part.trim().parse().ok()
         };
-        Some(Self { passed: number("passed")?, failed: number("failed")? })
+        Some(Self { passed: number("passed")?, failed: number("failed")?, skipped: 0 })
     }
 
     fn plus(self, other: Self) -> Self {
-        Self { passed: self.passed + other.passed, failed: self.failed + other.failed }
+        Self {
+            passed: self.passed + other.passed,
+            failed: self.failed + other.failed,
+            skipped: self.skipped + other.skipped,
+        }
     }
 }
 
-/// All tests; a step that broke without a failed test counts as one failure, so that the last line never lies.
+/// Shows what a step writes to standard error; how many tests say there that they were skipped.
+fn show_errors(errors: impl Read) -> std::io::Result<u64> {
+    let mut skipped = 0;
+    for line in BufReader::new(errors).split(b'\n') {
+        let mut line = line?;
+        skipped += u64::from(line.starts_with(SKIPPED));
+        line.push(b'\n');
+        stderr().write_all(&line)?;
+    }
+    Ok(skipped)
+}
+
+/// All tests; a step that broke without a failed test counts as one failure, and a test that was skipped has not passed,
+/// so that the last line never lies.
 fn total(outcomes: &[Outcome]) -> Count {
     let broken = outcomes.iter().filter(|outcome| !outcome.succeeded && outcome.count.failed == 0).count();
     let tests = outcomes.iter().fold(Count::default(), |sum, outcome| sum.plus(outcome.count));
-    Count { failed: tests.failed + broken as u64, ..tests }
+    Count {
+        passed: tests.passed.saturating_sub(tests.skipped),
+        failed: tests.failed + broken as u64,
+        skipped: tests.skipped,
+    }
 }
 
 #[cfg(test)]
@@ -125,13 +157,13 @@ mod tests {
     use super::*;
 
     fn outcome(passed: u64, failed: u64, succeeded: bool) -> Outcome {
-        Outcome { name: "step", count: Count { passed, failed }, succeeded, took: Duration::ZERO }
+        Outcome { name: "step", count: Count { passed, failed, skipped: 0 }, succeeded, took: Duration::ZERO }
     }
 
     #[test]
     fn a_result_line_is_counted() {
         let line = "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s";
-        assert_eq!(Count::of_line(line), Some(Count { passed: 12, failed: 3 }));
+        assert_eq!(Count::of_line(line), Some(Count { passed: 12, failed: 3, skipped: 0 }));
     }
 
     #[test]
@@ -143,6 +175,15 @@ mod tests {
     #[test]
     fn a_broken_step_is_one_failure_and_failed_tests_are_not_counted_twice() {
         let total = total(&[outcome(5, 0, true), outcome(0, 0, false), outcome(7, 2, false)]);
-        assert_eq!(total, Count { passed: 12, failed: 3 });
+        assert_eq!(total, Count { passed: 12, failed: 3, skipped: 0 });
+    }
+
+    #[test]
+    fn a_skipped_test_has_not_passed() {
+        let errors = "   Compiling tests\nSKIPPED: no mount\nnote: SKIPPED\n\nSKIPPED: no python\n";
+        let skipped = show_errors(errors.as_bytes()).expect("it can be read");
+        let outcome = outcome(5, 0, true);
+        let total = total(&[Outcome { count: Count { skipped, ..outcome.count }, ..outcome }]);
+        assert_eq!(total, Count { passed: 3, failed: 0, skipped: 2 });
     }
 }

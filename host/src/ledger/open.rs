@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -94,9 +95,13 @@ fn open_folder(settings: &Settings) -> Result<Opened, OpenError> {
     let lock = lock_folder(&settings.dir)?;
     let path = settings.file();
     refuse_strangers(&path)?;
-    let db = connect(&path).with_context(|| format!("cannot open the ledger {}", path.display()))?;
+    let unopened = || format!("cannot open the ledger {}", path.display());
+    let db = connect(&path).with_context(unopened)?;
+    // One that is refused is closed at once, and SQLite would put into the file what a killed process left in the log.
+    keep_log(&db, true).with_context(unopened)?;
     refuse_tables(&db, &path)?;
-    let db = prepare(db, settings).with_context(|| format!("cannot open the ledger {}", path.display()))?;
+    keep_log(&db, false).with_context(unopened)?;
+    let db = prepare(db, settings).with_context(unopened)?;
     sync_folder(&settings.dir)?;
     if is_new_folder && let Some(parent) = settings.dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         sync_folder(parent)?;
@@ -189,6 +194,11 @@ fn connect(path: &Path) -> anyhow::Result<Connection> {
     let db = Connection::open_with_flags(path, flags)?;
     db.busy_timeout(BUSY)?;
     Ok(db)
+}
+
+/// Whether the last connection leaves the write-ahead log as it is when it closes.
+fn keep_log(db: &Connection, is_kept: bool) -> rusqlite::Result<bool> {
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, is_kept)
 }
 
 /// What the header could not say: the version of a file whose last commits are still in its write-ahead log, and whether

@@ -1,6 +1,7 @@
 //! What the demo shows: one line while it works, and tables at the end.
 
 use std::io::{IsTerminal as _, Write as _, stdout};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::figures::Figures;
@@ -86,7 +87,7 @@ fn print_counts(outcome: &Outcome) {
             shop.pages, shop.requests, shop.not_modified, shop.rate_limited
         ),
     );
-    row("published", shipments, format!("orders through the queue, once each ({repeats} fetched again and dropped)"));
+    row("shipments", shipments, format!("made of orders, one of each version ({repeats} fetched again and dropped)"));
     row(
         "delivered",
         warehouse.delivered,
@@ -133,14 +134,22 @@ fn print_times(figures: &Figures) {
 
 /// Where to look next, as commands to copy.
 pub(crate) fn print_next(places: &Places, surroundings: &Surroundings) {
-    let bulkhead = format!("{} --config {}", places.bulkhead.display(), places.config.display());
-    println!("\nwhere to look next");
-    println!("  the connectors     {}", places.config.display());
-    println!("  the host's log     {}", places.logs.join("host.log").display());
-    println!("  dead letters       {bulkhead} dead list");
-    println!("  queues             {bulkhead} queues");
-    println!("  metrics            curl http://{}/metrics   (while it runs: --keep)", surroundings.admin);
-    println!("  your own connector README.md, \"Your first connector\"");
+    print!("{}", next(places, surroundings.admin));
+}
+
+/// The verbs ask the host that runs, if one does, at the address in its TOML: that is a variable of the demo's.
+fn next(places: &Places, admin: SocketAddr) -> String {
+    let bulkhead = format!("DEMO_ADMIN={admin} {} --config {}", places.bulkhead.display(), places.config.display());
+    let lines = [
+        ("the connectors", places.config.display().to_string()),
+        ("the host's log", places.logs.join("host.log").display().to_string()),
+        ("dead letters", format!("{bulkhead} dead list")),
+        ("queues", format!("{bulkhead} queues")),
+        ("metrics", format!("curl http://{admin}/metrics   (while it runs: --keep)")),
+        ("your own connector", "README.md, \"Your first connector\"".to_owned()),
+    ];
+    let lines = lines.map(|(what, place)| format!("  {what:<18} {place}\n"));
+    format!("\nwhere to look next\n{}", lines.concat())
 }
 
 fn deliveries(figures: &Figures, connector: &str, outcome: &str) -> u64 {
@@ -169,5 +178,27 @@ mod tests {
     fn times_read_in_their_own_unit() {
         let shown = [None, Some(0.000_042), Some(0.0123), Some(2.5)].map(time);
         assert_eq!(shown, ["–", "42 µs", "12.3 ms", "2.50 s"]);
+    }
+
+    /// A kept host listens at an address of its own, and not at the one that its TOML falls back to.
+    #[test]
+    fn what_to_look_at_next_asks_the_host_that_was_started() {
+        let places = Places {
+            bulkhead: "/target/bulkhead".into(),
+            server: "/target/server".into(),
+            config: "/demo/bulkhead.toml".into(),
+            data: "/demo/data".into(),
+            logs: "/target/demo".into(),
+        };
+        let expected = "
+where to look next
+  the connectors     /demo/bulkhead.toml
+  the host's log     /target/demo/host.log
+  dead letters       DEMO_ADMIN=127.0.0.1:4321 /target/bulkhead --config /demo/bulkhead.toml dead list
+  queues             DEMO_ADMIN=127.0.0.1:4321 /target/bulkhead --config /demo/bulkhead.toml queues
+  metrics            curl http://127.0.0.1:4321/metrics   (while it runs: --keep)
+  your own connector README.md, \"Your first connector\"
+";
+        assert_eq!(next(&places, SocketAddr::from(([127, 0, 0, 1], 4321))), expected);
     }
 }

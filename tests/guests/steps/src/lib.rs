@@ -1,6 +1,6 @@
 //! Counts the calls of its sandbox. A body is a name, and a verb behind a space where something is to happen: `stumble N`
 //! asks for another attempt until the attempt after N, `reject`, `trap` and `spin` do what they say, `keep N` holds on to
-//! N MiB for as long as the sandbox lives, `figure` counts something of its own. Whoever ends well publishes `NAME CALL ATTEMPT` to `out`, with the message's key.
+//! N MiB for as long as the sandbox lives, `figure` counts something of its own, `trace N` logs by `tracing`. Whoever ends well publishes `NAME CALL ATTEMPT` to `out`, with the message's key.
 
 use std::cell::{Cell, RefCell};
 
@@ -45,6 +45,11 @@ fn act(what: &str, attempt: u32) -> Result<(), Failure> {
         }
         "figure" => {
             metrics::count("steps", 1, &[("kind", "test")]);
+            Ok(())
+        }
+        "trace" => {
+            tracing::info_span!("a span", number).in_scope(|| tracing::info!(n = number, "within"));
+            tracing::warn!(n = number, text = "t", "without");
             Ok(())
         }
         other => Err(Failure::reject(format!("no such verb: {other}"))),
