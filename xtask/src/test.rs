@@ -80,7 +80,7 @@ fn steps() -> Vec<Step> {
 
 /// Most tests wait for a host that waits for something itself: twice as many as there are cores keep the cores at work.
 fn threads() -> usize {
-    std::thread::available_parallelism().map_or(2, |cores| cores.get() * 2)
+    thread::available_parallelism().map_or(2, |cores| cores.get() * 2)
 }
 
 impl Step {
