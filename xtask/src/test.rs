@@ -11,8 +11,6 @@ use anyhow::Context as _;
 
 use crate::{cargo, toolchain};
 
-/// What the test harness looks at for the number of its threads.
-const TEST_THREADS: &str = "RUST_TEST_THREADS";
 /// With what a test begins its line on standard error when it returns at once, for want of something on this machine.
 const SKIPPED: &[u8] = b"SKIPPED";
 
@@ -62,10 +60,8 @@ fn steps() -> Vec<Step> {
         [&["clippy", "--locked", "--manifest-path", guests][..], &folder, &["--", "-D", "warnings"]].concat();
     let mut docs = step("documentation", &["doc", "--locked", "--workspace", "--no-deps"]);
     docs.command.env("RUSTDOCFLAGS", "-D warnings");
-    let mut tests = step("tests", &["test", "--locked", "--workspace", "--no-fail-fast"]);
-    if std::env::var_os(TEST_THREADS).is_none() {
-        tests.command.env(TEST_THREADS, threads().to_string());
-    }
+    let threads = threads().to_string();
+    let tests = ["test", "--locked", "--workspace", "--no-fail-fast", "--", "--test-threads", &threads];
     vec![
         step("format", &["fmt", "--all", "--check"]),
         step("format of guests", &["fmt", "--manifest-path", guests, "--all", "--check"]),
@@ -73,7 +69,7 @@ fn steps() -> Vec<Step> {
         step("lock of fuzz", &["tree", "--locked", "--manifest-path", "fuzz/Cargo.toml", "--depth", "0"]),
         step("lints", &["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]),
         step("lints of guests", &lint_guests),
-        tests,
+        step("tests", &tests),
         docs,
     ]
 }
