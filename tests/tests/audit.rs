@@ -89,7 +89,7 @@ fn every_refused_effect_is_in_the_log_the_metrics_and_the_record() {
 /// It waits for room instead of dying, so that there is no end to wait for.
 #[test]
 fn a_full_queue_is_in_the_record_with_the_key_of_its_bound() {
-    let host = hostile("allow.publish = ['out']\n[queues.out]\nmax_bytes = '1KiB'");
+    let host = hostile("allow.publish = ['out']\n[queues.out]\nmax_bytes = '2KiB'");
     let running = host.start();
     host.send("in", &["flood out"]);
     running.wait_for_log(r#""reason":"full","key":"queues.out.max_bytes""#, PATIENCE);
