@@ -14,6 +14,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 pub struct Reply {
     /// The status.
     pub status: u16,
+    /// The status line and the headers, as they came.
+    pub head: String,
     /// The body.
     pub body: String,
 }
@@ -76,5 +78,5 @@ pub fn exchange(address: SocketAddr, request: &str) -> std::io::Result<Reply> {
     let cut_short = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(cut_short)?;
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(cut_short)?;
-    Ok(Reply { status, body: body.to_owned() })
+    Ok(Reply { status, head: head.to_owned(), body: body.to_owned() })
 }

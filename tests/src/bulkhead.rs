@@ -261,6 +261,17 @@ impl Bulkhead {
         letters.as_array().expect("`dead list --json` prints an array").clone()
     }
 
+    /// What the audit record holds, the oldest first.
+    #[must_use]
+    #[track_caller]
+    pub fn audit(&self) -> Vec<Value> {
+        let folder = fs::read_dir(self.data().join("audit")).expect("the host keeps a record");
+        let mut files: Vec<PathBuf> = folder.map(|file| file.expect("the folder can be read").path()).collect();
+        files.sort();
+        let text: String = files.iter().map(|file| fs::read_to_string(file).expect("the record is text")).collect();
+        text.lines().map(|line| serde_json::from_str(line).expect("a record is JSON")).collect()
+    }
+
     /// The ledger's file, read from outside. Only while no host runs here.
     #[must_use]
     pub fn ledger(&self) -> Ledger {

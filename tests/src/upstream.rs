@@ -2,8 +2,8 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -57,6 +57,7 @@ pub struct Upstream {
 #[derive(Debug, Default)]
 struct Shared {
     connections: AtomicUsize,
+    heard: Mutex<Vec<u8>>,
     is_stopped: AtomicBool,
 }
 
@@ -101,6 +102,13 @@ impl Upstream {
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
     }
+
+    /// What it has read of all requests, as the bytes came: of each the beginning, a kibibyte at most.
+    #[must_use]
+    pub fn heard(&self) -> String {
+        let heard = self.shared.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&heard).into_owned()
+    }
 }
 
 impl Drop for Upstream {
@@ -124,7 +132,9 @@ fn misbehave(mut connection: TcpStream, misdeed: &Misdeed, shared: &Shared) -> O
         return None;
     }
     // Enough of the request to answer it.
-    let _ = connection.read(&mut [0; 1024]);
+    let mut beginning = [0; 1024];
+    let read = connection.read(&mut beginning).unwrap_or(0);
+    shared.heard.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&beginning[..read]);
     match misdeed {
         Misdeed::Reset(_) => return None,
         Misdeed::Close(words) => {

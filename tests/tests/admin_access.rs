@@ -1,10 +1,12 @@
 //! Who is let in to the admin listener: every route there is, asked as a stranger, as a page of another site, and with a
-//! body that a form could send.
+//! body that a form could send; and that whoever is not let in is in the log and in the record.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use bulkhead_host::admin::api::ROUTES;
 use bulkhead_tests::{Bulkhead, Running, exchange};
+use serde_json::Value;
 
 /// Every route with names in its places, and the open ones beside them.
 fn routes() -> Vec<(&'static str, String)> {
@@ -41,6 +43,24 @@ impl Host {
         exchange(address, &request).expect("the host answers").status
     }
 
+    /// Stops; nobody was let in for this reason as often as the record says, and the log says it without the count.
+    fn check_record(self, reason: &str, key: &str, count: u64) {
+        let log = self.running.terminate().ok().errors();
+        let is_refusal = |event: &Value| event["kind"] == "refusal" && event["subject"] == "admin";
+        let refusals: Vec<Value> = self.bulkhead.audit().into_iter().filter(is_refusal).collect();
+        let counted: u64 = refusals.iter().filter_map(|event| event["count"].as_u64()).sum();
+        assert_eq!(counted, count, "{refusals:?}");
+        for event in &refusals {
+            let told = ["reason", "key", "connector"].map(|part| event[part].as_str().unwrap_or_default());
+            assert_eq!(told, [reason, key, ""], "{event}");
+            assert!(!event.to_string().contains("evil"), "{event}");
+        }
+        let line = format!(r#""effect":"admin","reason":"{reason}","key":"{key}""#);
+        assert!(log.contains(&line) && !log.contains("evil"), "{log}");
+        // A loop of strangers fills neither.
+        assert!(refusals.len() as u64 <= count.min(20), "{} records", refusals.len());
+    }
+
     /// Every route answers this to a request with these headers.
     fn check(&self, headers: &str, status: u16) {
         for (method, path) in routes() {
@@ -57,6 +77,19 @@ fn nobody_is_let_in_without_the_token() {
     host.check("Authorization: Bearer wrong\r\n", 401);
     host.check(&host.token().replace("Bearer", "Basic"), 401);
     host.check(&host.token().replace("\r\n", "x\r\n"), 401);
+    host.check_record("token", "", 5 * routes().len() as u64);
+}
+
+#[test]
+fn the_token_has_256_bits_and_is_its_owners_alone() {
+    let file = |host: &Host| host.bulkhead.data().join("admin.token");
+    let [one, other] = [Host::start(false), Host::start(false)];
+    let mode = fs::metadata(file(&one)).expect("the host has made it").permissions().mode();
+    assert_eq!(mode & 0o7777, 0o600);
+    let text = |host: &Host| fs::read_to_string(file(host)).expect("the token is text").trim().to_owned();
+    let bits = data_encoding::BASE64URL_NOPAD.decode(text(&one).as_bytes()).map(|bytes| bytes.len() * 8);
+    assert_eq!(bits, Ok(256), "{}", text(&one).len());
+    assert_ne!(text(&one), text(&other));
 }
 
 #[test]
@@ -79,6 +112,7 @@ fn another_host_name_is_misdirected_even_with_the_token() {
         host.check(&format!("{name}{}", host.token()), 421);
         assert_eq!(host.ask("GET", "/healthz", name), 421);
     }
+    host.check_record("host", "host.admin_hosts", 3 * (routes().len() as u64 + 1));
 }
 
 #[test]
@@ -92,13 +126,34 @@ fn pages_of_other_sites_are_refused_even_with_the_token() {
         "Sec-Fetch-Site: cross-site\r\n".to_owned(),
         "Sec-Fetch-Site: same-site\r\n".to_owned(),
     ];
-    for origin in origins {
+    for origin in &origins {
         for (method, path) in routes().into_iter().filter(|(_, path)| path != "/metrics") {
             assert_eq!(host.ask(method, &path, &format!("{origin}{}", host.token())), 403, "{method} {path} {origin}");
         }
     }
+    let asked = origins.len() * routes().iter().filter(|(_, path)| path != "/metrics").count();
     let own = format!("Origin: http://127.0.0.1:{port}\r\nSec-Fetch-Site: same-origin\r\n{}", host.token());
     assert_eq!(host.ask("GET", "/api/v1/queues", &own), 200);
+    host.check_record("origin", "", asked as u64);
+}
+
+/// A browser that asks whether a page of another site may send something hears of no permission.
+#[test]
+fn no_answer_gives_a_page_of_another_site_permission() {
+    let host = Host::start(true);
+    let address = host.running.admin();
+    let page = "Origin: https://evil.example\r\nAccess-Control-Request-Method: POST\r\n";
+    for headers in [String::new(), page.to_owned(), host.token(), format!("{page}{}", host.token())] {
+        for (method, path) in routes() {
+            for method in ["OPTIONS", method] {
+                let request =
+                    format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\n{headers}Content-Length: 0\r\n\r\n");
+                let reply = exchange(address, &request).expect("the host answers");
+                assert!(!reply.head.to_ascii_lowercase().contains("access-control-"), "{request}{}", reply.head);
+                assert!(method != "OPTIONS" || reply.status >= 400, "{request}{}", reply.head);
+            }
+        }
+    }
 }
 
 /// What a form of another site can send without asking first.
@@ -111,4 +166,6 @@ fn a_body_that_is_not_json_is_refused_even_with_the_token() {
             assert_eq!(host.ask(method, &path, &format!("{kind}{}", host.token())), 415, "{method} {path} {kind}");
         }
     }
+    let bodies = routes().iter().filter(|(method, _)| matches!(*method, "POST" | "PUT")).count();
+    host.check_record("content_type", "", 4 * bodies as u64);
 }

@@ -28,15 +28,10 @@ fn files(host: &Bulkhead) -> Vec<PathBuf> {
     files
 }
 
-fn records(host: &Bulkhead) -> Vec<Value> {
-    let text: String = files(host).iter().map(|file| fs::read_to_string(file).unwrap()).collect();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
 /// The records of a kind about one subject.
 fn about(host: &Bulkhead, kind: &str, subject: &str) -> Vec<Value> {
     let is_it = |record: &Value| record["kind"] == kind && record["subject"].as_str().unwrap_or_default() == subject;
-    records(host).into_iter().filter(is_it).collect()
+    host.audit().into_iter().filter(is_it).collect()
 }
 
 /// How often it happened, as the records say; a folded one counts for many.
@@ -94,7 +89,7 @@ fn every_refused_effect_is_in_the_log_the_metrics_and_the_record() {
 /// It waits for room instead of dying, so that there is no end to wait for.
 #[test]
 fn a_full_queue_is_in_the_record_with_the_key_of_its_bound() {
-    let host = hostile("allow.publish = ['out']\n[queues.out]\nmax_bytes = '1KiB'");
+    let host = hostile("allow.publish = ['out']\n[queues.out]\nmax_bytes = '2KiB'");
     let running = host.start();
     host.send("in", &["flood out"]);
     running.wait_for_log(r#""reason":"full","key":"queues.out.max_bytes""#, PATIENCE);
@@ -194,7 +189,7 @@ fn the_use_of_a_secret_is_recorded_by_its_name() {
     let _ = host.run_until_idle();
     let found = about(&host, "secret", "token");
     assert_eq!((times(&found), &found[0]["key"]), (5, &Value::from("connectors.hostile.allow.http[0].auth")));
-    assert!(found.len() <= 2 && !records(&host).iter().any(|record| record.to_string().contains("tok-en-val-ue")));
+    assert!(found.len() <= 2 && !host.audit().iter().any(|record| record.to_string().contains("tok-en-val-ue")));
 }
 
 #[test]
@@ -210,7 +205,7 @@ fn what_people_change_is_recorded_with_and_without_a_host() {
     let _ = host.run(&["secrets", "rm", "sealed"]).ok();
     let _ = running.terminate().ok();
     let _ = host.run(&["dead", "retry", "2"]).ok();
-    let actions = records(&host).into_iter().filter(|record| record["kind"] == "action");
+    let actions = host.audit().into_iter().filter(|record| record["kind"] == "action");
     let actions: Vec<String> = actions.map(|record| record["subject"].as_str().unwrap().to_owned()).collect();
     assert_eq!(actions, ["pause", "secrets set", "resume", "dead drop", "secrets rm", "dead retry"]);
 }
@@ -273,9 +268,9 @@ fn a_start_records_what_each_connector_may_do_uncut() {
     let host =
         hostile(&format!("allow.publish = {queues:?}\n[connectors.show]\nplugin = 'builtin:log'\nconsume = 'out'"));
     let _ = host.run_until_idle();
-    let kinds: Vec<Value> = records(&host).into_iter().map(|record| record["kind"].clone()).collect();
+    let kinds: Vec<Value> = host.audit().into_iter().map(|record| record["kind"].clone()).collect();
     assert_eq!(kinds, ["start", "grants", "grants", "stop"]);
-    let (grants, show) = (&records(&host)[1], &records(&host)[2]);
+    let (grants, show) = (&host.audit()[1], &host.audit()[2]);
     let permissions: Vec<String> = queues.iter().map(|queue| format!("may publish to `{queue}`")).collect();
     assert_eq!((&grants["connector"], &grants["permissions"]), (&"hostile".into(), &permissions.into()));
     let plugin = guest("hostile");
@@ -293,7 +288,7 @@ fn a_start_records_which_configuration_was_read() {
     let (toml, overlay) = (host.path("bulkhead.toml"), host.path("overlay.toml"));
     fs::write(&overlay, "[queues.in]\nretention = '2d'\n").unwrap();
     let _ = host.run(&["--config", overlay.to_str().unwrap(), "run", "--until-idle"]).ok();
-    let start = records(&host).remove(0);
+    let start = host.audit().remove(0);
     let sources = [&toml, &overlay].map(|path| path.to_str().unwrap().to_owned());
     assert_eq!((&start["sources"], &start["sha256"]), (&sources.to_vec().into(), &sha256(&[&toml, &overlay]).into()));
 }
@@ -306,7 +301,7 @@ fn the_last_record_is_the_stop_and_says_how_it_was() {
     host.send("in", &["publish out", "publish out", "lookup", "lookup"]);
     running.wait_until("end", PATIENCE, |metrics| metrics.value("bulkhead_deliveries_total", &[]) == 4.0);
     let _ = running.terminate().ok();
-    let kinds: Vec<Value> = records(&host).into_iter().map(|record| record["kind"].clone()).collect();
+    let kinds: Vec<Value> = host.audit().into_iter().map(|record| record["kind"].clone()).collect();
     let (last, others) = kinds.split_last().unwrap();
     assert!(last == "stop" && !others.contains(last), "{kinds:?}");
     assert_eq!(times(&about(&host, "refusal", "publish")), 2);
@@ -324,7 +319,7 @@ fn a_start_that_fails_is_closed_with_the_reason() {
     let _ = host.run_until_idle();
     host.configure(&(connector("new") + "was = 'old'\n"));
     let _ = host.run(&["run"]).ended_with(2);
-    let stop = records(&host).pop().unwrap();
+    let stop = host.audit().pop().unwrap();
     let because =
         "connector `new` was `old`, but both have messages or state of their own: remove `connectors.new.was`";
     assert_eq!((&stop["kind"], &stop["reason"], &stop["text"]), (&"stop".into(), &"failed".into(), &because.into()));
@@ -383,7 +378,7 @@ fn a_line_that_a_crash_cut_short_is_mended_and_the_record_goes_on() {
     let _ = host.run_until_idle();
     assert_eq!(verify(&host).0, 0);
     assert_eq!(times(&about(&host, "repair", "")), 1);
-    assert_eq!(records(&host).last().unwrap()["kind"], "stop");
+    assert_eq!(host.audit().last().unwrap()["kind"], "stop");
 }
 
 /// A number of changes that nobody folds, each a record of its own.
@@ -451,6 +446,6 @@ fn a_record_that_cannot_be_written_stops_no_delivery_and_counts_what_it_lost() {
     assert_eq!(ended.log.iter().filter(|line| is_lost(line)).count(), 1, "{}", ended.errors());
     assert!(times(&about(&host, "lost", "")) > 0);
     // A start, its grants, the refusal and the stop.
-    assert_eq!(times(&records(&host)), changes + 1 + 4, "recorded or counted as lost");
+    assert_eq!(times(&host.audit()), changes + 1 + 4, "recorded or counted as lost");
     assert_eq!(verify(&host).0, 0);
 }

@@ -241,6 +241,26 @@ fn whatever_is_opened_without_end_is_ended_by_its_limit_and_the_neighbour_goes_o
     }
 }
 
+/// Whether a queue is there is nothing that a plugin can find out.
+#[test]
+fn a_queue_and_an_inbox_of_others_are_refused_like_those_that_are_not_there() {
+    let other = format!("[connectors.other]\nplugin = '{}'\nconsume = 'theirs'\n", guest("vandal").display());
+    let host = Bulkhead::new(&format!(
+        "[connectors.hostile]\nplugin = '{}'\nconsume = {{ queue = 'in', batch = 1 }}\nbrake = 0\n\
+         retry = {{ attempts = 1 }}\nallow.publish = ['out']\n{other}",
+        guest("hostile").display()
+    ));
+    let queues = ["theirs", "nowhere", "@other", "@nobody"];
+    host.send("in", &queues.map(|queue| format!("publish {queue}")));
+    let _ = host.run_until_idle();
+    let dead = host.ledger().dead();
+    let asked = queues.iter().zip(&dead);
+    let texts: Vec<String> = asked.map(|(queue, letter)| letter.reason.replace(queue, "QUEUE")).collect();
+    assert!(texts.len() == 4 && texts[0].contains("may not publish to `QUEUE`: add it"), "{texts:?}");
+    assert!(texts[2].contains("may not publish to a queue of no valid name"), "{texts:?}");
+    assert!(texts[0] == texts[1] && texts[2] == texts[3], "{texts:?}");
+}
+
 #[test]
 fn names_that_look_like_others_are_refused() {
     let host = vandal("allow.publish = ['out']");

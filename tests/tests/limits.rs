@@ -1,11 +1,12 @@
 //! Every limit of a connector, broken by one guest: the message dies with the reason, and the limit's own label is
-//! counted, so that no other limit can pass for it.
+//! counted and recorded, so that no other limit can pass for it.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use bulkhead_tests::{Answer, Bulkhead, Fixture, Misdeed, Upstream, guest};
+use serde_json::Value;
 
 /// Long enough for a busy machine; every wait ends with the event itself.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -40,6 +41,8 @@ fn check(message: &str, limit: &str, keys: &str) {
     let dead = host.ledger().dead();
     assert_eq!(dead.len(), 1, "{message}");
     assert!(dead[0].reason.contains(&told(limit)), "{}", dead[0].reason);
+    let recorded = |event: &Value| event["kind"] == "limit" && event["subject"] == limit;
+    assert!(host.audit().iter().any(recorded), "`{limit}` is in the record");
     // Who looks for a key in the reference finds it.
     assert!(!log.contains("limits.state") && !log.contains("limits.hostcall"), "{log}");
 }
@@ -57,6 +60,12 @@ fn check_http(verb: &str, limit: &str, limits: &str) {
 #[test]
 fn a_loop_is_ended_by_its_cpu_budget() {
     check("spin", "cpu", "limits = { cpu = '50ms' }");
+}
+
+/// Each call of the host comes back at once, with a refusal: none of them begins the budget anew.
+#[test]
+fn a_loop_that_asks_the_host_again_and_again_is_ended_by_its_cpu_budget() {
+    check("spin-ask https://example.com/", "cpu", "limits = { cpu = '50ms', requests = 100000 }");
 }
 
 #[test]

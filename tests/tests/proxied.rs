@@ -1,10 +1,12 @@
 //! The proxy of the configuration, over TLS: it gives a tunnel and sees nothing of what passes, not even who asks as whom.
 #![allow(clippy::unwrap_used)]
 
+use std::fmt::Display;
 use std::fs;
 use std::path::Path;
 
 use bulkhead_tests::{Answer, Authority, Bulkhead, Fixture, Flaw, TunnelProxy, guest};
+use serde_json::{Value, json};
 
 /// A name that leads nowhere from here: where it leads is the proxy's business.
 const NAME: &str = "public.test";
@@ -12,28 +14,38 @@ const CREDENTIAL: &str = "canary-credential";
 
 /// The password for the proxy.
 const PASSWORD: &str = "canary-of-the-proxy";
+/// `bulkhead:canary-of-the-proxy` in base64.
+const SHOWN: &str = "YnVsa2hlYWQ6Y2FuYXJ5LW9mLXRoZS1wcm94eQ==";
+/// Keys of a proxy that wants to know who asks.
+const KNOWN: &str = "auth = { basic = { user = 'bulkhead', password = 'password' } }";
 
 /// A host that trusts `authority` and leaves by `proxy`, after it was asked for these URLs.
 fn ask(proxy: &TunnelProxy, authority: &Authority, urls: &[&str]) -> Bulkhead {
-    let host = leaving_by(proxy, authority, "");
+    let host = leaving_by(proxy.url(), authority, "");
     host.send("in", &urls.iter().map(|url| format!("get {url}")).collect::<Vec<_>>());
     let _ = host.run_until_idle();
     host
 }
 
 /// The same before it is asked, with further keys for its proxy.
-fn leaving_by(proxy: &TunnelProxy, authority: &Authority, keys: &str) -> Bulkhead {
+fn leaving_by(proxy: impl Display, authority: &Authority, keys: &str) -> Bulkhead {
+    let caller = format!(
+        "plugin = '{}'\nallow.http = [\n\
+         {{ url = 'https://{NAME}/*', methods = ['GET'], auth = {{ bearer = 'token' }} }},\n\
+         {{ url = 'https://*', any = true, methods = ['GET'] }}]\n",
+        guest("hostile").display()
+    );
+    host(&format!("[host.proxy]\nurl = '{proxy}'\n{keys}\n"), authority, &caller)
+}
+
+/// A host with this proxy and this caller.
+fn host(proxy: &str, authority: &Authority, caller: &str) -> Bulkhead {
     let host = Bulkhead::new("").variable("TOKEN", CREDENTIAL).variable("PASSWORD", PASSWORD);
     fs::write(host.path("roots.pem"), authority.pem()).unwrap();
     host.configure(&format!(
-        "[host.tls]\nca_file = 'roots.pem'\n[host.proxy]\nurl = '{}'\n{keys}\n[secrets]\ntoken = {{ env = 'TOKEN' }}\n\
+        "[host.tls]\nca_file = 'roots.pem'\n{proxy}[secrets]\ntoken = {{ env = 'TOKEN' }}\n\
          password = {{ env = 'PASSWORD' }}\n\
-         [connectors.caller]\nplugin = '{}'\nconsume = {{ queue = 'in', batch = 1 }}\nbrake = 0\n\
-         retry = {{ attempts = 1 }}\nallow.http = [\n\
-         {{ url = 'https://{NAME}/*', methods = ['GET'], auth = {{ bearer = 'token' }} }},\n\
-         {{ url = 'https://*', any = true, methods = ['GET'] }}]\n",
-        proxy.url(),
-        guest("hostile").display()
+         [connectors.caller]\nconsume = {{ queue = 'in', batch = 1 }}\nbrake = 0\nretry = {{ attempts = 1 }}\n{caller}"
     ));
     host
 }
@@ -63,24 +75,57 @@ fn a_proxy_that_wants_to_know_who_asks_is_shown_it_and_nobody_else_is() {
     let authority = Authority::new();
     let server = Fixture::start_tls(&authority.issue_for(NAME, Flaw::None), |_| Answer::status(200));
     let proxy = TunnelProxy::start(server.address());
-    let host = leaving_by(&proxy, &authority, "auth = { basic = { user = 'bulkhead', password = 'password' } }");
+    let host = leaving_by(proxy.url(), &authority, KNOWN);
     host.send("in", &[format!("get https://{NAME}/x")]);
     let log = host.run_until_idle().errors();
     assert_eq!(reasons(&host), Vec::<String>::new());
-    // Of `bulkhead:canary-of-the-proxy`.
-    let shown = "YnVsa2hlYWQ6Y2FuYXJ5LW9mLXRoZS1wcm94eQ==";
     let head = proxy.heads().remove(0);
-    assert!(head.to_ascii_lowercase().contains("\r\nproxy-authorization: basic ") && head.contains(shown), "{head}");
+    assert!(head.to_ascii_lowercase().contains("\r\nproxy-authorization: basic ") && head.contains(SHOWN), "{head}");
     let request = server.requests().remove(0);
     assert_eq!(request.header("proxy-authorization"), None);
     let explained = host.run(&["check", "--explain", "caller"]).ok();
     let way = format!("requests to public places pass {}, which is shown the user `bulkhead`", proxy.url());
     assert!(explained.output.contains(&way), "{}", explained.output);
     for text in [&*log, &explained.output, &explained.errors(), &host.run(&["audit", "verify"]).ok().output] {
-        assert!(!text.contains(PASSWORD) && !text.contains(shown), "{text}");
+        assert!(!text.contains(PASSWORD) && !text.contains(SHOWN), "{text}");
     }
+    check_used(&host);
     let data = host.data();
-    assert!(holds(&data, "caller") && !holds(&data, PASSWORD) && !holds(&data, shown));
+    assert!(holds(&data, "caller") && !holds(&data, PASSWORD) && !holds(&data, SHOWN));
+}
+
+/// The record says that the connector's requests carried the password, and nothing of its value.
+fn check_used(host: &Bulkhead) {
+    let used: Vec<Value> = host.audit().into_iter().filter(|event| event["subject"] == "password").collect();
+    assert_eq!(used.len(), 1, "{used:?}");
+    let told = ["kind", "connector", "reason", "key"].map(|part| used[0][part].as_str().unwrap_or_default());
+    assert_eq!(told, ["secret", "caller", "used", "host.proxy.auth"]);
+}
+
+/// What is not encrypted is answered by the proxy, which knows the password and may repeat it.
+#[test]
+fn a_proxy_that_repeats_the_password_in_an_answer_shows_it_to_no_plugin() {
+    let proxy = Fixture::start(|request| {
+        let shown = request.header("proxy-authorization").unwrap_or_default();
+        Answer::status(407).with("x-shown", shown).body(format!("{shown} or {PASSWORD}"))
+    });
+    let keys = format!("[host.proxy]\nurl = '{}'\n{KNOWN}\n", proxy.url());
+    let courier = format!(
+        "plugin = '{}'\nallow.publish = ['seen']\nallow.http = [{{ url = 'http://{NAME}/*', methods = ['GET'] }}]\n",
+        guest("courier").display()
+    );
+    let host = host(&keys, &Authority::new(), &courier);
+    host.send("in", &[json!({ "method": "GET", "url": format!("http://{NAME}/x") }).to_string()]);
+    let log = host.run_until_idle().errors();
+    assert_eq!(reasons(&host), Vec::<String>::new());
+    let request = proxy.requests().remove(0);
+    assert_eq!(request.header("proxy-authorization"), Some(&*format!("Basic {SHOWN}")));
+    let seen: Value = serde_json::from_slice(&host.ledger().messages("seen")[0].body).unwrap();
+    let blotted = format!("Basic {}", "*".repeat(SHOWN.len()));
+    assert_eq!(seen["body"], format!("{blotted} or {}", "*".repeat(PASSWORD.len())));
+    assert!(seen["headers"].as_array().unwrap().contains(&json!(["x-shown", blotted])), "{seen}");
+    assert!(log.contains("repeated a credential") && !log.contains(PASSWORD) && !log.contains(SHOWN), "{log}");
+    check_used(&host);
 }
 
 /// Whether any file of a folder holds a text.

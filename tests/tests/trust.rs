@@ -4,6 +4,8 @@
 use std::fs;
 
 use bulkhead_tests::{Bulkhead, guest};
+use data_encoding::BASE64;
+use rcgen::{KeyPair, PKCS_ED25519, SigningKey as _};
 use serde_json::{Value, json};
 
 const TOML: &str = "[connectors.echo]\nplugin = 'echo.wasm'\nconsume = 'in'\nallow.publish = ['out']\n";
@@ -177,14 +179,47 @@ const KEY: &str = "RWT3Bex7dyRCPgCe3yBdjKRZRlgEsE9yHgV/ctJiQ0SjcVmnihQvR5kO";
 const SIGNATURE: &str = "untrusted comment: signature\nRUT3Bex7dyRCPs/H2czpe/+08LR4h2SmdddNgGbHa3FNcmmshWJWqlH351mjBHlI1PuBnYqbhYy65IDLvk+lAjbCFEH0LvLcEQE=\ntrusted comment: of the empty component\nu82VR9wecbra4ZyM387vNVAtIwwA3WW15wl8VLKnyJ00MokRLyomNNbfBhw8760lYhrrm5I8siyqVtDPtY7eDw==\n";
 const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
 
-/// With this plugin and this signature beside it, `check` says this.
+/// With this plugin and this signature beside it, `check` and `run` say this.
 fn check_signed(plugin: &[u8], signature: Option<&str>, key: &str, says: &str) {
     let toml = format!("[connectors.x]\nplugin = {{ path = 'x.wasm', key = '{key}' }}\nconsume = 'in'\n");
     let host = Bulkhead::new(&toml);
     fs::write(host.path("x.wasm"), plugin).unwrap();
     signature.into_iter().for_each(|text| fs::write(host.path("x.wasm.minisig"), text).unwrap());
-    let refused = host.run(&["check"]).ended_with(2).output;
-    assert!(refused.contains("connectors.x.plugin") && refused.contains(says), "{refused}");
+    for verb in ["check", "run"] {
+        let refused = host.run(&[verb]).ended_with(2);
+        let text = refused.output.clone() + &refused.errors();
+        assert!(text.contains("connectors.x.plugin") && text.contains(says), "{verb}: {text}");
+        assert!(!host.data().exists(), "{verb} has started nothing");
+    }
+}
+
+/// A key and a plugin's signature by it, as minisign writes them: of its older kind, over the bytes themselves.
+fn sign(plugin: &[u8]) -> (String, String) {
+    let pair = KeyPair::generate_for(&PKCS_ED25519).unwrap();
+    let (kind, id, comment) = (b"Ed".as_slice(), [7; 8].as_slice(), "trusted");
+    let signature = pair.sign(plugin).unwrap();
+    let global = pair.sign(&[&signature, comment.as_bytes()].concat()).unwrap();
+    let first = BASE64.encode(&[kind, id, &signature].concat());
+    let text = format!("untrusted comment: x\n{first}\ntrusted comment: {comment}\n{}\n", BASE64.encode(&global));
+    (BASE64.encode(&[kind, id, pair.public_key_raw()].concat()), text)
+}
+
+#[test]
+fn a_signed_plugin_runs_as_long_as_it_is_the_signed_one() {
+    let bytes = fs::read(guest("hostile")).unwrap();
+    let (key, signature) = sign(&bytes);
+    let host = Bulkhead::new(&format!(
+        "[connectors.x]\nplugin = {{ path = 'echo.wasm', key = '{key}' }}\nconsume = 'in'\nallow.publish = ['out']\n"
+    ));
+    install(&host, "hostile");
+    fs::write(host.path("echo.wasm.minisig"), signature).unwrap();
+    let _ = host.run(&["check"]).ok();
+    host.send("in", &["publish out"]);
+    let _ = host.run_until_idle();
+    assert_eq!(host.ledger().messages("out").len(), 1);
+    touch(&host);
+    let refused = host.run(&["run"]).ended_with(2).errors();
+    assert!(refused.contains("does not fit the plugin and the key"), "{refused}");
 }
 
 #[test]

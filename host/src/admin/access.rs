@@ -2,9 +2,9 @@
 //!
 //! A page in the operator's browser is an attacker here: the `Host` header must be one of ours (421), a foreign `Origin`
 //! or `Sec-Fetch-Site` is refused (403), a body must be JSON (415), and everything that shows data needs the token (401).
+//! Who is not let in is logged and recorded, without a word of the request.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
@@ -13,7 +13,9 @@ use axum::response::{IntoResponse, Response};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+use super::Admin;
 use super::problem::Problem;
+use crate::audit::KeptOut;
 use crate::mask::Secret;
 
 /// What a request must show.
@@ -23,6 +25,15 @@ pub struct Access {
     /// `Host` values, lower case, with and without the port.
     hosts: Vec<String>,
     metrics_open: bool,
+}
+
+/// Why a request is not let in.
+#[derive(Clone, Copy, Debug)]
+enum Bar {
+    Host,
+    Origin,
+    Token,
+    ContentType,
 }
 
 impl Access {
@@ -38,12 +49,11 @@ impl Access {
         Self { token, hosts, metrics_open }
     }
 
-    fn judge(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<(), Problem> {
+    fn judge(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<(), Bar> {
         let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
         let host = text(header::HOST).unwrap_or_default().to_ascii_lowercase();
         if !self.hosts.contains(&host) {
-            let detail = "this host name is not one of the listener's: add it to `host.admin_hosts`";
-            return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail));
+            return Err(Bar::Host);
         }
         if path == "/healthz" || path == "/readyz" || (path == "/metrics" && self.metrics_open) {
             return Ok(());
@@ -51,20 +61,18 @@ impl Access {
         let is_foreign = text(header::ORIGIN).is_some_and(|origin| !self.is_own_origin(origin))
             || headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none");
         if is_foreign {
-            return Err(Problem::new(StatusCode::FORBIDDEN, "requests from other sites' pages are refused"));
+            return Err(Bar::Origin);
         }
         let bearer = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
         if !bearer.is_some_and(|token| self.is_token(token)) {
-            let detail = "send `Authorization: Bearer TOKEN`; the token lies in the data directory, in `admin.token`";
-            return Err(Problem::new(StatusCode::UNAUTHORIZED, detail));
+            return Err(Bar::Token);
         }
         let is_json = text(header::CONTENT_TYPE).is_some_and(|kind| {
             let kind = kind.split(';').next().unwrap_or_default().trim();
             kind == "application/json" || kind == "application/x-ndjson"
         });
         if (*method == Method::POST || *method == Method::PUT) && !is_json {
-            let detail = "send `Content-Type: application/json` (or application/x-ndjson for many messages)";
-            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+            return Err(Bar::ContentType);
         }
         Ok(())
     }
@@ -85,11 +93,44 @@ impl Access {
     }
 }
 
+impl Bar {
+    fn status(self) -> StatusCode {
+        match self {
+            Self::Host => StatusCode::MISDIRECTED_REQUEST,
+            Self::Origin => StatusCode::FORBIDDEN,
+            Self::Token => StatusCode::UNAUTHORIZED,
+            Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        }
+    }
+
+    fn detail(self) -> &'static str {
+        match self {
+            Self::Host => "this host name is not one of the listener's: add it to `host.admin_hosts`",
+            Self::Origin => "requests from other sites' pages are refused",
+            Self::Token => "send `Authorization: Bearer TOKEN`; the token lies in the data directory, in `admin.token`",
+            Self::ContentType => "send `Content-Type: application/json` (or application/x-ndjson for many messages)",
+        }
+    }
+
+    fn kept_out(self) -> KeptOut {
+        let (reason, key, text) = match self {
+            Self::Host => ("host", "host.admin_hosts", "its host name is not one of the listener's"),
+            Self::Origin => ("origin", "", "it came from a page of another site"),
+            Self::Token => ("token", "", "it did not show the token"),
+            Self::ContentType => ("content_type", "", "its body is not JSON"),
+        };
+        KeptOut { reason, key, text }
+    }
+}
+
 /// Lets a request through, or answers in place of its handler.
-pub async fn check(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
-    match access.judge(request.method(), request.uri().path(), request.headers()) {
+pub async fn check(State(admin): State<Admin>, request: Request, next: Next) -> Response {
+    match admin.access.judge(request.method(), request.uri().path(), request.headers()) {
         Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
+        Err(bar) => {
+            admin.audit.kept_out(bar.kept_out());
+            Problem::new(bar.status(), bar.detail()).into_response()
+        }
     }
 }
 

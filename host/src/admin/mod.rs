@@ -94,7 +94,6 @@ impl Admin {
 
 /// All routes.
 pub fn router(admin: Admin) -> Router {
-    let access = admin.access.clone();
     Router::new()
         .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
@@ -102,7 +101,7 @@ pub fn router(admin: Admin) -> Router {
         .nest("/api/v1", api::router())
         .fallback(problem::not_found)
         .layer(middleware::map_response(problem::document))
-        .layer(middleware::from_fn_with_state(access, access::check))
+        .layer(middleware::from_fn_with_state(admin.clone(), access::check))
         .with_state(admin)
 }
 

@@ -5,8 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::fold::Folded;
-use super::{Refused, bounded};
+use super::bounded;
+use super::fold::{Folded, Subject};
 use crate::id::Name;
 
 /// What kind of thing happened.
@@ -119,27 +119,27 @@ impl Event {
         Self { reason: "failed".to_owned(), ..event }
     }
 
-    pub(super) fn refused(refused: &Refused<'_>) -> Self {
-        let Refused { kind, connector, subject, reason, key, text } = *refused;
-        let event = Self::new(kind, subject, text).of(connector.as_str());
-        Self { reason: reason.to_owned(), key: key.to_owned(), ..event }
+    pub(super) fn refused(of: &Subject<'_>, text: &str) -> Self {
+        let Subject { kind, connector, subject, reason, key } = *of;
+        let connector = connector.map(|name| name.as_str().to_owned());
+        Self { connector, reason: reason.to_owned(), key: key.to_owned(), ..Self::new(kind, subject, text) }
     }
 
-    pub(super) fn secret_used(connector: &Name, secret: &str, key: &str) -> Self {
-        let event = Self::new(Kind::Secret, secret, "").of(connector.as_str());
-        Self { reason: "used".to_owned(), key: key.to_owned(), ..event }
+    pub(super) fn secret_used(connector: Option<&Name>, secret: &str, key: &str) -> Self {
+        let connector = connector.map(|name| name.as_str().to_owned());
+        let event = Self::new(Kind::Secret, secret, "");
+        Self { connector, reason: "used".to_owned(), key: key.to_owned(), ..event }
     }
 
     /// What repeated after the event that was recorded at once.
     pub(super) fn folded(folded: Folded) -> Self {
-        let Folded { kind, connector, subject, reason, key, text, count, first } = folded;
-        let event = if kind == Kind::Secret {
+        let event = if folded.kind == Kind::Secret {
             // As they were folded: by its name, with the grant as the text.
-            Self::secret_used(&connector, &key, &text)
+            Self::secret_used(folded.connector.as_ref(), &folded.key, &folded.text)
         } else {
-            Self::refused(&Refused { kind, connector: &connector, subject, reason, key: &key, text: &text })
+            Self::refused(&folded.subject(), &folded.text)
         };
-        Self { count, since: Some(first), ..event }
+        Self { count: folded.count, since: Some(folded.first), ..event }
     }
 }
 

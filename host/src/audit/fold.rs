@@ -15,7 +15,8 @@ use crate::id::Name;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Subject<'a> {
     pub(super) kind: Kind,
-    pub(super) connector: &'a Name,
+    /// Whose it is; the host's own has none.
+    pub(super) connector: Option<&'a Name>,
     pub(super) subject: &'static str,
     pub(super) reason: &'static str,
     pub(super) key: &'a str,
@@ -34,7 +35,7 @@ pub(super) struct Windows {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Folded {
     pub(super) kind: Kind,
-    pub(super) connector: Name,
+    pub(super) connector: Option<Name>,
     pub(super) subject: &'static str,
     pub(super) reason: &'static str,
     pub(super) key: String,
@@ -48,14 +49,14 @@ pub(super) struct Folded {
 impl Folded {
     fn new(subject: &Subject<'_>, text: &str) -> Self {
         let Subject { kind, connector, subject, reason, key } = *subject;
-        let (connector, key, text) = (connector.clone(), key.to_owned(), bounded(text));
+        let (connector, key, text) = (connector.cloned(), key.to_owned(), bounded(text));
         Self { kind, connector, subject, reason, key, text, count: 0, first: String::new() }
     }
 
-    fn is(&self, subject: &Subject<'_>) -> bool {
-        let Subject { kind, connector, subject, reason, key } = *subject;
-        (self.kind, &self.connector, self.subject, self.reason, self.key.as_str())
-            == (kind, connector, subject, reason, key)
+    /// What makes it like others.
+    pub(super) fn subject(&self) -> Subject<'_> {
+        let Self { kind, connector, subject, reason, key, .. } = self;
+        Subject { kind: *kind, connector: connector.as_ref(), subject, reason, key }
     }
 }
 
@@ -73,17 +74,26 @@ struct Fold {
 
 /// All that is counted, by connector: one has no more of them than entries in its configuration and fixed words.
 #[derive(Debug, Default)]
-pub(super) struct Folds(HashMap<Name, Vec<Fold>>);
+pub(super) struct Folds {
+    of_connectors: HashMap<Name, Vec<Fold>>,
+    of_host: Vec<Fold>,
+}
 
 impl Folds {
     /// Whether it is to be told now; otherwise it is counted.
     pub(super) fn add(&mut self, subject: &Subject<'_>, text: &str, windows: Windows, at: Instant) -> bool {
-        // Not through `entry`, which would take a copy of the name each time.
-        let Some(folds) = self.0.get_mut(subject.connector) else {
-            self.0.insert(subject.connector.clone(), vec![Fold::new(subject, text, windows, at)]);
-            return true;
+        let folds = match subject.connector {
+            // Not through `entry`, which would take a copy of the name each time.
+            Some(name) => match self.of_connectors.get_mut(name) {
+                Some(folds) => folds,
+                None => {
+                    self.of_connectors.insert(name.clone(), vec![Fold::new(subject, text, windows, at)]);
+                    return true;
+                }
+            },
+            None => &mut self.of_host,
         };
-        match folds.iter_mut().find(|fold| fold.folded.is(subject)) {
+        match folds.iter_mut().find(|fold| fold.folded.subject() == *subject) {
             Some(fold) => fold.add(text, at),
             None => {
                 folds.push(Fold::new(subject, text, windows, at));
@@ -95,11 +105,13 @@ impl Folds {
     /// What has repeated in a window that ended.
     pub(super) fn take_due(&mut self, at: Instant) -> Vec<Folded> {
         let mut due = Vec::new();
-        self.0.retain(|_, folds| {
-            folds.retain_mut(|fold| {
-                due.extend(fold.take_due(at));
-                !fold.is_over(at)
-            });
+        let mut keep = |fold: &mut Fold| {
+            due.extend(fold.take_due(at));
+            !fold.is_over(at)
+        };
+        self.of_host.retain_mut(&mut keep);
+        self.of_connectors.retain(|_, folds| {
+            folds.retain_mut(&mut keep);
             !folds.is_empty()
         });
         due
@@ -107,8 +119,14 @@ impl Folds {
 
     /// All that has repeated and was not told.
     pub(super) fn take_all(&mut self) -> Vec<Folded> {
-        let folds = std::mem::take(&mut self.0).into_values().flatten();
-        folds.map(|fold| fold.folded).filter(|folded| folded.count > 0).collect()
+        let Self { of_connectors, of_host } = std::mem::take(self);
+        of_connectors
+            .into_values()
+            .flatten()
+            .chain(of_host)
+            .map(|fold| fold.folded)
+            .filter(|folded| folded.count > 0)
+            .collect()
     }
 }
 
@@ -166,7 +184,7 @@ mod tests {
     const WINDOWS: Windows = Windows { first: Duration::from_secs(10), longest: Duration::from_secs(600) };
 
     fn subject<'a>(connector: &'a Name, key: &'a str) -> Subject<'a> {
-        Subject { kind: Kind::Refusal, connector, subject: "http", reason: "method", key }
+        Subject { kind: Kind::Refusal, connector: Some(connector), subject: "http", reason: "method", key }
     }
 
     /// One thing in each of these seconds: when it was told, and with which count.

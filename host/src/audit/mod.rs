@@ -67,6 +67,17 @@ pub struct Refused<'a> {
     pub text: &'a str,
 }
 
+/// Somebody who was not let in at the admin listener.
+#[derive(Clone, Copy, Debug)]
+pub struct KeptOut {
+    /// Why, in a fixed word.
+    pub reason: &'static str,
+    /// The TOML key that an operator would change; empty where there is none.
+    pub key: &'static str,
+    /// For people: what was wrong with the request.
+    pub text: &'static str,
+}
+
 impl Audit {
     /// Goes on with the record of a data directory, which this process has locked.
     ///
@@ -118,23 +129,33 @@ impl Audit {
     /// Logs and records a refusal; one that repeats is folded.
     pub fn refused(&self, refused: &Refused<'_>) {
         let Refused { kind, connector, subject, reason, key, text } = *refused;
-        let (of, at) = (Subject { kind, connector, subject, reason, key }, Instant::now());
+        self.tell(&Subject { kind, connector: Some(connector), subject, reason, key }, text);
+    }
+
+    /// Logs and records a request that the admin listener has refused; one that repeats is folded.
+    pub fn kept_out(&self, KeptOut { reason, key, text }: KeptOut) {
+        let of = Subject { kind: Kind::Refusal, connector: None, subject: "admin", reason, key };
+        self.tell(&of, &format!("the admin listener has refused a request: {text}"));
+    }
+
+    fn tell(&self, of: &Subject<'_>, text: &str) {
+        let at = Instant::now();
         if self.0.clerk.is_none() {
             // Nobody else looks at the windows: the log tells what has repeated when the next one comes.
             let due = lock(&self.0.folds).take_due(at);
             due.into_iter().for_each(|folded| drop(told(folded)));
         }
-        if lock(&self.0.folds).add(&of, text, REFUSAL_WINDOWS, at) {
-            log(&of, None, text);
-            self.note(Event::refused(refused));
+        if lock(&self.0.folds).add(of, text, REFUSAL_WINDOWS, at) {
+            log(of, None, text);
+            self.note(Event::refused(of, text));
         }
     }
 
     /// Records that a connector's request carried a secret, by its name; one use an hour, and how many there were.
     pub fn secret_used(&self, connector: &Name, secret: &str, key: &str) {
-        let of = Subject { kind: Kind::Secret, connector, subject: "", reason: "used", key: secret };
+        let of = Subject { kind: Kind::Secret, connector: Some(connector), subject: "", reason: "used", key: secret };
         if lock(&self.0.folds).add(&of, key, SECRET_WINDOWS, Instant::now()) {
-            self.note(Event::secret_used(connector, secret, key));
+            self.note(Event::secret_used(Some(connector), secret, key));
         }
     }
 
@@ -164,18 +185,18 @@ fn lock(folds: &Mutex<Folds>) -> MutexGuard<'_, Folds> {
 
 /// Logs what something came to; the event that records it.
 fn told(folded: Folded) -> Event {
-    let Folded { kind, connector, subject, reason, key, text, count, .. } = &folded;
-    let of = Subject { kind: *kind, connector, subject, reason, key };
-    log(&of, Some(*count), &format!("{count} more like: {text}"));
+    let Folded { text, count, .. } = &folded;
+    log(&folded.subject(), Some(*count), &format!("{count} more like: {text}"));
     Event::folded(folded)
 }
 
 fn log(of: &Subject<'_>, count: Option<u64>, text: &str) {
     let Subject { kind, connector, subject, reason, key } = *of;
+    let connector = connector.map(tracing::field::display);
     match kind {
-        Kind::Limit => tracing::warn!(%connector, limit = subject, key, count, "{text}"),
-        Kind::Refusal => tracing::warn!(%connector, effect = subject, reason, key, count, "{text}"),
-        Kind::Unusable => tracing::error!(%connector, effect = subject, reason, key, count, "{text}"),
+        Kind::Limit => tracing::warn!(connector, limit = subject, key, count, "{text}"),
+        Kind::Refusal => tracing::warn!(connector, effect = subject, reason, key, count, "{text}"),
+        Kind::Unusable => tracing::error!(connector, effect = subject, reason, key, count, "{text}"),
         // The use of a secret is no news.
         Kind::Secret => {}
         // These are not folded.

@@ -11,7 +11,7 @@ use super::schema::Default::{Is, Required, Unset, Words};
 use super::schema::{Key, Kind, Section};
 use crate::delivery::retry::DELAY_MAX;
 use crate::limit::MESSAGE_BYTES_MAX;
-use credential::{AUTH_AWS_SIGV4, AUTH_HMAC, AUTH_OAUTH2, PLACEHOLDER};
+use credential::{AUTH, HOST_PROXY_AUTH, PLACEHOLDER};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -115,12 +115,6 @@ static HOST_PROXY: Section = Section {
             "What the proxy is shown, where it wants to know who asks.",
         ),
     ],
-};
-
-static HOST_PROXY_AUTH: Section = Section {
-    about: "The credential for the proxy. It is in the clear on the way there unless `url` begins with `https`.",
-    exactly_one: true,
-    keys: &[Key::new("basic", Kind::Table(&AUTH_BASIC), Unset, "`Proxy-Authorization: Basic`.")],
 };
 
 static SECRET: Section = Section {
@@ -337,7 +331,12 @@ static LIMITS: Section = Section {
         Key::new("publish_bytes", Kind::Size(0, GIB), Is("32MiB"), "Bytes published by a call."),
         Key::new("handles", Kind::Integer(1, 100_000), Is("1000"), "Resource handles held by a sandbox."),
         Key::new("log", Kind::Size(0, 64 * MIB), Is("256KiB"), "Bytes logged by a call; more is dropped and counted."),
-        Key::new("requests", Kind::Integer(0, 100_000), Is("1000"), "HTTP requests sent by a call."),
+        Key::new(
+            "requests",
+            Kind::Integer(0, 100_000),
+            Is("1000"),
+            "HTTP requests of a call; those that are refused count too.",
+        ),
         Key::new("requests_at_once", Kind::Integer(1, 1_024), Is("16"), "HTTP requests under way in the connector."),
         Key::new("request_bytes", Kind::Size(0, GIB), Is("8MiB"), "Bytes of a request's body."),
         Key::new("response_bytes", Kind::Size(0, GIB), Is("16MiB"), "Bytes of a response's body after decompression."),
@@ -367,7 +366,7 @@ static HTTP: Section = Section {
             "url",
             Kind::Text,
             Required,
-            "Scheme, host (exact, or `*.` for one more label), port and path (exact, or `/*` at its end for all below).",
+            "Scheme, host (exact, or `*.` for one more label), port and path: exact, `*` for any one segment in the middle, `/*` at its end for all below; none is every path.",
         ),
         Key::new("any", Kind::Boolean, Is("false"), "Lets `url` cover every host."),
         Key::new("methods", Kind::List(&Kind::Method), Required, "Methods that it may use."),
@@ -397,7 +396,7 @@ static HTTP: Section = Section {
             "rate",
             Kind::Rate,
             Unset,
-            "Requests in a time. More of them wait as long as the call may last; what would take longer is put off at no attempt.",
+            "Requests in a time. More of them wait, each for half of the time that it has left at most; what would take longer is put off at no attempt.",
         ),
         Key::new(
             "breaker",
@@ -431,67 +430,5 @@ static BREAKER: Section = Section {
             Is("30s"),
             "How long it is open. Then one request probes: its answer closes it, its failure opens it again.",
         ),
-    ],
-};
-
-static AUTH: Section = Section {
-    about: "The credential of a grant: exactly one of these.",
-    exactly_one: true,
-    keys: &[
-        Key::new("bearer", Kind::SecretName, Unset, "`Authorization: Bearer` and the secret's value."),
-        Key::new("basic", Kind::Table(&AUTH_BASIC), Unset, "`Authorization: Basic`."),
-        Key::new("header", Kind::Table(&AUTH_HEADER), Unset, "A header."),
-        Key::new("query", Kind::Table(&AUTH_QUERY), Unset, "A query parameter."),
-        Key::new("hmac", Kind::Table(&AUTH_HMAC), Unset, "A signature over the body, in a header."),
-        Key::new(
-            "oauth2",
-            Kind::Table(&AUTH_OAUTH2),
-            Unset,
-            "A token from a token endpoint, as `Authorization: Bearer`.",
-        ),
-        Key::new("aws_sigv4", Kind::Table(&AUTH_AWS_SIGV4), Unset, "AWS Signature Version 4."),
-        Key::new("mtls", Kind::Table(&AUTH_MTLS), Unset, "A client certificate."),
-    ],
-};
-
-static AUTH_MTLS: Section = Section {
-    about: "The certificate that the host shows to servers that ask for one.",
-    exactly_one: false,
-    keys: &[
-        Key::new(
-            "cert",
-            Kind::Path,
-            Required,
-            "A PEM file with the certificate and those that lead to its root. It is read again when the key changes.",
-        ),
-        Key::new("key", Kind::SecretName, Required, "The secret that is the private key, as PEM."),
-    ],
-};
-
-static AUTH_BASIC: Section = Section {
-    about: "`Authorization: Basic`.",
-    exactly_one: false,
-    keys: &[
-        Key::new("user", Kind::Text, Required, "The user's name, in the clear."),
-        Key::new("password", Kind::SecretName, Required, "The secret that is the password."),
-    ],
-};
-
-static AUTH_HEADER: Section = Section {
-    about: "A header with the secret's value.",
-    exactly_one: false,
-    keys: &[
-        Key::new("name", Kind::HeaderName, Required, "The header's name."),
-        Key::new("prefix", Kind::Text, Is(""), "Stands before the value, as in `Token `."),
-        Key::new("secret", Kind::SecretName, Required, "The secret."),
-    ],
-};
-
-static AUTH_QUERY: Section = Section {
-    about: "A query parameter with the secret's value.",
-    exactly_one: false,
-    keys: &[
-        Key::new("name", Kind::Text, Required, "The parameter's name."),
-        Key::new("secret", Kind::SecretName, Required, "The secret."),
     ],
 };

@@ -8,8 +8,10 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use data_encoding::BASE64;
 use rustls::{AlertDescription, CertificateError, ClientConfig, PeerIncompatible, RootCertStore};
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use super::Egress;
 use super::address::Reach;
@@ -154,6 +156,17 @@ impl Client {
     #[must_use]
     pub fn proxy_password(&self) -> Option<&str> {
         Some(&self.egress.proxy(self.policy.reach)?.credential()?.password)
+    }
+
+    /// This password in all that a proxy gets to see of it: what is sent is as good as the password, however short that is.
+    #[must_use]
+    pub fn shown_to_proxy(&self, password: &Secret) -> Vec<Secret> {
+        let credential = self.egress.proxy(self.policy.reach).and_then(Proxy::credential);
+        let pair = credential.map(|credential| {
+            let pair = Zeroizing::new([credential.user.as_bytes(), b":", password.expose()].concat());
+            Secret::new(BASE64.encode(&pair).into_bytes())
+        });
+        std::iter::once(password.clone()).chain(pair).collect()
     }
 
     /// The client.
@@ -322,7 +335,6 @@ fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)
     std::iter::successors(Some(first), |cause| cause_of(*cause))
 }
 
-/// What an `io::Error` wraps is not its source: that is the source of what it wraps.
 /// The proxy with what it is shown: in the request for a tunnel, or with each request that is not encrypted.
 fn known_to(proxy: &Proxy, password: Option<&Secret>) -> Result<reqwest::Proxy, Unusable> {
     let way = reqwest::Proxy::all(proxy.url().clone()).map_err(|_| Unusable::Tls)?;
@@ -331,6 +343,7 @@ fn known_to(proxy: &Proxy, password: Option<&Secret>) -> Result<reqwest::Proxy, 
     Ok(way.basic_auth(&credential.user, password))
 }
 
+/// What an `io::Error` wraps is not its source: that is the source of what it wraps.
 fn cause_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
     match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         Some(wrapped) => Some(wrapped),

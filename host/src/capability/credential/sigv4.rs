@@ -204,7 +204,15 @@ mod tests {
         assert!(value.ends_with(case.expected), "{} {}: {value}", case.method, case.url);
     }
 
-    /// The suite `aws-sig-v4-test-suite` that AWS publishes.
+    /// The suite `aws-sig-v4-test-suite` that AWS publishes. Some of its cases cannot come out:
+    ///
+    /// - `get-header-key-duplicate`, `get-header-value-multiline`, `get-header-value-order`, `get-header-value-trim`,
+    ///   `post-header-key-sort` and `post-header-value-case` sign `My-Header1` and its like, which a proxy on the way may
+    ///   change: they are sent, and stay out of the signature.
+    /// - `get-relative`, `get-relative-relative`, `get-slash-dot-slash` and `get-slash-pointless-dot` ask for paths with
+    ///   dots, `get-space` for one with a space, `get-utf8` and `get-vanilla-utf8-query` for what is not ASCII: a grant's
+    ///   URL has none of these as it is, so that no such request gets as far as the signature.
+    /// - `post-sts-header-after` adds the session token to what is signed already: here it is always signed.
     #[test]
     fn the_published_vectors_come_out() {
         let check = |method: Method, url: &str, headers: &[(&'static str, &str)], body: &[u8], expected: &str| {

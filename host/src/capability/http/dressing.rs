@@ -147,10 +147,15 @@ impl GrantSettings {
 }
 
 impl Admitted {
-    /// Puts the request together.
-    pub(super) async fn dress(&self, mut payload: Payload) -> Result<(reqwest::Request, Dress), Failure> {
+    /// Puts the request together; `shown` is what the client adds to it that an answer may repeat.
+    pub(super) async fn dress(
+        &self,
+        mut payload: Payload,
+        shown: Vec<Secret>,
+    ) -> Result<(reqwest::Request, Dress), Failure> {
         let (mut headers, mut url) = (self.headers.clone(), self.target.url().clone());
         let mut used = self.fill(&mut headers, &mut url, &mut payload)?;
+        used.extend(shown);
         let credential = match &self.entry().auth {
             Some(Auth::Oauth2(settings)) => {
                 let services = &self.grant.services;

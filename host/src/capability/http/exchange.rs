@@ -15,7 +15,7 @@ use tokio::time::timeout_at;
 use super::dressing::{Dress, Payload};
 use super::head::{has_body, has_two_ends, is_encoded};
 use super::refusal::{Failure, Refusal};
-use super::target::{Host, Target};
+use super::target::{Host, Scheme, Target};
 use super::token::{Asker, Token};
 use super::turn::Slot;
 use super::{Grant, GrantSettings};
@@ -26,6 +26,7 @@ use crate::capability::credential::placeholder::Words;
 use crate::capability::credential::scrub::{Scrubber, Stream};
 use crate::clock;
 use crate::egress::client::{self, Keys, RESPONSE_HEADER_BYTES_MAX, Unusable};
+use crate::mask::Secret;
 use crate::settlement::Barrier;
 
 /// Where the credential for the proxy stands.
@@ -159,8 +160,8 @@ impl Admitted {
 
     /// Sends it once; a failure of the receiver uses the passage up.
     async fn attempt(&self, payload: Payload, passage: &mut Option<Passage>) -> Result<Answered, Failure> {
-        let client = self.client()?;
-        let dressing = timeout_at(self.deadline, self.dress(payload)).await;
+        let (client, shown) = self.client()?;
+        let dressing = timeout_at(self.deadline, self.dress(payload, shown)).await;
         // What may take long of it is the token.
         let late = |_| self.wait_for_repair("token", &self.key("auth"), "there was no access token in time");
         let (request, dress) = dressing.map_err(late)??;
@@ -213,8 +214,9 @@ impl Admitted {
         judged.map_err(|failure| self.failure(failure))
     }
 
-    /// The client, with the present private key where a certificate is shown, and the password where the proxy wants one.
-    fn client(&self) -> Result<client::Sender, Failure> {
+    /// The client, with the present private key where a certificate is shown, and the password where the proxy wants one;
+    /// and what of it whoever answers is shown.
+    fn client(&self) -> Result<(client::Sender, Vec<Secret>), Failure> {
         let client = &self.grant.entries[self.entry].client;
         let own = self.key("auth.mtls");
         let value = |name: Option<&str>, key: &str| {
@@ -224,11 +226,18 @@ impl Admitted {
         let private_key = value(self.entry().identity.as_ref().map(|identity| &*identity.key), &own)?;
         let proxy_password = value(client.proxy_password(), PROXY_AUTH)?;
         let keys = Keys { private_key: private_key.as_ref(), proxy_password: proxy_password.as_ref() };
-        client.get(keys).map_err(|problem| match problem {
+        let sender = client.get(keys).map_err(|problem| match problem {
             Unusable::Identity => self.wait_for_repair("certificate", &own, problem),
             Unusable::Proxy => self.wait_for_repair("unfit", PROXY_AUTH, problem),
             Unusable::Tls => self.unreachable("TLS is not usable"),
-        })
+        })?;
+        if let Some(name) = client.proxy_password() {
+            self.grant.services.audit.secret_used(&self.grant.connector, name, PROXY_AUTH);
+        }
+        // What is encrypted comes from behind the proxy, where nobody knows the password.
+        let is_answered_by_proxy = self.target.scheme() == Scheme::Http;
+        let shown = proxy_password.filter(|_| is_answered_by_proxy).map(|password| client.shown_to_proxy(&password));
+        Ok((sender, shown.unwrap_or_default()))
     }
 
     fn answer(&self, answered: Answered, mut passage: Option<Passage>, slot: Slot) -> Result<Answer, Failure> {

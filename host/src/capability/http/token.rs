@@ -247,13 +247,12 @@ impl Credential {
         let (granted, mut proofs) = asked_for.map_err(|_| "it did not answer in time".to_owned())??;
         let is_echo = proofs.contains(&granted.access_token);
         proofs.extend(granted.refresh_token.clone());
-        let margin = |lifetime: Duration| lifetime.saturating_sub(MARGIN_MAX.min(lifetime / 5));
         let token = Arc::new(Token {
             value: granted.access_token,
             proofs,
             fetched: asked,
             expires: granted.lifetime.and_then(|lifetime| asked.checked_add(lifetime)),
-            stale: granted.lifetime.and_then(|lifetime| asked.checked_add(margin(lifetime))),
+            stale: granted.lifetime.and_then(|lifetime| asked.checked_add(fresh_for(lifetime))),
             is_replacement,
             is_proved: AtomicBool::new(false),
         });
@@ -324,6 +323,11 @@ impl Credential {
     }
 }
 
+/// How long a token is used that lives so long: the rest is left for fetching the next one.
+fn fresh_for(lifetime: Duration) -> Duration {
+    lifetime.saturating_sub(MARGIN_MAX.min(lifetime / 5))
+}
+
 /// Under which name a refresh token is sealed, where there is one: for each client of an endpoint and each first token. No
 /// operator's name has a `:`.
 fn sealed_name(settings: &Settings) -> Option<String> {
@@ -354,4 +358,18 @@ async fn read(mut response: reqwest::Response) -> Result<Granted, String> {
         Some(word) => format!("it answered {} with `{word}`", status.as_u16()),
         None => format!("it answered {}", status.as_u16()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_fetched_a_minute_before_its_end_or_a_fifth_of_its_life_if_that_is_less() {
+        let cases = [(0, 0), (5, 4), (60, 48), (200, 160), (300, 240), (301, 241), (3_600, 3_540), (86_400, 86_340)];
+        for (lifetime, fresh) in cases {
+            assert_eq!(fresh_for(Duration::from_secs(lifetime)), Duration::from_secs(fresh), "a life of {lifetime} s");
+        }
+        assert!(fresh_for(Duration::MAX) < Duration::MAX);
+    }
 }

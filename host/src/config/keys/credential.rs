@@ -1,10 +1,87 @@
-//! Keys of credentials that are computed (signatures, tokens) and of placeholders for secrets.
+//! Keys of credentials, for receivers and for the proxy, and of placeholders for secrets.
 
 use super::super::schema::Default::{Is, Required, Unset, Words};
 use super::super::schema::{Key, Kind, Section};
 use super::{HOUR, SECOND};
 
-pub(super) static AUTH_HMAC: Section = Section {
+pub(super) static HOST_PROXY_AUTH: Section = Section {
+    about: "The credential for the proxy. It is in the clear on the way there unless `url` begins with `https`.",
+    exactly_one: true,
+    keys: &[Key::new("basic", Kind::Table(&HOST_PROXY_AUTH_BASIC), Unset, "`Proxy-Authorization: Basic`.")],
+};
+
+static HOST_PROXY_AUTH_BASIC: Section = Section {
+    about: "`Proxy-Authorization: Basic`, which the proxy alone is shown.",
+    exactly_one: false,
+    keys: &[
+        Key::new("user", Kind::Text, Required, "The user's name, in the clear."),
+        Key::new("password", Kind::SecretName, Required, "The secret that is the password."),
+    ],
+};
+
+pub(super) static AUTH: Section = Section {
+    about: "The credential of a grant: exactly one of these.",
+    exactly_one: true,
+    keys: &[
+        Key::new("bearer", Kind::SecretName, Unset, "`Authorization: Bearer` and the secret's value."),
+        Key::new("basic", Kind::Table(&AUTH_BASIC), Unset, "`Authorization: Basic`."),
+        Key::new("header", Kind::Table(&AUTH_HEADER), Unset, "A header."),
+        Key::new("query", Kind::Table(&AUTH_QUERY), Unset, "A query parameter."),
+        Key::new("hmac", Kind::Table(&AUTH_HMAC), Unset, "A signature over the body, in a header."),
+        Key::new(
+            "oauth2",
+            Kind::Table(&AUTH_OAUTH2),
+            Unset,
+            "A token from a token endpoint, as `Authorization: Bearer`.",
+        ),
+        Key::new("aws_sigv4", Kind::Table(&AUTH_AWS_SIGV4), Unset, "AWS Signature Version 4."),
+        Key::new("mtls", Kind::Table(&AUTH_MTLS), Unset, "A client certificate."),
+    ],
+};
+
+static AUTH_MTLS: Section = Section {
+    about: "The certificate that the host shows to servers that ask for one.",
+    exactly_one: false,
+    keys: &[
+        Key::new(
+            "cert",
+            Kind::Path,
+            Required,
+            "A PEM file with the certificate and those that lead to its root. It is read again when the key changes.",
+        ),
+        Key::new("key", Kind::SecretName, Required, "The secret that is the private key, as PEM."),
+    ],
+};
+
+static AUTH_BASIC: Section = Section {
+    about: "`Authorization: Basic`.",
+    exactly_one: false,
+    keys: &[
+        Key::new("user", Kind::Text, Required, "The user's name, in the clear."),
+        Key::new("password", Kind::SecretName, Required, "The secret that is the password."),
+    ],
+};
+
+static AUTH_HEADER: Section = Section {
+    about: "A header with the secret's value.",
+    exactly_one: false,
+    keys: &[
+        Key::new("name", Kind::HeaderName, Required, "The header's name."),
+        Key::new("prefix", Kind::Text, Is(""), "Stands before the value, as in `Token `."),
+        Key::new("secret", Kind::SecretName, Required, "The secret."),
+    ],
+};
+
+static AUTH_QUERY: Section = Section {
+    about: "A query parameter with the secret's value.",
+    exactly_one: false,
+    keys: &[
+        Key::new("name", Kind::Text, Required, "The parameter's name."),
+        Key::new("secret", Kind::SecretName, Required, "The secret."),
+    ],
+};
+
+static AUTH_HMAC: Section = Section {
     about: "A signature over the body as it is sent, in a header.",
     exactly_one: false,
     keys: &[
@@ -16,7 +93,7 @@ pub(super) static AUTH_HMAC: Section = Section {
     ],
 };
 
-pub(super) static AUTH_OAUTH2: Section = Section {
+static AUTH_OAUTH2: Section = Section {
     about: "A token from a token endpoint (OAuth 2). Connectors with the same settings share one token; it is fetched before it expires, and once more when a receiver answers 401. Without `refresh_token` and `assertion` it is asked for with the client's own credentials.",
     exactly_one: false,
     keys: &[
@@ -59,7 +136,7 @@ static AUTH_ASSERTION: Section = Section {
     ],
 };
 
-pub(super) static AUTH_AWS_SIGV4: Section = Section {
+static AUTH_AWS_SIGV4: Section = Section {
     about: "AWS Signature Version 4. For S3 over TLS the body stays out of the signature, and streams.",
     exactly_one: false,
     keys: &[

@@ -39,6 +39,10 @@ fn act(verb: &str, rest: &str) -> Result<(), Failure> {
     match verb {
         "ok" => Ok(()),
         "spin" => spin(),
+        "spin-ask" => loop {
+            (0..100_000_u64).for_each(|number| drop(std::hint::black_box(number)));
+            let _ = http::get(rest).send();
+        },
         "sleep" => {
             std::thread::sleep(Duration::from_secs(number(rest)));
             Ok(())

@@ -1,6 +1,6 @@
 //! Streams bodies through `wasi:http`, holding one chunk at a time. The body of a message is a verb with its arguments:
 //! `download URL BYTES`, `upload URL BYTES`, `place URL SECRET`, `events URL COUNT`, `ignore URL SECONDS`, and what only
-//! harms: `hoard URL KIND`, `pour URL MANNER`, `hunt URL WORD`, `fields URL COUNT BYTES MANNER`, or a list of targets to
+//! harms: `hoard URL KIND`, `pour URL MANNER`, `hunt URL WORD`, `smuggle URL`, `fields URL COUNT BYTES MANNER`, or a list of targets to
 //! knock at in JSON.
 
 use std::mem::forget;
@@ -33,6 +33,7 @@ impl Consumer for Stream {
             ["hoard", url, kind] => return hoard(url, kind),
             ["pour", url, manner] => return pour(url, manner),
             ["hunt", url, word] => return hunt(url, word),
+            ["smuggle", url] => return smuggle(url),
             ["place", url, secret] => return place(url, secret),
             ["fields", url, count, bytes, manner] => {
                 return fields(url, count.parse().or_reject("a number")?, bytes.parse().or_reject("a number")?, manner);
@@ -188,6 +189,42 @@ fn fields(url: &str, count: usize, bytes: usize, manner: &str) -> Result<(), Fai
         pairs.iter().try_for_each(|(name, value)| fields.append(name, value)).map_err(failed)?;
     }
     receive(request_with(fields, Method::Get, url)?, |_| true)
+}
+
+/// What makes a server see another end of a request, another place or a second request; publishes how many fields could
+/// not even be written down, how many the gate refused, and how many were sent, whatever became of them.
+fn smuggle(url: &str) -> Result<(), Failure> {
+    let given: [(&str, &[u8]); 13] = [
+        ("Transfer-Encoding", b"chunked"),
+        ("Connection", b"x-smuggled"),
+        ("Keep-Alive", b"x-smuggled"),
+        ("Upgrade", b"h2c"),
+        ("Expect", b"100-continue"),
+        ("x", b"a\r\nx-smuggled: 1"),
+        ("x", b"a\nx-smuggled: 1"),
+        ("x", b"a\0x-smuggled"),
+        ("x smuggled", b"1"),
+        ("x-smuggled:", b"1"),
+        ("x\r\nx-smuggled", b"1"),
+        ("Host", b"smuggled.example"),
+        ("User-Agent", b"smuggled"),
+    ];
+    let (mut unset, mut refused, mut sent) = (0, 0, 0);
+    for (name, value) in given {
+        let fields = Fields::new();
+        if fields.append(name, &value.to_vec()).is_err() {
+            unset += 1;
+            continue;
+        }
+        let pending = outgoing_handler::handle(request_with(fields, Method::Get, url)?, None).map_err(failed)?;
+        pending.subscribe().block();
+        match pending.get().and_then(Result::ok).or_reject("an answer")? {
+            Err(ErrorCode::HttpRequestDenied | ErrorCode::InternalError(_)) => refused += 1,
+            Ok(_) => sent += 1,
+            Err(other) => return Err(Failure::reject(format!("{name:?} ended with {other:?}"))),
+        }
+    }
+    queue::publish("seen", Draft::new(format!("{unset} {refused} {sent}"))).map(drop).map_err(Failure::from)
 }
 
 /// Asks each target, of scheme, authority and path, and publishes how many could not even be written down, how many the

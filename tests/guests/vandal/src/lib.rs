@@ -80,6 +80,8 @@ fn act(verb: &str, rest: &str) -> Result<(), Failure> {
         "long-error" => Err(Failure::reject("x".repeat(number(rest) << 20))),
         "fields" => fields(rest),
         "names" => names(),
+        "smuggle" => smuggle(rest),
+        "overrule" => overrule(rest),
         "odd" => odd(rest),
         "odd-keys" => odd_keys(),
         "huge" => {
@@ -124,6 +126,44 @@ fn fields(rest: &str) -> Result<(), Failure> {
     };
     let value = "y".repeat(number(bytes));
     let request = (0..number(count)).fold(http::get(url), |request, nth| request.header(&format!("x-{nth}"), &value));
+    request.send().map(drop).map_err(Failure::from)
+}
+
+/// What makes a server see another end of a request, or a second one: every one has to be refused.
+fn smuggle(url: &str) -> Result<(), Failure> {
+    let fields = [
+        ("Transfer-Encoding", "chunked"),
+        ("transfer_encoding", "chunked"),
+        ("TE", "trailers"),
+        ("Trailer", "x-smuggled"),
+        ("Connection", "x-smuggled"),
+        ("Keep-Alive", "x-smuggled"),
+        ("Upgrade", "h2c"),
+        ("Expect", "100-continue"),
+        ("Proxy-Authorization", "x-smuggled"),
+        ("x", "a\r\nx-smuggled: 1"),
+        ("x", "a\nx-smuggled: 1"),
+        ("x", "a\r\n\r\nGET /smuggled HTTP/1.1"),
+        ("x", "a\0x-smuggled"),
+        ("x smuggled", "1"),
+        ("x-smuggled ", "1"),
+        ("x-smuggled:", "1"),
+        ("x\r\nx-smuggled", "1"),
+    ];
+    for (name, value) in fields {
+        let answer = http::get(url).header(name, value).send().map_err(|error| error.kind().clone());
+        if !matches!(answer, Err(http::ErrorKind::Denied(_) | http::ErrorKind::Invalid(_))) {
+            return Err(Failure::reject(format!("{name:?}: {value:?} ended with {:?}", answer.map(drop))));
+        }
+    }
+    Ok(())
+}
+
+/// What the host says itself in every request, whatever a plugin says of it.
+fn overrule(url: &str) -> Result<(), Failure> {
+    let fields =
+        [("Host", "smuggled.example"), ("Content-Length", "77"), ("content_length", "77"), ("User-Agent", "smuggled")];
+    let request = fields.into_iter().fold(http::get(url), |request, (name, value)| request.header(name, value));
     request.send().map(drop).map_err(Failure::from)
 }
 
