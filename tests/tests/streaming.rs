@@ -64,6 +64,19 @@ fn an_upload_of_a_gigabyte_leaves_the_host_flat() {
     assert_eq!(server.received(), GB + MIB);
 }
 
+/// The bound of a receiver that says nothing begins when it has been handed everything.
+#[test]
+fn an_upload_that_takes_longer_than_an_answer_may_is_sent_to_its_end() {
+    let (server, bytes) = (BulkServer::start(), 256 * MIB);
+    let toml = connector(&server.url(), "wall = '30m', request_bytes = '1GiB'");
+    let host = Bulkhead::new(&toml.replace("private = true", "private = true, first_byte = '3s'"));
+    let running = host.start();
+    host.send("in", &[format!("upload {}/{bytes} {bytes}", server.url())]);
+    wait_for_done(&running, 1);
+    let _ = running.terminate().ok();
+    assert_eq!(server.received(), bytes);
+}
+
 #[test]
 fn events_are_there_before_the_answer_ends() {
     let server = BulkServer::start();

@@ -2,7 +2,7 @@
 //!
 //! What fails soonest comes first. Every step runs, also after a failure: one pass shows all that is wrong.
 
-use std::io::{BufRead as _, BufReader, IsTerminal as _, Read, Write as _, stderr};
+use std::io::{BufRead as _, BufReader, IsTerminal as _, Read, Write, stderr};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -90,7 +90,7 @@ impl Step {
         self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.command.spawn().context("cargo cannot be started")?;
         let errors = child.stderr.take().context("standard error is piped")?;
-        let skipped = thread::Builder::new().name("errors".to_owned()).spawn(move || show_errors(errors))?;
+        let skipped = thread::Builder::new().name("errors".to_owned()).spawn(move || show_errors(errors, stderr()))?;
         let mut count = Count::default();
         for line in BufReader::new(child.stdout.take().context("standard output is piped")?).split(b'\n') {
             let line = line?;
@@ -125,13 +125,13 @@ impl Count {
 }
 
 /// Shows what a step writes to standard error; how many tests say there that they were skipped.
-fn show_errors(errors: impl Read) -> std::io::Result<u64> {
+fn show_errors(errors: impl Read, mut shown: impl Write) -> std::io::Result<u64> {
     let mut skipped = 0;
     for line in BufReader::new(errors).split(b'\n') {
         let mut line = line?;
         skipped += u64::from(line.starts_with(SKIPPED));
         line.push(b'\n');
-        stderr().write_all(&line)?;
+        shown.write_all(&line)?;
     }
     Ok(skipped)
 }
@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn a_skipped_test_has_not_passed() {
         let errors = "   Compiling tests\nSKIPPED: no mount\nnote: SKIPPED\n\nSKIPPED: no python\n";
-        let skipped = show_errors(errors.as_bytes()).expect("it can be read");
+        let skipped = show_errors(errors.as_bytes(), std::io::sink()).expect("it can be read");
         let outcome = outcome(5, 0, true);
         let total = total(&[Outcome { count: Count { skipped, ..outcome.count }, ..outcome }]);
         assert_eq!(total, Count { passed: 3, failed: 0, skipped: 2 });

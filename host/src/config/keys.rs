@@ -381,7 +381,7 @@ static HTTP: Section = Section {
             "first_byte",
             Kind::Duration(MS, HOUR),
             Is("60s"),
-            "Time from sending a request until its answer begins; `timeout` holds beside it.",
+            "Time from sending a request, or the end of a body that streams, until its answer begins; `timeout` holds beside it.",
         ),
         Key::new("max_request", Kind::Size(0, GIB), Words("limits.request_bytes"), "Bytes of a request's body."),
         Key::new("max_response", Kind::Size(0, GIB), Words("limits.response_bytes"), "Bytes of a response's body."),

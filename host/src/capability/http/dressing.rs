@@ -4,6 +4,7 @@
 //! request holds credentials and is shown to nobody; what it was dressed with is looked for in the answer.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderMap};
 use reqwest::Body;
+use tokio::sync::oneshot;
 use url::Url;
 
 use super::exchange::Admitted;
@@ -36,8 +38,12 @@ const SIGNED_BODY_BYTES_MAX: u64 = 8 << 20;
 pub(super) enum Payload {
     Nothing,
     Whole(Bytes),
-    Stream(Body),
+    /// And what ends when all of it has been handed over, or no more is wanted.
+    Stream(Body, Option<Handed>),
 }
+
+/// Fails as soon as a body is handed over: nothing is ever sent through it.
+pub(super) type Handed = oneshot::Receiver<Infallible>;
 
 /// What a request was dressed with.
 pub(super) struct Dress {
@@ -70,7 +76,15 @@ impl Payload {
         match self {
             Self::Nothing => Some(Self::Nothing),
             Self::Whole(body) => Some(Self::Whole(body.clone())),
-            Self::Stream(_) => None,
+            Self::Stream(..) => None,
+        }
+    }
+
+    /// Takes what ends when a stream is handed over; `None` for what is sent at once.
+    pub(super) fn handed(&mut self) -> Option<Handed> {
+        match self {
+            Self::Stream(_, handed) => handed.take(),
+            _ => None,
         }
     }
 
@@ -78,7 +92,7 @@ impl Payload {
         match self {
             Self::Nothing => None,
             Self::Whole(body) => Some(Body::from(body)),
-            Self::Stream(body) => Some(body),
+            Self::Stream(body, _) => Some(body),
         }
     }
 
@@ -86,7 +100,7 @@ impl Payload {
         match self {
             Self::Nothing => Signed::Known(b""),
             Self::Whole(body) => Signed::Known(body),
-            Self::Stream(_) => Signed::Unsigned,
+            Self::Stream(..) => Signed::Unsigned,
         }
     }
 }

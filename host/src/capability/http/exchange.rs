@@ -3,6 +3,7 @@
 //! Runs on egress's runtime, never on a guest's threads. Everything that comes in passes [`Answer`], which is also where
 //! a later check of contents belongs. Invariant: from the barrier to the last byte one deadline holds.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
@@ -10,9 +11,9 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 
-use super::dressing::{Dress, Payload};
+use super::dressing::{Dress, Handed, Payload};
 use super::head::{has_body, has_two_ends, is_encoded};
 use super::refusal::{Failure, Refusal};
 use super::target::{Host, Scheme, Target};
@@ -159,15 +160,15 @@ impl Admitted {
     }
 
     /// Sends it once; a failure of the receiver uses the passage up.
-    async fn attempt(&self, payload: Payload, passage: &mut Option<Passage>) -> Result<Answered, Failure> {
+    async fn attempt(&self, mut payload: Payload, passage: &mut Option<Passage>) -> Result<Answered, Failure> {
         let (client, shown) = self.client()?;
+        let handed = payload.handed();
         let dressing = timeout_at(self.deadline, self.dress(payload, shown)).await;
         // What may take long of it is the token.
         let late = |_| self.wait_for_repair("token", &self.key("auth"), "there was no access token in time");
         let (request, dress) = dressing.map_err(late)??;
         let mut meter = Meter::start(&self.grant, self.entry);
-        let (head_by, late) = self.head_by();
-        match timeout_at(head_by, client.execute(request)).await {
+        match self.head(client.execute(request), handed).await {
             Ok(Ok(response)) => Ok(Answered { response, meter, dress }),
             Ok(Err(error)) => {
                 let failure = self.failure(client::Failure::of(&error));
@@ -178,7 +179,7 @@ impl Admitted {
                 }
                 Err(failure)
             }
-            Err(_) => {
+            Err(late) => {
                 passage.take().into_iter().for_each(|passage| passage.fail(Instant::now()));
                 Err(late)
             }
@@ -189,16 +190,27 @@ impl Admitted {
         &self.grant.entries[self.entry].settings
     }
 
-    /// When the head of an answer must be there, and what it is if it is not: the grant's bound tells itself apart from
-    /// the end of all time and from what the plugin asked for.
-    fn head_by(&self) -> (tokio::time::Instant, Failure) {
+    /// Waits for the head of an answer. The grant's bound counts from when the receiver has been handed a body that
+    /// streams, however long that takes; it tells itself apart from the end of all time and from what the plugin asked for.
+    async fn head<F: Future>(&self, answering: F, handed: Option<Handed>) -> Result<F::Output, Failure> {
         let (settings, latest) = (self.entry(), self.head_by.map_or(self.deadline, |by| by.min(self.deadline)));
-        let granted = tokio::time::Instant::now() + settings.first_byte;
-        if granted >= latest {
-            return (latest, self.interrupted(SLOW));
-        }
-        let (host, within, key) = (self.host(), settings.first_byte, format!("{}.first_byte", settings.key));
-        (granted, Failure::Silent { host, within, key })
+        let heard = async {
+            let mut answering = pin!(answering);
+            if let Some(handed) = handed {
+                tokio::select! {
+                    answer = &mut answering => return Ok(answer),
+                    _ = handed => {}
+                }
+            }
+            timeout(settings.first_byte, answering).await.map_err(|_| self.silent())
+        };
+        timeout_at(latest, heard).await.unwrap_or_else(|_| Err(self.interrupted(SLOW)))
+    }
+
+    fn silent(&self) -> Failure {
+        let settings = self.entry();
+        let (within, key) = (settings.first_byte, format!("{}.first_byte", settings.key));
+        Failure::Silent { host: self.host(), within, key }
     }
 
     /// Names are judged when they are looked up; a proxy looks them up elsewhere.

@@ -57,7 +57,7 @@ pub struct CallUse {
     pub held: Option<Duration>,
 }
 
-/// Whether an error says that [`FIELD_BYTES_MAX`] is spent, and what there is to say about that.
+/// Whether an error says that `FIELD_BYTES_MAX` is spent, and what there is to say about that.
 #[must_use]
 pub fn fields_spent(error: &wasmtime::Error) -> Option<OverLimit> {
     match error.downcast_ref::<FieldMapError>()? {

@@ -3,6 +3,7 @@
 //! The standard's error codes carry no text, so the operator's log line is where the missing key is named. Trailers of
 //! requests cannot be sent. Invariant: a body that stalls ends with the call's deadline, one that grows at its limit.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -15,6 +16,7 @@ use http::header::CONTENT_LENGTH;
 use http_body::Body as _;
 use http_body_util::{BodyExt, StreamBody};
 use reqwest::Body;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use wasmtime_wasi_http::{Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks};
 
@@ -140,6 +142,8 @@ struct Outgoing {
     left: u64,
     too_large: Refusal,
     problem: Arc<OnceLock<Failure>>,
+    /// Dropped with this, when the client has taken all of it or wants no more.
+    handing: Option<oneshot::Sender<Infallible>>,
 }
 
 /// A body that can be taken back from the client, which keeps it beyond the request's end where a receiver takes nothing:
@@ -181,18 +185,21 @@ impl Outgoing {
     fn of(admitted: &Admitted, body: WasiBody) -> Self {
         let (max, key) = admitted.grant.request_bytes(admitted.entry());
         let body = Lent(Arc::new(Mutex::new(Some(body))));
-        Self { body, left: max, too_large: Refusal::RequestBytes { max, key }, problem: Arc::default() }
+        Self { body, left: max, too_large: Refusal::RequestBytes { max, key }, problem: Arc::default(), handing: None }
     }
 
     /// A request without a body must not look like one with an empty body.
-    fn into_payload(self) -> Payload {
+    fn into_payload(mut self) -> Payload {
         if self.body.lock().as_ref().is_none_or(|body| body.is_end_stream()) {
             return Payload::Nothing;
         }
-        Payload::Stream(Body::wrap_stream(stream::unfold(self, |mut outgoing| async move {
+        let (handing, handed) = oneshot::channel();
+        self.handing = Some(handing);
+        let chunks = stream::unfold(self, |mut outgoing| async move {
             let chunk = outgoing.next().await?;
             Some((chunk, outgoing))
-        })))
+        });
+        Payload::Stream(Body::wrap_stream(chunks), Some(handed))
     }
 
     /// Takes all of it into the host's memory, because it must be known before it is sent.

@@ -40,7 +40,9 @@ fn act(verb: &str, rest: &str) -> Result<(), Failure> {
         "ok" => Ok(()),
         "spin" => spin(),
         "spin-ask" => loop {
-            (0..100_000_u64).for_each(|number| drop(std::hint::black_box(number)));
+            (0..100_000_u64).for_each(|number| {
+                let _ = std::hint::black_box(number);
+            });
             let _ = http::get(rest).send();
         },
         "sleep" => {
