@@ -212,7 +212,7 @@ fn smuggle(url: &str) -> Result<(), Failure> {
     let (mut unset, mut refused, mut sent) = (0, 0, 0);
     for (name, value) in given {
         let fields = Fields::new();
-        if fields.append(name, &value.to_vec()).is_err() {
+        if fields.append(name, value).is_err() {
             unset += 1;
             continue;
         }
