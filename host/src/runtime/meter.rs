@@ -92,7 +92,7 @@ impl Meter {
     fn poll_begins(&self) {
         let is_long = self.is_long.load(Relaxed);
         self.poll_is_long.store(is_long, Relaxed);
-        // One look at the clock less, of two for a call that does not wait.
+        // The clock was read when the call began: for one that does not wait, one reading of three is saved.
         if self.is_new.load(Relaxed) {
             self.is_new.store(false, Relaxed);
             return;

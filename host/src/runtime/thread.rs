@@ -7,7 +7,7 @@
 /// cores: a third of their weight. What computes without end then neither holds up an answer nor a commit. Other processes
 /// notice nothing where the system weighs by control groups or sessions, as it does for services and containers.
 const NICENESS: i32 = 5;
-/// After so long a guest's thread is relieved where another one waits, a tenth of what the system's default comes to.
+/// After so long a guest's thread is relieved where another one waits; the system's default is some milliseconds.
 #[cfg(target_os = "linux")]
 const SLICE_NS: u64 = 200_000;
 
