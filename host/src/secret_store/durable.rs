@@ -7,7 +7,8 @@ use std::path::Path;
 
 use anyhow::Context;
 
-/// Writes `bytes` into a file of mode 0600 beside `path`, and moves it there when it is on the disk. Where that fails the file is gone.
+/// Writes `bytes` into a file of mode 0600 beside `path`, and moves it there when it is on the disk. Where that fails the
+/// file is gone.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let mut draft = path.as_os_str().to_owned();
     draft.push(".new");

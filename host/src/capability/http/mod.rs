@@ -56,8 +56,8 @@ pub struct GrantSettings {
     pub private: bool,
     /// Total deadline of a request, narrowing `limits.wall`.
     pub timeout: Option<Duration>,
-    /// When the head of an answer must be there, counted from the sending: a receiver that has said nothing by then is
-    /// taken for dead.
+    /// When the head of an answer must be there, counted from the sending, or from the end of a body that streams: a
+    /// receiver that has said nothing by then is taken for dead.
     pub first_byte: Duration,
     /// Bytes of a request's body, narrowing `limits.request_bytes`.
     pub max_request: Option<u64>,

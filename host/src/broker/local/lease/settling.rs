@@ -42,7 +42,7 @@ impl Leases {
         if let Outcome::Retry { due_ms, charged, .. } = outcome {
             let attempts = leased.attempts + u32::from(*charged);
             self.place(Item { origin, due_ms: *due_ms, attempts, key: leased.key, message: None }, now_ms);
-        } else {
+        } else if !self.lacks.is_empty() {
             self.lacks.remove(&origin);
         }
         if let Some(key) = leased.key {
