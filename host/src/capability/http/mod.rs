@@ -5,6 +5,7 @@
 //! parse → match the grants → limits → headers → barrier → credential → send → cap. Nothing is retried or redirected here.
 
 mod dressing;
+pub mod endpoint;
 mod exchange;
 mod head;
 pub mod header;

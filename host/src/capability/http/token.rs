@@ -19,14 +19,12 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::Services;
-use super::target::Host;
+use super::endpoint::{self, Endpoint};
 use crate::audit::{Audit, Kind, Refused};
 use crate::capability::credential::Values;
 use crate::capability::credential::oauth2::{Flow, Granted, Settings, error_word};
 use crate::clock::Clock;
-use crate::egress::Egress;
 use crate::egress::address::Reach;
-use crate::egress::client::{self, Client, Keys, Policy};
 use crate::id::Name;
 use crate::mask::Secret;
 use crate::metrics::Effect;
@@ -67,8 +65,7 @@ pub(super) struct Credential {
     secrets: Arc<SecretStore>,
     audit: Audit,
     clock: Clock,
-    egress: Egress,
-    client: Client,
+    endpoint: Endpoint,
     state: Arc<tokio::sync::Mutex<State>>,
     rotation: Rotation,
     fetching: Mutex<JoinSet<()>>,
@@ -134,8 +131,7 @@ impl Tokens {
             secrets: services.secrets.clone(),
             audit: services.audit.clone(),
             clock: services.clock.clone(),
-            egress: services.egress.clone(),
-            client: Client::new(&services.egress, Policy { reach, identity: None }),
+            endpoint: Endpoint::new(settings.token_url.clone(), reach, services),
             state: Arc::default(),
             rotation,
             fetching: Mutex::default(),
@@ -275,22 +271,13 @@ impl Credential {
         let values = Values { get: &get, token: None, now };
         let present = self.present_refresh_token()?;
         let asking = self.settings.ask(&values, present.as_ref()).map_err(|error| error.to_string())?;
-        let judged = match self.settings.token_url.host() {
-            Host::Name(name) => self.client.judge_name(name).await,
-            Host::Address(address) => self.egress.judge(self.reach, *address).map_err(client::Failure::Refused),
-        };
-        judged.map_err(|failure| failure.to_string())?;
         let mut request = Request::new(Method::POST, self.settings.token_url.url().clone());
         *request.headers_mut() = asking.headers;
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         *request.body_mut() = Some(Body::from(asking.form.as_bytes().to_vec()));
-        let proxy_password = self.client.proxy_password().map(get).transpose()?;
-        let keys = Keys { private_key: None, proxy_password: proxy_password.as_ref() };
-        let client = self.client.get(keys).map_err(|problem| problem.to_string())?;
-        let response = client.execute(request).await.map_err(|_| "it cannot be reached".to_owned())?;
-        Ok((read(response).await?, asking.proofs))
+        Ok((read(self.endpoint.send(request).await?).await?, asking.proofs))
     }
 
     /// The refresh token that the last fetch brought; `None` where the configured one is still the first.
@@ -344,13 +331,7 @@ impl State {
 
 async fn read(mut response: reqwest::Response) -> Result<Granted, String> {
     let status = response.status();
-    let mut body = zeroize::Zeroizing::new(Vec::new());
-    while let Some(chunk) = response.chunk().await.map_err(|_| "its answer broke off".to_owned())? {
-        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-            return Err("its answer is too large".to_owned());
-        }
-        body.extend_from_slice(&chunk);
-    }
+    let body = endpoint::read(&mut response, ANSWER_BYTES_MAX).await?;
     if status.is_success() {
         return Granted::parse(&body).ok_or_else(|| "its answer holds no bearer token".to_owned());
     }
