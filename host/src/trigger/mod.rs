@@ -5,3 +5,4 @@
 pub mod clockwork;
 pub mod queue;
 pub mod schedule;
+pub mod webhook;

@@ -1,0 +1,3 @@
+//! Requests from outside that become deliveries.
+
+pub mod verify;
