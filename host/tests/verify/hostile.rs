@@ -1,7 +1,8 @@
 //! Requests that somebody else has sent, or that came too late, or that nobody can read.
 
+use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
 use bulkhead_host::trigger::webhook::verify::{Scheme, Verdict};
-use data_encoding::HEXLOWER;
+use data_encoding::{BASE64, HEXLOWER};
 
 use super::vectors::{self, all, of};
 use super::{Refused, Request, Webhook, header_id, pointer_id, write_private};
@@ -163,12 +164,23 @@ fn one_signature_of_the_standard_has_one_reading() {
 }
 
 #[test]
+fn an_id_that_no_message_can_have_is_malformed_also_when_it_is_signed() {
+    let (id, secret) = ("x".repeat(257), format!("whsec_{}", BASE64.encode(&[7; 24])));
+    let tag = sign(&Key::new(HMAC_SHA256, &[7; 24]), format!("{id}.1700000000.{{}}").as_bytes());
+    let request = Request::new("{}")
+        .header("webhook-id", &id)
+        .header("webhook-timestamp", "1700000000")
+        .header("webhook-signature", &format!("v1,{}", BASE64.encode(tag.as_ref())));
+    assert_eq!(Webhook::new(Scheme::StandardWebhooks, &[&secret]).check(&request), Err(Refused::Malformed));
+}
+
+#[test]
 fn slack_is_answered_only_when_it_is_slack() {
     let body = r#"{"token": "x", "challenge": "3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkvFXO7tYXAYM8P", "type": "url_verification"}"#;
     let slack = of("slack");
-    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, slack.secret.as_bytes());
+    let key = Key::new(HMAC_SHA256, slack.secret.as_bytes());
     let signed = |body: &str| {
-        let tag = aws_lc_rs::hmac::sign(&key, format!("v0:1531420618:{body}").as_bytes());
+        let tag = sign(&key, format!("v0:1531420618:{body}").as_bytes());
         let request = Request { body: body.as_bytes().to_vec(), ..slack.request.clone() };
         request.instead("x-slack-signature", &format!("v0={}", HEXLOWER.encode(tag.as_ref())))
     };
@@ -227,9 +239,7 @@ fn an_id_of_the_operators_choice_takes_the_place_of_the_schemes() {
     let named = Webhook::with_id(Scheme::Stripe, &[&stripe.secret], Some(header_id("x-id")));
     let verified = named.accept(&stripe.request.clone().header("x-id", "7"));
     assert_eq!((verified.event_id.as_deref(), verified.signature.is_some()), (Some("7"), true));
-    for id in ["x".repeat(257), "a\tb".to_owned()] {
-        assert_eq!(named.check(&stripe.request.clone().header("x-id", &id)), Err(Refused::Malformed));
-    }
+    assert_eq!(named.check(&stripe.request.clone().header("x-id", &"x".repeat(257))), Err(Refused::Malformed));
     let open = Webhook::with_id(Scheme::Open, &[], Some(header_id("x-id")));
     let verified = open.accept(&Request::new("").header("x-id", "7"));
     assert_eq!((verified.by, verified.event_id.as_deref(), verified.signature), (None, Some("7"), None));

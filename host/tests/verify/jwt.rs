@@ -22,6 +22,8 @@ use super::{Refused, Request, Webhook};
 
 /// Seconds since the Unix epoch at which all requests come in, unless a test says otherwise.
 const NOW: u64 = 1_700_000_000;
+/// After this many seconds the endpoint may be asked again, however long the last time took.
+const SETTLED: u64 = 60;
 
 fn encode(bytes: impl AsRef<[u8]>) -> String {
     BASE64URL_NOPAD.encode(bytes.as_ref())
@@ -209,6 +211,8 @@ fn a_token_does_not_choose_how_it_is_checked() {
     issuer.refuses(&bearing(&oct), Refused::Wrong);
     let barred = token(&json!({ "alg": "PS256", "kid": "d" }), &claims(), |_| vec![0; 256]);
     issuer.refuses(&bearing(&barred), Refused::Wrong);
+    let shared_alone = Issuer::new(&set(&[json!({ "kty": "oct", "kid": "o", "k": encode("shared") })]));
+    shared_alone.refuses(&bearing(&ed25519_token(1, Some("o"), &claims())), Refused::Unavailable);
     let own_key = json!({ "alg": "EdDSA", "kid": "d", "jwk": ed25519_jwk(2, "d"), "jku": "https://attacker.example" });
     let own_key = token(&own_key, &claims(), |text| ed25519(2).sign(text).as_ref().to_vec());
     issuer.refuses(&bearing(&own_key), Refused::Wrong);
@@ -229,14 +233,14 @@ fn a_new_key_is_fetched_and_made_up_ones_cause_no_flood() {
         issuer.refuses(&two, Refused::Wrong);
     }
     assert_eq!(issuer.fetches(), 1);
-    issuer.accepts(&after(30, two.clone()));
+    issuer.accepts(&after(SETTLED, two.clone()));
     assert_eq!(issuer.fetches(), 2);
     for kid in 0..100 {
         let made_up = bearing(&ed25519_token(3, Some(&format!("made-up-{kid}")), &claims()));
-        issuer.refuses(&after(60 + kid / 50 * 29, made_up), Refused::Wrong);
+        issuer.refuses(&after(2 * SETTLED + kid / 50 * 29, made_up), Refused::Wrong);
     }
     assert_eq!(issuer.fetches(), 3);
-    issuer.accepts(&after(60, two));
+    issuer.accepts(&after(2 * SETTLED, two));
 }
 
 #[test]
@@ -253,18 +257,58 @@ fn keys_stay_in_use_while_the_endpoint_has_no_others() {
     let issuer = Issuer::new(&set(&[ed25519_jwk(1, "one")]));
     let mut long = claims();
     long["exp"] = json!(NOW + 1_000_000);
+    let (one, two) = (bearing(&ed25519_token(1, Some("one"), &long)), bearing(&ed25519_token(2, Some("two"), &long)));
+    issuer.accepts(&one);
+    for (day, answer) in (1..).zip([None, Some("no JSON"), Some("{\"keys\": []}")]) {
+        issuer.says(answer);
+        issuer.accepts(&after(day * 86_400, one.clone()));
+        // Whether there is such a key by now nobody can tell.
+        issuer.refuses(&after(day * 86_400 + SETTLED, two.clone()), Refused::Unavailable);
+        assert!(issuer.fetches() as u64 > day);
+    }
+    // A key that was withdrawn is out as soon as the endpoint has said so.
+    issuer.says(Some(&set(&[ed25519_jwk(2, "two")])));
+    issuer.accepts(&after(500_000, two));
+    issuer.refuses(&after(500_000, one), Refused::Wrong);
+}
+
+#[test]
+fn keys_of_an_hour_wait_for_newer_ones() {
+    let issuer = Issuer::new(&set(&[ed25519_jwk(1, "one")]));
+    let mut long = claims();
+    long["exp"] = json!(NOW + 100_000);
     let one = bearing(&ed25519_token(1, Some("one"), &long));
     issuer.accepts(&one);
-    for answer in [None, Some("no JSON"), Some("{\"keys\": []}")] {
-        issuer.says(answer);
-        issuer.accepts(&after(3_600, one.clone()));
-        issuer.accepts(&after(360_000, one.clone()));
-        // Whether there is such a key by now nobody can tell.
-        issuer.refuses(&after(400_000, bearing(&ed25519_token(2, Some("two"), &long))), Refused::Unavailable);
-    }
-    // A key that was withdrawn is out as soon as the endpoint can say so.
     issuer.says(Some(&set(&[ed25519_jwk(2, "two")])));
-    issuer.refuses(&after(500_000, one), Refused::Wrong);
+    issuer.refuses(&after(3_600, one), Refused::Wrong);
+}
+
+#[test]
+fn aging_keys_are_fetched_again_while_they_are_used() {
+    let issuer = Issuer::new(&set(&[ed25519_jwk(1, "one")]));
+    let mut long = claims();
+    long["exp"] = json!(NOW + 100_000);
+    let one = bearing(&ed25519_token(1, Some("one"), &long));
+    issuer.accepts(&one);
+    issuer.says(Some(&set(&[ed25519_jwk(2, "two")])));
+    issuer.accepts(&after(599, one.clone()));
+    // It does not wait for the fetch that it begins. Whoever has an unknown key does, and could not begin one so soon.
+    issuer.accepts(&after(600, one.clone()));
+    issuer.accepts(&after(1, bearing(&ed25519_token(2, Some("two"), &long))));
+    issuer.refuses(&after(600, one), Refused::Wrong);
+    assert_eq!(issuer.fetches(), 2);
+}
+
+#[test]
+fn who_asks_and_goes_away_does_not_end_the_fetch() {
+    let issuer = Issuer::new(&set(&[ed25519_jwk(1, "one")]));
+    let request = bearing(&ed25519_token(1, Some("one"), &claims()));
+    issuer.webhook.runtime.block_on(async {
+        let gone = futures_util::poll!(std::pin::pin!(issuer.webhook.check_async(&request)));
+        assert!(gone.is_pending());
+    });
+    issuer.accepts(&request);
+    assert_eq!(issuer.fetches(), 1);
 }
 
 #[test]
@@ -275,7 +319,7 @@ fn without_any_keys_nobody_can_tell() {
     issuer.says(Some(&set(&[ed25519_jwk(1, "one")])));
     issuer.refuses(&after(4, one.clone()), Refused::Unavailable);
     assert_eq!(issuer.fetches(), 1);
-    issuer.accepts(&after(5, one));
+    issuer.accepts(&after(SETTLED, one));
     assert_eq!(issuer.fetches(), 2);
 }
 

@@ -29,9 +29,10 @@ fn with_bench<T>(work: impl FnOnce(&Bench) -> T) -> T {
 const UNSIGNED: [&str; 5] =
     ["x-github-delivery", "x-shopify-webhook-id", "x-shopify-event-id", "i-twilio-idempotency-token", "content-type"];
 
-/// Whether a change is none: a signature in hexadecimal reads the same in both cases, and Stripe's `v0` proves nothing.
+/// Whether a change is none: a signature in hexadecimal reads the same in both cases, and what stands behind Stripe's `v1`
+/// is of another version.
 fn is_idle(before: &str, after: &str) -> bool {
-    let proof = |text: &str| text.split(",v0=").next().unwrap_or_default().to_ascii_lowercase();
+    let proof = |text: &str| text.split(',').take(2).map(str::to_ascii_lowercase).collect::<Vec<String>>();
     let is_hex = ["sha256=", "v0=", "t="].iter().any(|start| before.starts_with(start));
     is_hex && proof(before) == proof(after)
 }
@@ -44,10 +45,13 @@ fn flip(bytes: &mut [u8], bit: usize) {
 const PARTS: [&str; 13] =
     ["v1,", "v1a,", "v0=", "t=", ",v1=", "sha256=", "Bearer ", "Basic ", " ", "=", ".", "1700000000", "AAAA"];
 
+/// What no caller should hand over is among them.
+const ORIGINS: [&str; 7] = ["https://a", "https://a:443", "http://a:80", "https://[::1]", "https://[::1]:443", ":", ""];
+
 fn header_value() -> impl Strategy<Value = Vec<u8>> {
     let part = prop_oneof![
         proptest::sample::select(&PARTS[..]).prop_map(|part| part.as_bytes().to_vec()),
-        proptest::collection::vec(any::<u8>().prop_filter("no line ends", |byte| *byte >= 32 && *byte != 127), 0..40),
+        proptest::collection::vec(prop_oneof![32u8..=126, 128u8..=255], 0..40),
     ];
     proptest::collection::vec(part, 0..12).prop_map(|parts| parts.concat())
 }
@@ -87,13 +91,12 @@ proptest! {
         which in any::<proptest::sample::Index>(),
         values in proptest::collection::vec(header_value(), 10),
         target in "/[ -~]{0,80}",
-        origin in "(https?://)?[a-z:.\\[\\]0-9]{0,20}",
+        origin in proptest::sample::select(&ORIGINS[..]),
         body in proptest::collection::vec(any::<u8>(), 0..200),
         now_ms in any::<u64>(),
     ) {
         with_bench(|bench| {
             let (vector, webhook) = which.get(&bench.0);
-            let origin: &'static str = Box::leak(origin.into_boxed_str());
             let mut request = Request { target, origin, body, now_ms, ..vector.request.clone() };
             for (name, value) in vector.request.headers.keys().zip(values) {
                 request.headers.insert(name, HeaderValue::from_bytes(&value).unwrap());

@@ -54,9 +54,13 @@ impl Place {
             Self::Header(name) => header::one(incoming.headers, name)?.map(str::to_owned),
             Self::Pointer(pointer) => pointer.find(incoming.body),
         };
-        let Some(id) = found.filter(|id| !id.is_empty()) else { return Ok(None) };
-        message::check(&id, None, &[]).map(|()| Some(id)).map_err(|_| Refused::Malformed)
+        found.filter(|id| !id.is_empty()).map(checked).transpose()
     }
+}
+
+/// An id as a message can have it.
+pub(super) fn checked(id: String) -> Result<String, Refused> {
+    message::check(&id, None, &[]).map(|()| id).map_err(|_| Refused::Malformed)
 }
 
 /// Goes down to one value without building the others.

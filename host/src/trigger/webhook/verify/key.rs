@@ -28,6 +28,7 @@ pub(super) enum Use {
 }
 
 /// What was made of a secret's value.
+#[expect(clippy::large_enum_variant, reason = "there is one for each secret, in an `Arc` of its own")]
 pub(super) enum Key {
     Plain(Secret),
     Hmac(hmac::Key),

@@ -10,7 +10,7 @@ use http::HeaderName;
 
 use super::key::{Key, Ring, Use};
 use super::signature::{Encoding, SIGNATURES_MAX, is_same};
-use super::{Incoming, Means, Refused, header};
+use super::{Incoming, Means, Refused, event_id, header};
 
 pub(super) const SIGNATURES: [HeaderName; 2] =
     [HeaderName::from_static("webhook-signature"), HeaderName::from_static("svix-signature")];
@@ -58,7 +58,7 @@ impl Check {
         header::check_time(time, incoming.now_ms, self.window)?;
         let signed = [id.as_bytes(), b".", time.as_bytes(), b".", incoming.body];
         let found = self.ring.first(|key| right_one(key, &signed, &signatures))?;
-        Ok((found, id.to_owned()))
+        Ok((found, event_id::checked(id.to_owned())?))
     }
 }
 
