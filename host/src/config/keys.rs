@@ -4,6 +4,7 @@
 //! nothing breaks): a later version only changes that line. `docs/reference-config.md` is written from this list.
 
 mod credential;
+mod verify;
 
 use std::time::Duration;
 

@@ -18,6 +18,7 @@ mod queue;
 mod reference;
 mod schema;
 mod validate;
+mod verify;
 mod view;
 
 use std::collections::BTreeMap;

@@ -134,9 +134,14 @@ fn check_item(node: &Node, section: &'static Section, path: &str, report: &mut R
 }
 
 fn check_short(node: &Node, kind: &'static Kind, short: &'static Kind, path: &str, report: &mut Report<'_>) {
-    match node.value {
-        Value::Text { .. } => check_scalar(node, short, short, path, report),
-        _ => wrong_type(node, kind.expected(), path, report),
+    match (short, node.text()) {
+        // The word may be meant for the table.
+        (Kind::Choice(words), Some(word)) if !words.contains(&word) => {
+            let message = format!("{} is not one of the choices", shown(node));
+            report.problem(node.place, path, message, format!("write {}", kind.expected()));
+        }
+        (_, Some(_)) => check_scalar(node, short, short, path, report),
+        (_, None) => wrong_type(node, kind.expected(), path, report),
     }
 }
 

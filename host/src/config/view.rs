@@ -73,6 +73,11 @@ impl<'a> View<'a> {
         self.node(name).is_some()
     }
 
+    /// The keys that are written in it.
+    pub(super) fn written(&self) -> impl Iterator<Item = &'a str> {
+        self.table.into_iter().flatten().map(|(key, _)| key.as_str())
+    }
+
     pub(super) fn path_of(&self, name: &str) -> String {
         join(&self.path, name)
     }
