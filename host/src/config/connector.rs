@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::problem::Report;
 use super::validate::BUILTIN_PREFIX;
 use super::view::View;
-use super::{Connector, Consume, Plugin, Reuse, grant};
+use super::{Connector, Consume, Plugin, Reuse, grant, verify};
 use crate::delivery::retry::{Jitter, Policy};
 use crate::id::Name;
 use crate::ledger::From;
@@ -40,6 +40,7 @@ fn connector(name: &str, view: &View<'_>, secrets: &[&str], report: &mut Report<
         dead_max_bytes: view.size("dead_max_bytes"),
         consume: consume(view),
         schedules,
+        webhook: view.child("webhook").and_then(|webhook| verify::verify(&webhook, secrets, report)),
         retry: retry(&view.child_or_empty("retry")),
         limits,
         allow,

@@ -13,6 +13,7 @@ use super::schema::{Key, Kind, Section};
 use crate::delivery::retry::DELAY_MAX;
 use crate::limit::MESSAGE_BYTES_MAX;
 use credential::{AUTH, HOST_PROXY_AUTH, PLACEHOLDER};
+use verify::VERIFY;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -220,7 +221,7 @@ static CONNECTOR: Section = Section {
         Key::new("retry", Kind::Table(&RETRY), Unset, "When a failed delivery is tried again."),
         Key::new("limits", Kind::Table(&LIMITS), Unset, "What a sandbox and a call may use."),
         Key::new("allow", Kind::Table(&ALLOW), Unset, "What it may do; what is not named is refused."),
-        Key::later("webhook", "Requests from outside that become deliveries."),
+        Key::new("webhook", Kind::Table(&WEBHOOK), Unset, "Requests from outside that become deliveries."),
         Key::later("rate", "Deliveries in a time."),
         Key::later("on_dead", "What else happens to a dead letter."),
     ],
@@ -288,6 +289,15 @@ static SCHEDULE: Section = Section {
         Key::later("jitter", "Random delay of a tick."),
         Key::later("start", "No tick before."),
         Key::later("end", "No tick after."),
+    ],
+};
+
+static WEBHOOK: Section = Section {
+    about: "Requests from outside that become deliveries.",
+    exactly_one: false,
+    keys: &[
+        Key::new("path", Kind::Text, Required, "The path."),
+        Key::new("verify", Kind::ShortOrTable(&Kind::Choice(&["none"]), &VERIFY), Required, "Who may send."),
     ],
 };
 

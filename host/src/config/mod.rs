@@ -35,6 +35,7 @@ use crate::ledger::{From, QueuePolicy};
 use crate::limit::{Limits, MESSAGE_BYTES_DEFAULT};
 use crate::secret_store;
 use crate::trigger::schedule;
+use crate::trigger::webhook;
 
 use document::{Sources, Table};
 use problem::Report;
@@ -315,6 +316,8 @@ pub struct Connector {
     pub consume: Option<Consume>,
     /// Its schedules, if any.
     pub schedules: Vec<schedule::Settings>,
+    /// Who may send to its webhook, if it has one.
+    pub webhook: Option<webhook::verify::Settings>,
     /// When failures are tried again.
     pub retry: retry::Policy,
     /// What a sandbox and a call may use.
