@@ -15,10 +15,16 @@ use bulkhead_host::capability::credential::Auth;
 use bulkhead_host::cli::check;
 use bulkhead_host::config::{self, Connector, Consume, Loaded, Plugin, Problem, Reuse, Severity};
 use bulkhead_host::delivery::retry::{Jitter, Policy};
+use bulkhead_host::egress::address::Reach;
 use bulkhead_host::id::Name;
 use bulkhead_host::ledger::{From, Ordering, QueuePolicy};
 use bulkhead_host::limit::Limits;
 use bulkhead_host::secret_store::Source;
+use bulkhead_host::trigger::webhook::verify::event_id::{Place, Pointer};
+use bulkhead_host::trigger::webhook::verify::signature::Encoding;
+use bulkhead_host::trigger::webhook::verify::template::Template;
+use bulkhead_host::trigger::webhook::verify::{Scheme, Settings, hmac, jwt};
+use http::HeaderName;
 use proptest::prelude::*;
 
 fn cases() -> PathBuf {
@@ -188,6 +194,49 @@ fn what_is_written_arrives() {
     assert_eq!((grant.max_request, grant.max_response), (None, Some(1_024)));
     let auth = Auth::Header { name: "X-Key".into(), prefix: "Key ".into(), secret: "token".into() };
     assert_eq!(grant.auth, Some(auth));
+}
+
+/// What becomes of a `verify`; the secrets `new` and `old` are there.
+fn verify(verify: &str) -> Settings {
+    let text = format!(
+        "secrets = {{ new = {{ env = \"N\" }}, old = {{ env = \"O\" }} }}\n[connectors.a]\nplugin = \"builtin:log\"\nwebhook = {{ path = \"/a\", verify = {verify} }}\n"
+    );
+    only_connector(&text).webhook.unwrap()
+}
+
+#[test]
+fn ways_to_verify_arrive() {
+    let standard = verify(r#"{ scheme = "standard-webhooks", secrets = ["new", "old"], window = "90s" }"#);
+    let secrets = vec!["new".to_owned(), "old".to_owned()];
+    let window = Duration::from_secs(90);
+    assert_eq!(standard, Settings { scheme: Scheme::StandardWebhooks, secrets, window, id: None });
+    assert_eq!(verify("\"none\"").scheme, Scheme::Open);
+    let github = verify(r#"{ scheme = "github", secret = "new", id = { pointer = "/a/0" } }"#);
+    assert_eq!((github.scheme, github.window), (Scheme::GitHub, Duration::from_secs(300)));
+    assert_eq!(github.id, Some(Place::Pointer(Pointer::parse("/a/0").unwrap())));
+    let basic = verify(r#"{ scheme = "basic", secret = "old", user = "shop" }"#);
+    assert_eq!((basic.scheme, basic.secrets), (Scheme::Basic(Some("shop".to_owned())), vec!["old".to_owned()]));
+    let own = verify(
+        r#"{ scheme = "hmac", secret = "new", header = "X-S", prefix = "v1=", encoding = "base64", algorithm = "sha1", signed = "{id}.{timestamp}.{body}", timestamp = "X-T", id = { header = "X-Id" } }"#,
+    );
+    let header = HeaderName::from_static;
+    let expected = hmac::Settings {
+        header: header("x-s"),
+        prefix: "v1=".to_owned(),
+        encoding: Encoding::Base64,
+        algorithm: hmac::Algorithm::Sha1,
+        signed: Template::parse("{id}.{timestamp}.{body}").unwrap(),
+        timestamp: Some(header("x-t")),
+        id: Some(header("x-id")),
+    };
+    assert_eq!(own.scheme, Scheme::Hmac(Box::new(expected)));
+    let Scheme::Jwt(jwt) =
+        verify(r#"{ scheme = "jwt", jwks = "https://i.example/k", issuer = "i", audience = "a" }"#).scheme
+    else {
+        panic!("it is a jwt");
+    };
+    let usual = ["RS256", "ES256", "EdDSA"].map(|name| jwt::ALGORITHMS.iter().find(|(it, _)| *it == name).unwrap().1);
+    assert_eq!((jwt.reach, jwt.algorithms, jwt.subject), (Reach::Public, usual.to_vec(), None));
 }
 
 #[test]
