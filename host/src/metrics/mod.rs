@@ -4,22 +4,24 @@
 //! from guest or message text. Hot paths resolve their own [`ConnectorMetrics`] once and count without a lookup.
 //! Units are base units (seconds, bytes), as Prometheus asks; the text is OpenMetrics 1.0.
 
+mod families;
 mod plugin;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::registry::Registry;
+use prometheus_client::metrics::histogram::Histogram;
 
 use crate::id::Name;
 use crate::limit::Limit;
 
 pub use plugin::{Figure, PluginMetrics};
+
+use families::{
+    Delivered, Denied, Families, HeldBy, Hooked, LimitHit, OfConnector, OfHost, OfQueue, OfSubscription, Requested,
+};
 
 /// A gauge of seconds or other fractions.
 pub type FloatGauge = Gauge<f64, std::sync::atomic::AtomicU64>;
@@ -100,38 +102,6 @@ impl Held {
     }
 }
 
-macro_rules! labels {
-    ($($name:ident { $($field:ident),* })*) => {
-        $(#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-        struct $name { $($field: String),* })*
-    };
-}
-
-labels! {
-    OfConnector { connector }
-    OfQueue { queue }
-    OfSubscription { queue, connector }
-    Delivered { connector, outcome }
-    Requested { connector, host, status }
-    OfHost { connector, host }
-    Denied { connector, effect, reason }
-    LimitHit { connector, limit }
-    HeldBy { connector, reason }
-    Build { version }
-}
-
-/// Buckets of a histogram of seconds, from 100 µs to 100 s.
-#[derive(Clone)]
-struct Seconds;
-
-impl MetricConstructor<Histogram> for Seconds {
-    fn new_metric(&self) -> Histogram {
-        Histogram::new(exponential_buckets(0.000_1, 2.0, 21))
-    }
-}
-
-type SecondsFamily<Labels> = Family<Labels, Histogram, Seconds>;
-
 /// All families and the registry that prints them. Cheap to clone.
 #[derive(Clone)]
 pub struct Metrics(Arc<Families>);
@@ -142,130 +112,12 @@ impl std::fmt::Debug for Metrics {
     }
 }
 
-struct Families {
-    registry: Mutex<Registry>,
-    plugin: PluginMetrics,
-    deliveries: Family<Delivered, Counter>,
-    attempt_seconds: SecondsFamily<OfConnector>,
-    delivery_seconds: SecondsFamily<OfConnector>,
-    queue_backlog: Family<OfSubscription, Gauge>,
-    queue_oldest_seconds: Family<OfSubscription, FloatGauge>,
-    dead_letters: Family<OfConnector, Gauge>,
-    http_requests: Family<Requested, Counter>,
-    http_request_seconds: SecondsFamily<OfHost>,
-    denied: Family<Denied, Counter>,
-    scrubbed: Family<OfConnector, Counter>,
-    limit_hits: Family<LimitHit, Counter>,
-    schedule_lag_seconds: SecondsFamily<OfConnector>,
-    ledger_commit_seconds: Histogram,
-    ledger_commit_settlements: Histogram,
-    ledger_wal_bytes: Gauge,
-    held: Family<HeldBy, Gauge>,
-    conflicts: Family<OfConnector, Counter>,
-    duplicates: Family<OfQueue, Counter>,
-    expired: Family<OfSubscription, Counter>,
-    orphaned_messages: Family<OfSubscription, Gauge>,
-    panics: Counter,
-    sandbox_seconds: Histogram,
-    sandbox_reserved_bytes: Gauge,
-    breaker_open: Family<OfHost, Gauge>,
-}
-
 impl Default for Metrics {
     fn default() -> Self {
         let families = Families::new();
         families.register();
         Self(Arc::new(families))
     }
-}
-
-impl Families {
-    fn new() -> Self {
-        Self {
-            registry: Mutex::new(Registry::default()),
-            plugin: PluginMetrics::default(),
-            deliveries: Family::default(),
-            attempt_seconds: Family::new_with_constructor(Seconds),
-            delivery_seconds: Family::new_with_constructor(Seconds),
-            queue_backlog: Family::default(),
-            queue_oldest_seconds: Family::default(),
-            dead_letters: Family::default(),
-            http_requests: Family::default(),
-            http_request_seconds: Family::new_with_constructor(Seconds),
-            denied: Family::default(),
-            scrubbed: Family::default(),
-            limit_hits: Family::default(),
-            schedule_lag_seconds: Family::new_with_constructor(Seconds),
-            ledger_commit_seconds: Seconds.new_metric(),
-            ledger_commit_settlements: Histogram::new(exponential_buckets(1.0, 2.0, 9)),
-            ledger_wal_bytes: Gauge::default(),
-            held: Family::default(),
-            conflicts: Family::default(),
-            duplicates: Family::default(),
-            expired: Family::default(),
-            orphaned_messages: Family::default(),
-            panics: Counter::default(),
-            // From 1 µs: instantiation is measured in microseconds.
-            sandbox_seconds: Histogram::new(exponential_buckets(0.000_001, 2.0, 18)),
-            sandbox_reserved_bytes: Gauge::default(),
-            breaker_open: Family::default(),
-        }
-    }
-
-    /// Counters are registered without `_total`: the encoder appends it.
-    fn register(&self) {
-        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-        let registry = &mut *registry;
-        let build = Family::<Build, Gauge>::default();
-        build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION").to_owned() }).set(1);
-        add(registry, "build_info", "Version of the running binary", &build);
-        add(registry, "deliveries", "Deliveries by outcome: done, retry, dead", &self.deliveries);
-        add(registry, "attempt_seconds", "Wall time of one attempt", &self.attempt_seconds);
-        add(registry, "delivery_seconds", "From enqueue to settled", &self.delivery_seconds);
-        add(registry, "queue_backlog", "Unsettled messages of a subscription", &self.queue_backlog);
-        add(registry, "queue_oldest_seconds", "Age of the oldest unsettled message", &self.queue_oldest_seconds);
-        add(registry, "dead_letters", "Dead letters kept", &self.dead_letters);
-        add(registry, "http_requests", "Requests sent by connectors", &self.http_requests);
-        add(
-            registry,
-            "http_request_seconds",
-            "From the first byte out to the last byte in",
-            &self.http_request_seconds,
-        );
-        add(registry, "denied", "Effects refused by the gate", &self.denied);
-        add(registry, "scrubbed", "Answers that repeated a credential", &self.scrubbed);
-        add(registry, "limit_hits", "Limits that bit", &self.limit_hits);
-        add(
-            registry,
-            "schedule_lag_seconds",
-            "From a tick's planned time to its enqueueing",
-            &self.schedule_lag_seconds,
-        );
-        add(registry, "ledger_commit_seconds", "Time of one group commit", &self.ledger_commit_seconds);
-        add(registry, "ledger_commit_settlements", "Settlements of one group commit", &self.ledger_commit_settlements);
-        add(registry, "ledger_wal_bytes", "Size of the write-ahead log", &self.ledger_wal_bytes);
-        add(registry, "held", "1 while a connector takes no work for this reason", &self.held);
-        add(registry, "conflicts", "Settlements discarded because state had changed", &self.conflicts);
-        add(registry, "duplicates", "Messages dropped as repeats", &self.duplicates);
-        add(registry, "expired", "Messages that expired unsettled", &self.expired);
-        add(registry, "orphaned_messages", "Messages of removed connectors", &self.orphaned_messages);
-        add(registry, "panics", "Panics of host code caught at a run's border", &self.panics);
-        add(registry, "sandbox_seconds", "Time to instantiate a sandbox", &self.sandbox_seconds);
-        add(
-            registry,
-            "sandbox_reserved_bytes",
-            "Memory that the sandboxes of runs under way may come to use: at most `host.memory`",
-            &self.sandbox_reserved_bytes,
-        );
-        add(registry, "breaker_open", "Open circuit breakers among the hosts of a grant", &self.breaker_open);
-    }
-}
-
-fn add<Metric>(registry: &mut Registry, name: &str, help: &str, metric: &Metric)
-where
-    Metric: prometheus_client::registry::Metric + EncodeMetric + Clone,
-{
-    registry.register(format!("bulkhead_{name}"), help, metric.clone());
 }
 
 /// How one subscription stands.
@@ -359,6 +211,12 @@ impl Metrics {
     pub fn limit_hit(&self, connector: &Name, limit: Limit) {
         let labels = LimitHit { connector: connector.to_string(), limit: limit.label().to_owned() };
         self.0.limit_hits.get_or_create(&labels).inc();
+    }
+
+    /// One request to a webhook, by what it was answered.
+    pub fn webhook(&self, connector: &str, status: u16) {
+        let labels = Hooked { connector: connector.to_owned(), status: status.to_string() };
+        self.0.webhooks.get_or_create(&labels).inc();
     }
 
     /// From a tick's planned time to its enqueueing.

@@ -11,7 +11,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::{FloatGauge, Seconds};
+use super::FloatGauge;
+use super::families::Seconds;
 use crate::id::Name;
 
 /// Names that one connector may use: a plugin's dashboard, not a database.
