@@ -106,6 +106,19 @@ impl StateChanges {
     }
 }
 
+/// What makes later requests of a webhook repeats of one that is accepted, in the same transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The inbox under whose `dedup` they are remembered.
+    pub inbox: QueueId,
+    /// What each of its repeats has in common with it: the event's id, or the value of its signature.
+    pub keys: Vec<String>,
+    /// The id of the message that it became, or of the request.
+    pub message_id: String,
+    /// What was answered, where a repeat gets the same.
+    pub answer: Option<Vec<u8>>,
+}
+
 /// What a segment of a run decided: committed in one transaction, or not at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settlement {
@@ -121,6 +134,8 @@ pub struct Settlement {
     pub state: StateChanges,
     /// For an inbox: the tick (schedule name, planned time) whose success becomes `previous-ms`.
     pub tick_done: Option<(String, u64)>,
+    /// For a request that its plugin answered: how its repeats are known.
+    pub mark: Option<Mark>,
 }
 
 /// Why a settlement was not committed.

@@ -42,13 +42,18 @@ fn policy(view: &View<'_>) -> QueuePolicy {
         expires: view.duration_if("expires"),
         max_bytes: view.size("max_bytes"),
         dedup: view.duration_if("dedup"),
+        marks: None,
         dedup_max: view.integer("dedup_max"),
         message_bytes: MESSAGE_BYTES_DEFAULT,
     }
 }
 
 fn named_by(connector: &Connector) -> impl Iterator<Item = &Name> {
-    connector.consume.iter().map(|consume| &consume.queue).chain(&connector.allow.publish)
+    connector.consume.iter().map(|consume| &consume.queue).chain(published_by(connector))
+}
+
+fn published_by(connector: &Connector) -> impl Iterator<Item = &Name> {
+    connector.allow.publish.iter().chain(connector.webhook.iter().filter_map(|webhook| webhook.publish.as_ref()))
 }
 
 /// Who has the smallest `limits.message` of those who read the queue: what it takes, all of them can take.
@@ -71,12 +76,12 @@ fn warn_of_lonely(
     let named: BTreeSet<&str> = connectors.iter().flat_map(named_by).map(Name::as_str).collect();
     for (name, view) in root.named("queues") {
         if !named.contains(name) {
-            let help =
-                meant(name, &named).unwrap_or_else(|| "a connector names it in `consume` or `allow.publish`".into());
+            let help = meant(name, &named)
+                .unwrap_or_else(|| "a connector names it in `consume`, `allow.publish` or `webhook.publish`".into());
             report.warning(view.place, &view.path, "no connector names this queue", help);
         }
     }
-    let published: BTreeSet<&str> = connectors.iter().flat_map(|it| &it.allow.publish).map(Name::as_str).collect();
+    let published: BTreeSet<&str> = connectors.iter().flat_map(published_by).map(Name::as_str).collect();
     let known: BTreeSet<&str> = published.iter().copied().chain(tables.keys().map(Name::as_str)).collect();
     for (_, connector) in root.named("connectors") {
         let consume = connector.child("consume");

@@ -118,6 +118,7 @@ impl Segment {
             publishes: ended.publishes,
             state: ended.state,
             tick_done: ended.tick_done,
+            mark: None,
         };
         Some(Closed { settlement, accepted_ms, deliveries, reservation: ended.reservation })
     }

@@ -12,7 +12,7 @@ use super::account::Reservation;
 use super::intake::{Append, Job};
 use super::{APPENDING_BYTES_MAX, AppendError, Full, Ledger};
 use crate::message::Draft;
-use crate::settlement::QueueId;
+use crate::settlement::{Mark, QueueId};
 
 /// A piece holds at most so many messages: what a group writes in a few milliseconds.
 const PIECE_MESSAGES_MAX: usize = 512;
@@ -51,13 +51,25 @@ impl Ledger {
         let mut replies = Vec::new();
         for piece in self.admit(drafts)? {
             let share = self.share(piece.bytes).await?;
-            replies.push(self.send(piece, Some(share)));
+            replies.push(self.send(piece, None, Some(share)));
         }
         let mut appended = Vec::new();
         for reply in replies {
             appended.extend(reply.await.unwrap_or(Err(AppendError::Closed))?);
         }
         Ok(appended)
+    }
+
+    /// Accepts what a webhook has taken; it is on disk when it resolves. Of what has a mark in common with an earlier one,
+    /// only the first is stored.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    pub async fn receive(&self, queue: QueueId, draft: Draft, mark: Option<Mark>) -> Result<Appended, AppendError> {
+        let piece = self.admit(vec![(queue, draft)])?.pop().ok_or(AppendError::NoSuchQueue)?;
+        let share = self.share(piece.bytes).await?;
+        let appended = self.send(piece, mark, Some(share)).await.unwrap_or(Err(AppendError::Closed))?;
+        appended.into_iter().next().ok_or(AppendError::Closed)
     }
 
     /// Like [`Ledger::append`], blocking the thread; not for use on a thread of an async runtime.
@@ -74,7 +86,7 @@ impl Ledger {
             {
                 appended.extend(take(reply)?);
             }
-            ahead.push_back(self.send(piece, None));
+            ahead.push_back(self.send(piece, None, None));
         }
         for reply in ahead {
             appended.extend(take(reply)?);
@@ -148,11 +160,11 @@ impl Ledger {
         appending.acquire_many_owned(permits).await.map_err(|_| AppendError::Closed)
     }
 
-    fn send(&self, piece: Piece, share: Option<OwnedSemaphorePermit>) -> Reply {
+    fn send(&self, piece: Piece, mark: Option<Mark>, share: Option<OwnedSemaphorePermit>) -> Reply {
         let (reply, receiver) = oneshot::channel();
         let Piece { drafts, bytes, room } = piece;
         // A closed ledger drops the job, and the receiver learns it.
-        self.shared().intake.push(Job::Append(Append { drafts, bytes, room, reply, share }));
+        self.shared().intake.push(Job::Append(Append { drafts, mark, bytes, room, reply, share }));
         receiver
     }
 }

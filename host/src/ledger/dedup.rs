@@ -36,6 +36,20 @@ pub(super) enum Seen {
     Before(String),
 }
 
+/// What is remembered of an accepted message.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Memory<'a> {
+    /// By what a repeat is known.
+    pub(super) key: &'a str,
+    /// The message's id, where the key is another value.
+    pub(super) message_id: Option<&'a str>,
+    /// What its sender was answered.
+    pub(super) answer: Option<&'a [u8]>,
+}
+
+/// What was found of an earlier message: its id, and what its sender was answered.
+pub(super) type Found = (String, Option<Vec<u8>>);
+
 /// Every queue's slices.
 #[derive(Debug, Default)]
 pub(super) struct Dedup {
@@ -68,26 +82,36 @@ impl Slice {
             filter: None,
             // A row whose window has passed is taken over, as if it were new.
             insert: format!(
-                "INSERT INTO dedup_{id} (fingerprint, accepted_ms) VALUES (?1, ?2) ON CONFLICT (fingerprint)
-                 DO UPDATE SET accepted_ms = excluded.accepted_ms, message_id = NULL, answer = NULL
+                "INSERT INTO dedup_{id} (fingerprint, accepted_ms, message_id, answer) VALUES (?1, ?2, ?4, ?5)
+                 ON CONFLICT (fingerprint) DO UPDATE SET accepted_ms = excluded.accepted_ms,
+                 message_id = excluded.message_id, answer = excluded.answer
                  WHERE accepted_ms + ?3 <= excluded.accepted_ms"
             ),
-            select: format!("SELECT message_id FROM dedup_{id} WHERE fingerprint = ?1 AND accepted_ms + ?2 > ?3"),
+            select: format!(
+                "SELECT message_id, answer FROM dedup_{id} WHERE fingerprint = ?1 AND accepted_ms + ?2 > ?3"
+            ),
         }
     }
 
     fn find(
         &self,
         db: &Connection,
-        id: &str,
+        key: &str,
         fingerprint: &Fingerprint,
         seen: Window,
-    ) -> rusqlite::Result<Option<String>> {
-        let found: Option<Option<String>> = db
+    ) -> rusqlite::Result<Option<Found>> {
+        let found: Option<(Option<String>, Option<Vec<u8>>)> = db
             .prepare_cached(&self.select)?
-            .query_row(params![fingerprint, sql(seen.window_ms), sql(seen.now_ms)], |row| row.get(0))
+            .query_row(params![fingerprint, sql(seen.window_ms), sql(seen.now_ms)], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
             .optional()?;
-        Ok(found.map(|first| first.unwrap_or_else(|| id.to_owned())))
+        Ok(found.map(|(first, answer)| (first.unwrap_or_else(|| key.to_owned()), answer)))
+    }
+
+    /// Whether it can hold the key at all; the one that is written always can.
+    fn may_hold(&self, fingerprint: &Fingerprint, seen: Window) -> bool {
+        !self.is_over(seen) && self.filter.as_ref().is_none_or(|filter| filter.may_hold(fingerprint))
     }
 
     fn is_done(&self, seen: Window) -> bool {
@@ -110,7 +134,7 @@ struct Window {
 
 impl Window {
     fn of(policy: &QueuePolicy, now_ms: u64) -> Option<Self> {
-        Some(Self { window_ms: super::millis(policy.dedup?), entries_max: policy.dedup_max, now_ms })
+        Some(Self { window_ms: super::millis(policy.dedup.or(policy.marks)?), entries_max: policy.dedup_max, now_ms })
     }
 
     fn slice_entries_max(self) -> u64 {
@@ -142,33 +166,32 @@ impl Dedup {
         Ok(dedup)
     }
 
-    /// Notes an id, or finds it; without a window every id is new.
+    /// Notes a key, or finds it; without a window every key is new.
     pub(super) fn note(
         &mut self,
         db: &Connection,
         queue: u32,
         policy: &QueuePolicy,
-        id: &str,
+        memory: Memory<'_>,
         now_ms: u64,
     ) -> rusqlite::Result<Seen> {
         let Some(seen) = Window::of(policy, now_ms) else { return Ok(Seen::New) };
-        let fingerprint = fingerprint(id);
+        let Memory { key, message_id, answer } = memory;
+        let fingerprint = fingerprint(key);
         self.make_room(db, queue, seen)?;
         let Some((current, older)) = self.queues.get_mut(&queue).and_then(|slices| slices.split_last_mut()) else {
             return Ok(Seen::New);
         };
-        for slice in older.iter().rev().filter(|slice| !slice.is_over(seen)) {
-            if slice.filter.as_ref().is_none_or(|filter| filter.may_hold(&fingerprint))
-                && let Some(first) = slice.find(db, id, &fingerprint, seen)?
-            {
+        for slice in older.iter().rev().filter(|slice| slice.may_hold(&fingerprint, seen)) {
+            if let Some((first, _)) = slice.find(db, key, &fingerprint, seen)? {
                 return Ok(Seen::Before(first));
             }
         }
-        let is_new =
-            db.prepare_cached(&current.insert)?.execute(params![fingerprint, sql(now_ms), sql(seen.window_ms)])? == 1;
+        let values = params![fingerprint, sql(now_ms), sql(seen.window_ms), message_id, answer];
+        let is_new = db.prepare_cached(&current.insert)?.execute(values)? == 1;
         if !is_new {
-            let first = current.find(db, id, &fingerprint, seen)?;
-            return Ok(Seen::Before(first.unwrap_or_else(|| id.to_owned())));
+            let first = current.find(db, key, &fingerprint, seen)?;
+            return Ok(Seen::Before(first.map_or_else(|| key.to_owned(), |(first, _)| first)));
         }
         current.entries += 1;
         current.last_ms = current.last_ms.max(now_ms);
@@ -176,6 +199,25 @@ impl Dedup {
             self.written.push(queue);
         }
         Ok(Seen::New)
+    }
+
+    /// What is remembered under a key, if anything.
+    pub(super) fn find(
+        &self,
+        db: &Connection,
+        queue: u32,
+        policy: &QueuePolicy,
+        key: &str,
+        now_ms: u64,
+    ) -> rusqlite::Result<Option<Found>> {
+        let (Some(seen), Some(slices)) = (Window::of(policy, now_ms), self.queues.get(&queue)) else { return Ok(None) };
+        let fingerprint = fingerprint(key);
+        for slice in slices.iter().rev().filter(|slice| slice.may_hold(&fingerprint, seen)) {
+            if let Some(found) = slice.find(db, key, &fingerprint, seen)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
     }
 
     /// Begins a new slice where the current one is full or old.

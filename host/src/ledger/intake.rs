@@ -15,7 +15,7 @@ use super::settled::Returns;
 use super::write::Write;
 use super::{AppendError, Appended};
 use crate::message::Draft;
-use crate::settlement::{ConnectorId, QueueId, SettleError, Settlement};
+use crate::settlement::{ConnectorId, Mark, QueueId, SettleError, Settlement};
 
 /// Something for the writer to do.
 pub(super) enum Job {
@@ -39,6 +39,8 @@ pub(super) struct Settle {
 /// Messages from outside on their way.
 pub(super) struct Append {
     pub(super) drafts: Vec<(QueueId, Draft)>,
+    /// Of a webhook's request, which is alone then.
+    pub(super) mark: Option<Mark>,
     pub(super) bytes: u64,
     pub(super) room: Reservation,
     pub(super) reply: oneshot::Sender<Result<Vec<Appended>, AppendError>>,

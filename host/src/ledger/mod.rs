@@ -21,6 +21,7 @@ mod open;
 mod preview;
 mod ranges;
 mod read;
+mod receive;
 mod report;
 mod schedule;
 mod schema;
@@ -57,6 +58,7 @@ pub use inflight::{Inflight, Slot, Suspect};
 pub use open::Settings;
 pub use preview::Unread;
 pub use read::{PAGE_KNOWN, Position};
+pub use receive::Received;
 pub use report::{QueueReport, SubscriptionReport};
 pub use schedule::ScheduleRow;
 pub use settled::{Receipt, Returned, Returns};
@@ -95,6 +97,8 @@ pub struct QueuePolicy {
     pub max_bytes: u64,
     /// Window in which a second message with the same id is dropped.
     pub dedup: Option<Duration>,
+    /// Of an inbox: window in which a second webhook request with a mark of an earlier one is dropped.
+    pub marks: Option<Duration>,
     /// Bound of remembered ids.
     pub dedup_max: u64,
     /// Largest message that the queue takes, from the `limits.message` of its consumers.
@@ -110,6 +114,7 @@ impl Default for QueuePolicy {
             expires: None,
             max_bytes: 1 << 30,
             dedup: None,
+            marks: None,
             dedup_max: 20_000_000,
             message_bytes: crate::limit::MESSAGE_BYTES_DEFAULT,
         }

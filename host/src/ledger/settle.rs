@@ -65,6 +65,10 @@ impl Write<'_> {
             return Ok(Verdict::Conflict);
         }
         self.outcomes(settlement)?;
+        if let Some(mark) = &settlement.mark {
+            // One of its repeats would have waited for it: none is known.
+            self.mark(mark)?;
+        }
         self.publish_all(&settlement.publishes)?;
         self.write_state(connector, &settlement.state)?;
         if let Some((schedule, planned_ms)) = &settlement.tick_done {

@@ -8,7 +8,7 @@ use rusqlite::{CachedStatement, Connection, params};
 use super::Appended;
 use super::book::Book;
 use super::configure::Policies;
-use super::dedup::{Dedup, Seen};
+use super::dedup::{Dedup, Memory, Seen};
 use super::schema::{row_id, sql};
 use crate::clock::Now;
 use crate::message::{DELAY_MS_MAX, Draft, Header, Message};
@@ -71,10 +71,13 @@ impl Write<'_> {
     fn store(&mut self, log: &mut Log<'_>, queue: QueueId, draft: &Draft) -> rusqlite::Result<Option<String>> {
         let Some(entry) = self.book.queue(queue.0) else { return Err(rusqlite::Error::QueryReturnedNoRows) };
         let policy = &entry.policy;
-        let seen = self.dedup.note(self.db, queue.0, policy, &draft.id, self.now.settled_ms)?;
-        if let Seen::Before(first) = seen {
-            self.changes.duplicates.push(queue.0);
-            return Ok(Some(first));
+        if policy.dedup.is_some() {
+            let memory = Memory { key: &draft.id, message_id: None, answer: None };
+            let seen = self.dedup.note(self.db, queue.0, policy, memory, self.now.settled_ms)?;
+            if let Seen::Before(first) = seen {
+                self.changes.duplicates.push(queue.0);
+                return Ok(Some(first));
+            }
         }
         let expires_ms = self.expires_ms(queue, draft);
         match draft.delay_ms {

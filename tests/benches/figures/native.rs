@@ -173,6 +173,7 @@ impl Lane {
             publishes: Vec::new(),
             state: StateChanges::default(),
             tick_done: None,
+            mark: None,
         };
         let mut reservation = Reservation::default();
         let Some(queue) = self.publishes_to else { return Ok((settlement, reservation)) };

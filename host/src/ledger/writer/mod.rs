@@ -343,9 +343,7 @@ impl Writer {
         let mut write = Write { db: &self.db, book: &mut self.book, dedup: &mut self.dedup, changes, now };
         let result = match job {
             Job::Settle(settle) => write.settle(&settle.settlement).map(Answer::Settled),
-            Job::Append(append) => {
-                write.accept_all(append.drafts.iter().map(|(queue, draft)| (*queue, draft))).map(Answer::Appended)
-            }
+            Job::Append(append) => write.append_job(append).map(Answer::Appended),
             Job::Task(task) => (task.run)(&mut write).map(|()| Answer::Done),
         };
         if result.is_err() && !self.db.is_autocommit() {

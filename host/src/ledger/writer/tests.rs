@@ -46,6 +46,7 @@ fn settlement(directory: &Directory, outcomes: Vec<(Origin, Decided)>) -> Settle
         publishes: Vec::new(),
         state: StateChanges::default(),
         tick_done: None,
+        mark: None,
     }
 }
 
