@@ -3,6 +3,8 @@
 //! Owns the shapes only: where a message is stored belongs to the ledger, what happened to it to [`crate::settlement`].
 //! Invariant: header names are lower case; a body is bytes, never text.
 
+pub mod request;
+
 use serde::{Deserialize, Serialize};
 
 /// One header of a message: a lower-case name and its value. A name may repeat.

@@ -147,8 +147,8 @@ pub enum Entry {
         /// The queue's name.
         queue: Arc<str>,
     },
-    /// Ticks of the connector's inbox.
-    Tick {
+    /// Ticks and requests of the connector's inbox, one a call.
+    Inbox {
         /// The inbox's name.
         queue: Arc<str>,
     },
@@ -159,7 +159,7 @@ impl Entry {
     #[must_use]
     pub fn queue(&self) -> &str {
         match self {
-            Self::Message { queue } | Self::Batch { queue } | Self::Tick { queue } => queue,
+            Self::Message { queue } | Self::Batch { queue } | Self::Inbox { queue } => queue,
         }
     }
 
@@ -167,7 +167,7 @@ impl Entry {
     pub(super) fn previous_ms(&self, connector: &Connector, delivery: &Delivery) -> Option<u64> {
         match self {
             Self::Message { .. } | Self::Batch { .. } => None,
-            Self::Tick { .. } => {
+            Self::Inbox { .. } => {
                 let tick = message::Tick::from_json(&delivery.message.body)?;
                 connector.ledger.schedule_last(connector.id, &tick.schedule).ok()??.previous_success_ms
             }

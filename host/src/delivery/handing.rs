@@ -366,7 +366,7 @@ async fn call_again(
     delivery: &Delivery,
 ) -> Result<Staged, Failure> {
     match entry {
-        Entry::Message { .. } | Entry::Tick { .. } => sandbox.deliver(scope, delivery).await,
+        Entry::Message { .. } | Entry::Inbox { .. } => sandbox.deliver(scope, delivery).await,
         Entry::Batch { .. } => {
             let BatchResult { results, staged, .. } = sandbox.handle_batch(scope, from_ref(delivery)).await?;
             results.into_iter().collect::<Result<(), Failure>>()?;

@@ -75,7 +75,7 @@ impl Lane {
         self.handing.begin(&batch, turn);
         match self.entry {
             Entry::Batch { .. } => self.run_together(batch.deliveries, &permit).await?,
-            Entry::Message { .. } | Entry::Tick { .. } => self.run_one_by_one(batch.deliveries, &permit).await?,
+            Entry::Message { .. } | Entry::Inbox { .. } => self.run_one_by_one(batch.deliveries, &permit).await?,
         }
         let keeps = self.connector.keeps_sandbox;
         self.sandbox = self.sandbox.take().filter(|sandbox| keeps && !sandbox.is_worn());

@@ -13,9 +13,10 @@ use super::failure::{Failure, INTERRUPTED};
 use super::meter::{Cut, Meter};
 use super::plugin::Plugin;
 use crate::bindings::bulkhead::connector::types;
-use crate::bindings::exports::bulkhead::connector::{about, batch_consumer, consumer, scheduled};
+use crate::bindings::exports::bulkhead::connector::{about, batch_consumer, consumer, scheduled, webhook};
 use crate::capability::{Call, Cause, Ended, OverLimit, Session};
 use crate::limit::Limit;
+use crate::message::request::{Answer, Parts};
 use crate::message::{self, Header, Message};
 use crate::settlement::{Barrier, Delivery};
 
@@ -68,6 +69,7 @@ struct Guests {
     consumer: Option<consumer::Guest>,
     batch_consumer: Option<batch_consumer::Guest>,
     scheduled: Option<scheduled::Guest>,
+    webhook: Option<webhook::Guest>,
 }
 
 impl std::fmt::Debug for Sandbox {
@@ -144,8 +146,14 @@ impl Sandbox {
         if !scope.queue.starts_with('@') {
             return self.handle(scope, delivery).await;
         }
+        if let Some(parts) = Parts::of(&delivery.message) {
+            // Its sender was answered when it was stored.
+            return self.request(scope, delivery, &parts).await.map(|(staged, _)| staged);
+        }
         let Some(tick) = message::Tick::from_json(&delivery.message.body) else {
-            return Err(Failure::Reject { reason: "it lies in an inbox and is no tick".to_owned() });
+            return Err(Failure::Reject {
+                reason: "it lies in an inbox, and is neither a tick nor a request".to_owned(),
+            });
         };
         let mut staged = self.tick(scope, delivery, &tick).await?;
         staged.tick_done = Some((tick.schedule, tick.planned_at_ms));
@@ -216,6 +224,51 @@ impl Sandbox {
         let answering = guest.call_run(&mut self.store, tick);
         let answered = self.meter.run(self.plugin.engine().ticking(), answering).await;
         self.end_one(answered)
+    }
+
+    /// Hands over a request whose sender waits for the answer.
+    ///
+    /// # Errors
+    /// Why it did not succeed; what it staged is dropped.
+    pub async fn receive(&mut self, scope: &Scope<'_>, delivery: &Delivery) -> Result<(Staged, Answer), Failure> {
+        let Some(parts) = Parts::of(&delivery.message) else {
+            return Err(Failure::Reject { reason: "it is no request".to_owned() });
+        };
+        self.request(scope, delivery, &parts).await
+    }
+
+    async fn request(
+        &mut self,
+        scope: &Scope<'_>,
+        delivery: &Delivery,
+        parts: &Parts<'_>,
+    ) -> Result<(Staged, Answer), Failure> {
+        begin(&mut self.is_finished, &self.meter, &mut self.store, scope, &[cause(delivery)], false);
+        let guest = bound!(self, webhook);
+        let request = webhook::Request {
+            id: &delivery.message.id,
+            method: parts.method,
+            target: &parts.target,
+            remote_address: parts.remote_address,
+            parameters: &parts.parameters,
+            headers: &parts.headers,
+            body: &delivery.message.body,
+            verified_by: parts.verified_by,
+            received_at_ms: delivery.message.enqueued_at_ms,
+            attempt: delivery.attempt,
+        };
+        let answering = guest.call_receive(&mut self.store, request);
+        let answered = self.meter.run(self.plugin.engine().ticking(), answering).await;
+        let (answer, ended) = self.end(answered)?;
+        let webhook::Response { status, headers, body } = answer.map_err(|failure| {
+            self.is_finished = true;
+            Failure::of_plugin(failure, ended.held)
+        })?;
+        if !(200..=599).contains(&status) {
+            self.is_finished = true;
+            return Err(Failure::trap(&format!("the plugin answered the status {status}: use 200 to 599"), ""));
+        }
+        Ok((staged(ended), Answer { status, headers, body }))
     }
 
     /// Asks the plugin about itself; `None` where it does not say.
