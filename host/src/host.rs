@@ -18,6 +18,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_util::task::TaskTracker;
 
 use crate::audit::{Audit, Event, Kind};
 use crate::broker::{Broker, Subscription};
@@ -31,6 +32,8 @@ use crate::secret_store::sealed::SealedStore;
 use crate::settlement::SettleError;
 use crate::trigger::clockwork::Clockwork;
 use crate::trigger::queue::Consumption;
+use crate::trigger::webhook::Hook;
+use crate::trigger::webhook::server::{self, Server};
 
 pub use assembly::layout;
 pub use front::Front;
@@ -73,6 +76,10 @@ pub struct Host {
     audit: Audit,
     sealed: Arc<SealedStore>,
     connectors: Vec<Running>,
+    /// To be served once everything runs.
+    hooks: Vec<Hook>,
+    /// Runs whose senders wait, or have gone.
+    under_way: TaskTracker,
 }
 
 /// One connector with what makes its deliveries happen.
@@ -94,10 +101,11 @@ impl Host {
     ///
     /// # Errors
     /// A listener broke, or the ledger can no longer be trusted.
-    pub async fn run(self, front: Front, until: Until, mut signals: watch::Receiver<u32>) -> anyhow::Result<Ended> {
+    pub async fn run(mut self, front: Front, until: Until, mut signals: watch::Receiver<u32>) -> anyhow::Result<Ended> {
         let (stop, stopped) = watch::channel(false);
         let admin = front.address();
         let (close, closing) = watch::channel(false);
+        let (front, door) = front.split();
         let mut listener = front.start(&self, stopped.clone(), closing);
         let mut lanes: JoinSet<Result<(), SettleError>> = JoinSet::new();
         let mut clocks = JoinSet::new();
@@ -111,19 +119,29 @@ impl Host {
                 clocks.spawn(clockwork.clone().run(stopped.clone()));
             }
         }
-        tracing::info!(connectors = self.connectors.len(), %admin, "running");
+        let webhooks = door.as_ref().map(|door| tracing::field::display(door.address()));
+        tracing::info!(connectors = self.connectors.len(), %admin, webhooks, "running");
+        // Last of all: whoever is let in finds everything running.
+        let mut doors = JoinSet::new();
+        if let Some(door) = door {
+            let hooks = std::mem::take(&mut self.hooks);
+            let host = &self.config.host;
+            let server = Server::new(hooks, host.trusted_proxies.clone(), self.metrics.clone(), stopped.clone());
+            doors.spawn(door.serve_bounded(server, server::BOUNDS, host.certificate.clone(), stopped.clone()));
+        }
         let ended = tokio::select! {
             biased;
             error = self.ledger.fatal() => Err(error),
             _ = signals.wait_for(|count| *count > 0) => Ok(Ended::Settled),
             lane = next_end(&mut lanes) => Err(lane),
             broken = next_failure(&mut listener) => Err(broken),
+            broken = next_failure(&mut doors) => Err(broken),
             broken = next_panic(&mut clocks) => Err(broken),
             idle = self.idle(until) => Ok(idle),
         };
         stop.send_replace(true);
         tracing::info!("stopping: runs under way settle");
-        let drained = self.drain(&mut lanes, &mut clocks, &mut signals).await;
+        let drained = self.drain(&mut lanes, &mut clocks, &mut doors, &mut signals).await;
         close.send_replace(true);
         // Answers under way get a moment.
         let _ = tokio::time::timeout(CLOSING_MAX, async { while listener.join_next().await.is_some() {} }).await;
@@ -145,10 +163,14 @@ impl Host {
         &self,
         lanes: &mut JoinSet<Result<(), SettleError>>,
         clocks: &mut JoinSet<()>,
+        doors: &mut JoinSet<anyhow::Result<()>>,
         signals: &mut watch::Receiver<u32>,
     ) -> anyhow::Result<Ended> {
         let before = *signals.borrow();
+        self.under_way.close();
         let settled = async {
+            while doors.join_next().await.is_some() {}
+            self.under_way.wait().await;
             while clocks.join_next().await.is_some() {}
             while let Some(lane) = lanes.join_next().await {
                 if let Ok(Err(SettleError::Closed)) = lane {
@@ -168,6 +190,7 @@ impl Host {
         }
         lanes.shutdown().await;
         clocks.shutdown().await;
+        doors.shutdown().await;
         ended
     }
 }
@@ -209,7 +232,7 @@ async fn next_panic(clocks: &mut JoinSet<()>) -> anyhow::Error {
 async fn next_failure(tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Error {
     match tasks.join_next().await {
         Some(Ok(Err(error))) => error,
-        Some(Err(error)) => anyhow::Error::new(error).context("the admin listener broke"),
+        Some(Err(error)) => anyhow::Error::new(error).context("a listener broke"),
         Some(Ok(Ok(()))) | None => std::future::pending().await,
     }
 }

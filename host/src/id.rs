@@ -89,6 +89,8 @@ pub enum Kind {
     Tick,
     /// An `Idempotency-Key`.
     Idempotency,
+    /// An event of a webhook whose own id cannot be a message's.
+    Event,
 }
 
 impl Kind {
@@ -97,6 +99,7 @@ impl Kind {
             Self::Publish => "publish",
             Self::Tick => "tick",
             Self::Idempotency => "idempotency",
+            Self::Event => "event",
         }
     }
 }

@@ -173,7 +173,7 @@ fn what_is_written_arrives() {
         allow.http = [{ url = "https://a.example.com/*", methods = ["GET"], timeout = "3s", max_response = "1KiB", auth = { header = { name = "X-Key", prefix = "Key ", secret = "token" } } }]
         "#,
     );
-    assert_eq!(connector.plugin, Plugin::Builtin("jq".into()));
+    assert_eq!(connector.plugin, Some(Plugin::Builtin("jq".into())));
     assert_eq!((connector.enabled, connector.was, connector.brake), (false, Some(name("b")), 0));
     assert_eq!(connector.reuse, Reuse::Always);
     let consume = connector.consume.unwrap();
@@ -199,9 +199,9 @@ fn what_is_written_arrives() {
 /// What becomes of a `verify`; the secrets `new` and `old` are there.
 fn verify(verify: &str) -> Settings {
     let text = format!(
-        "secrets = {{ new = {{ env = \"N\" }}, old = {{ env = \"O\" }} }}\n[connectors.a]\nplugin = \"builtin:log\"\nwebhook = {{ path = \"/a\", verify = {verify} }}\n"
+        "secrets = {{ new = {{ env = \"N\" }}, old = {{ env = \"O\" }} }}\n[connectors.a]\nplugin = \"builtin:log\"\nwebhook = {{ path = \"/a\", verify = {verify}, publish = \"q\" }}\n"
     );
-    only_connector(&text).webhook.unwrap()
+    only_connector(&text).webhook.unwrap().verify
 }
 
 #[test]
@@ -268,8 +268,8 @@ fn paths_begin_at_the_file_that_names_them() {
     let config = config::load(&files, &|_| None).unwrap().config;
     assert_eq!(config.host.data_dir, folder.path().join("base/data"));
     assert_eq!(config.secrets["key"], Source::File(folder.path().join("site/key")));
-    assert_eq!(config.connectors[0].plugin, Plugin::Path(folder.path().join("base/a.wasm")));
-    assert_eq!(config.connectors[1].plugin, Plugin::Path("/opt/b.wasm".into()));
+    assert_eq!(config.connectors[0].plugin, Some(Plugin::Path(folder.path().join("base/a.wasm"))));
+    assert_eq!(config.connectors[1].plugin, Some(Plugin::Path("/opt/b.wasm".into())));
 }
 
 #[test]

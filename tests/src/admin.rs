@@ -28,6 +28,14 @@ impl Reply {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in: {}", self.body))
     }
 
+    /// A header's value.
+    #[must_use]
+    pub fn header(&self, wanted: &str) -> Option<String> {
+        let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
+        let mut found = lines.filter(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        found.next().map(|(_, value)| value.trim().to_owned())
+    }
+
     /// The `detail` of a problem document.
     #[must_use]
     #[track_caller]

@@ -34,6 +34,8 @@ pub struct Bulkhead {
     folder: TempDir,
     /// A port of its own for the admin listener; verbs have to find it in the TOML.
     port: u32,
+    /// Another for webhooks.
+    hook_port: u32,
     data: PathBuf,
     /// Further keys of the `[host]` table.
     host_keys: String,
@@ -82,7 +84,8 @@ impl Bulkhead {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let data = folder.path().join("data");
         let (port, host_keys) = (free_port(), String::new());
-        let bulkhead = Self { folder, port, data, host_keys, disk: None, variables: Vec::new(), ulimit: None };
+        let (disk, variables, hook_port) = (None, Vec::new(), free_port());
+        let bulkhead = Self { folder, port, hook_port, data, host_keys, disk, variables, ulimit: None };
         bulkhead.configure(toml);
         bulkhead
     }
@@ -97,9 +100,9 @@ impl Bulkhead {
 
     /// Replaces the TOML; a host that runs keeps what it has read.
     pub fn configure(&self, toml: &str) {
-        let Self { port, data, host_keys, .. } = self;
+        let Self { port, hook_port, data, host_keys, .. } = self;
         let host = format!(
-            "[host]\ndata_dir = '{}'\nadmin = \"127.0.0.1:{port}\"\nmetrics_open = true\n{host_keys}\n",
+            "[host]\ndata_dir = '{}'\nadmin = \"127.0.0.1:{port}\"\nlisten = \"127.0.0.1:{hook_port}\"\nmetrics_open = true\n{host_keys}\n",
             data.display()
         );
         let head = if toml.contains("[host]") { "" } else { &host };
@@ -204,6 +207,12 @@ impl Bulkhead {
     #[must_use]
     pub fn admin(&self) -> SocketAddr {
         format!("127.0.0.1:{}", self.port).parse().expect("an address and a port")
+    }
+
+    /// Where webhooks of a host come in that runs here.
+    #[must_use]
+    pub fn webhooks(&self) -> SocketAddr {
+        format!("127.0.0.1:{}", self.hook_port).parse().expect("an address and a port")
     }
 
     /// The token of the API; empty until a host has made it.

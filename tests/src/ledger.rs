@@ -57,6 +57,15 @@ impl Ledger {
         })
     }
 
+    /// The headers of the messages that lie in a queue, in order.
+    #[must_use]
+    pub fn headers(&self, queue: &str) -> Vec<Vec<(String, String)>> {
+        let sql = "SELECT coalesce(headers, '[]') FROM message JOIN queue ON queue.id = message.id >> 40
+                   WHERE queue.name = ?1 ORDER BY message.id";
+        let texts: Vec<String> = self.rows(sql, [queue], |row| row.get(0));
+        texts.iter().map(|text| serde_json::from_str(text).expect("headers are pairs of texts")).collect()
+    }
+
     /// All dead letters, the oldest first.
     #[must_use]
     pub fn dead(&self) -> Vec<DeadLetter> {

@@ -19,6 +19,7 @@ mod metrics;
 mod process;
 mod proxy;
 mod seclusion;
+mod sender;
 mod tls;
 mod upstream;
 
@@ -36,6 +37,7 @@ pub use process::Spawned;
 pub use proxy::TunnelProxy;
 pub use rustix::process::Signal;
 pub use seclusion::{Canaries, NAME_SERVER, secluded};
+pub use sender::{Line, post, try_post};
 pub use tls::{Authority, Certified, Flaw, Handshake, TlsServer};
 pub use upstream::{Misdeed, Upstream};
 

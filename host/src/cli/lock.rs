@@ -9,7 +9,7 @@ use super::main::{Failed, Outcome, complain};
 use super::output::print;
 use super::{Lock, unusable};
 use crate::audit::{Audit, Event};
-use crate::config::{self, Loaded, Plugin};
+use crate::config::{self, Loaded};
 use crate::host::{self, Renewed};
 use crate::id::Name;
 
@@ -20,7 +20,7 @@ use crate::id::Name;
 pub async fn run(loaded: &Loaded, arguments: &Lock, as_json: bool) -> Outcome {
     for name in &arguments.accept {
         let connector = loaded.config.connectors.iter().find(|connector| connector.name == *name);
-        if connector.is_none_or(|connector| matches!(connector.plugin, Plugin::Builtin(_))) {
+        if !connector.is_some_and(config::Connector::is_foreign) {
             return Err(Failed::Unusable(anyhow!("no connector `{name}` has a plugin from a file")));
         }
     }

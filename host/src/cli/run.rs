@@ -40,7 +40,7 @@ pub async fn run(loaded: Loaded, environment: Environment, arguments: Run) -> Ou
         .map_err(|error| Failed::Unusable(anyhow::Error::new(error)))?;
     plugins.keep(&config.host.data_dir);
     let (signals, _watching) = signals().context("cannot wait for signals")?;
-    let front = Front::bind(&config.host).await.map_err(Failed::Unusable)?;
+    let front = Front::bind(&config).await.map_err(Failed::Unusable)?;
     let assembled = Host::assemble(config, plugins, secrets, ledger.clone(), metrics).await;
     // Nothing runs yet, so what is wrong here is wrong with the configuration or the data directory.
     let host = assembled.inspect_err(|_| ledger.close()).map_err(Failed::Unusable)?;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::problem::Report;
+use super::problem::{Report, closest};
 use super::validate::BUILTIN_PREFIX;
 use super::view::View;
-use super::{Connector, Consume, Plugin, Reuse, grant, verify};
+use super::{Connector, Consume, Plugin, Reuse, grant, webhook};
 use crate::delivery::retry::{Jitter, Policy};
 use crate::id::Name;
 use crate::ledger::From;
@@ -13,21 +13,26 @@ use crate::limit::Limits;
 use crate::trigger::schedule;
 
 /// Reads every connector; those that miss something have been reported and are left out.
-pub(super) fn connectors(root: &View<'_>, report: &mut Report<'_>) -> Vec<Connector> {
+pub(super) fn connectors(root: &View<'_>, runs: usize, report: &mut Report<'_>) -> Vec<Connector> {
     let secrets: Vec<&str> = root.named("secrets").into_iter().map(|(name, _)| name).collect();
     let views = root.named("connectors");
     check_renames(&views, report);
-    views.iter().filter_map(|(name, view)| connector(name, view, &secrets, report)).collect()
+    let connectors: Vec<Connector> =
+        views.iter().filter_map(|(name, view)| connector(name, view, &secrets, runs, report)).collect();
+    webhook::check_paths(&views, &connectors, report);
+    connectors
 }
 
-fn connector(name: &str, view: &View<'_>, secrets: &[&str], report: &mut Report<'_>) -> Option<Connector> {
+fn connector(name: &str, view: &View<'_>, secrets: &[&str], runs: usize, report: &mut Report<'_>) -> Option<Connector> {
     check_triggers(view, report);
+    check_plugin(view, report);
     let limits = limits(&view.child_or_empty("limits"));
     let allow = grant::allow(&view.child_or_empty("allow"), secrets, &limits, report);
     let schedules = schedules(view, report);
+    let webhook = webhook::webhook(view, secrets, &limits, runs, report);
     Some(Connector {
         name: Name::parse(name).ok()?,
-        plugin: plugin(view, report)?,
+        plugin: if view.has("plugin") { Some(plugin(view, report)?) } else { None },
         config: match view.json("config") {
             Some(serde_json::Value::Object(config)) => config,
             _ => serde_json::Map::new(),
@@ -40,7 +45,7 @@ fn connector(name: &str, view: &View<'_>, secrets: &[&str], report: &mut Report<
         dead_max_bytes: view.size("dead_max_bytes"),
         consume: consume(view),
         schedules,
-        webhook: view.child("webhook").and_then(|webhook| verify::verify(&webhook, secrets, report)),
+        webhook,
         retry: retry(&view.child_or_empty("retry")),
         limits,
         allow,
@@ -48,11 +53,27 @@ fn connector(name: &str, view: &View<'_>, secrets: &[&str], report: &mut Report<
 }
 
 fn check_triggers(view: &View<'_>, report: &mut Report<'_>) {
-    // A webhook is a trigger of a later version: it is a problem by itself.
     if !["consume", "schedule", "webhook"].iter().any(|trigger| view.has(trigger)) {
-        let help = "add `consume = \"QUEUE\"` or `schedule = { every = \"5m\" }`";
+        let help =
+            "add `consume = \"QUEUE\"`, `schedule = { every = \"5m\" }` or `webhook = { path = \"/hooks/NAME\", … }`";
         report.problem(view.place, &view.path, "nothing ever starts this connector", help);
     }
+}
+
+/// What only a plugin can make use of, without one.
+fn check_plugin(view: &View<'_>, report: &mut Report<'_>) {
+    // A misspelt key is a problem by itself.
+    if view.written().any(|key| closest(key, ["plugin"]).is_some()) {
+        return;
+    }
+    let of_plugin = ["config", "reuse", "brake", "consume", "schedule", "retry", "limits", "allow"];
+    let idle = of_plugin.iter().find(|key| view.has(key));
+    if idle.is_none() && view.has("webhook") {
+        return;
+    }
+    let what = idle.map_or(String::new(), |key| format!(": `{key}` is for one"));
+    let help = "add `plugin`: the path of a .wasm file, or \"builtin:NAME\"";
+    report.problem(view.place, &view.path_of("plugin"), format!("missing{what}"), help);
 }
 
 fn plugin(view: &View<'_>, report: &Report<'_>) -> Option<Plugin> {

@@ -9,7 +9,9 @@ use super::view::View;
 use super::{Config, Host, RUNS_PER_CORE, credential, machine};
 use crate::egress::proxy::{self, Proxy};
 use crate::egress::trust::Roots;
+use crate::listener::tls::{Certificate, Files};
 use crate::secret_store::Source;
+use crate::trigger::webhook::proxies::Proxies;
 
 /// Where the system does not say how much memory there is.
 const MEMORY_BYTES_UNKNOWN: u64 = 2 << 30;
@@ -22,16 +24,62 @@ pub(super) fn host(view: &View<'_>, secrets: &[&str], report: &mut Report<'_>) -
     let (roots, proxy) = (roots(view, report), proxy(view, secrets, report));
     Host {
         data_dir: view.path("data_dir", report).unwrap_or_default(),
+        listen: view.text("listen").and_then(|text| text.parse().ok()).unwrap_or(NO_ADDRESS),
+        trusted_proxies: trusted_proxies(view, report),
+        certificate: certificate(view, report),
         admin: admin(view, report),
         admin_hosts: view.texts("admin_hosts").into_iter().map(|(text, _)| text.to_owned()).collect(),
         metrics_open: view.boolean("metrics_open"),
         grace: view.duration("grace"),
-        runs: view.integer_if("runs").unwrap_or_else(runs_by_cores),
+        runs: runs(view),
         memory: view.size_if("memory").unwrap_or_else(memory_by_machine),
         min_free: view.size_if("min_free"),
         roots,
         proxy,
     }
+}
+
+/// `host.runs`.
+pub(super) fn runs(view: &View<'_>) -> usize {
+    view.integer_if("runs").unwrap_or_else(runs_by_cores)
+}
+
+fn trusted_proxies(view: &View<'_>, report: &mut Report<'_>) -> Proxies {
+    let mut trusted = Vec::new();
+    for (index, (text, node)) in view.texts("trusted_proxies").into_iter().enumerate() {
+        match Proxies::parse(text) {
+            Ok(network) => trusted.push(network),
+            Err(help) => {
+                let path = format!("{}[{index}]", view.path_of("trusted_proxies"));
+                report.problem(node.place, &path, "not an address or a network", help);
+            }
+        }
+    }
+    Proxies::new(trusted)
+}
+
+fn certificate(view: &View<'_>, report: &mut Report<'_>) -> Option<Certificate> {
+    let tls = view.child("tls")?;
+    let (cert, key) = match (tls.path("cert", report), tls.path("key", report)) {
+        (Some(cert), Some(key)) => (cert, key),
+        (None, None) => return None,
+        (Some(_), None) => {
+            report.problem(tls.place, &tls.path_of("key"), "missing", "a certificate needs its private key: add `key`");
+            return None;
+        }
+        (None, Some(_)) => {
+            report.problem(
+                tls.place,
+                &tls.path_of("cert"),
+                "missing",
+                "a private key needs its certificate: add `cert`",
+            );
+            return None;
+        }
+    };
+    let loaded = Certificate::load(Files { cert, key });
+    let help = "name two PEM files: the certificate (and those that lead to its root), and its private key";
+    loaded.map_err(|message| report.problem(tls.place_of("cert"), &tls.path_of("cert"), message, help)).ok()
 }
 
 /// The API takes secrets and a token, in the clear: nobody on the way may see them.

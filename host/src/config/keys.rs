@@ -1,10 +1,11 @@
 //! Every key of the configuration, in one list: what it holds, its default, what it means.
 //!
-//! A key that the design names and this version does not act on yet is a [`Key::later`] line (or [`Key::ignored`] where
-//! nothing breaks): a later version only changes that line. `docs/reference-config.md` is written from this list.
+//! A key that the design names and this version does not act on yet is a [`Key::later`] line: a later version
+//! only changes that line. `docs/reference-config.md` is written from this list.
 
 mod credential;
 mod verify;
+mod webhook;
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use super::schema::{Key, Kind, Section};
 use crate::delivery::retry::DELAY_MAX;
 use crate::limit::MESSAGE_BYTES_MAX;
 use credential::{AUTH, HOST_PROXY_AUTH, PLACEHOLDER};
-use verify::VERIFY;
+use webhook::WEBHOOK;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -85,9 +86,19 @@ static HOST: Section = Section {
             Words("512MiB or 5 % of the disk, whichever is smaller"),
             "Free disk below which nothing new is accepted.",
         ),
-        Key::ignored("listen", Kind::Address, "Listener for webhooks."),
+        Key::new(
+            "listen",
+            Kind::Address,
+            Is("127.0.0.1:8080"),
+            "Listener for webhooks; opened where a connector has one.",
+        ),
         Key::later("history", "For which deliveries attempts and effects are kept."),
-        Key::later("trusted_proxies", "Proxies whose `X-Forwarded-*` headers are believed."),
+        Key::new(
+            "trusted_proxies",
+            Kind::List(&Kind::Text),
+            Unset,
+            "Addresses, or networks such as `10.0.0.0/8`, of proxies before the webhooks whose `X-Forwarded-*` headers are believed.",
+        ),
         Key::new("tls", Kind::Table(&HOST_TLS), Unset, "Certificates."),
         Key::new("proxy", Kind::Table(&HOST_PROXY), Unset, "The way out for requests to public places."),
         Key::later("mask", "Headers and body pointers that are never shown."),
@@ -100,8 +111,13 @@ static HOST_TLS: Section = Section {
     exactly_one: false,
     keys: &[
         Key::new("ca_file", Kind::Path, Unset, "A PEM file of roots that requests trust beside those of the machine."),
-        Key::later("cert", "The certificate of both listeners."),
-        Key::later("key", "Its private key."),
+        Key::new(
+            "cert",
+            Kind::Path,
+            Unset,
+            "A PEM file: the certificate of the listener for webhooks, and those that lead to its root. Read again when it changes.",
+        ),
+        Key::new("key", Kind::Path, Unset, "A PEM file: its private key. Others must not be able to read it."),
     ],
 };
 
@@ -180,13 +196,13 @@ static QUEUE: Section = Section {
 };
 
 static CONNECTOR: Section = Section {
-    about: "A plugin with its configuration, its triggers, its policies and its grants. It needs `consume` or `schedule`.",
+    about: "A plugin with its configuration, its triggers, its policies and its grants. It needs `consume`, `schedule` or `webhook`.",
     exactly_one: false,
     keys: &[
         Key::new(
             "plugin",
             Kind::ShortOrTable(&Kind::Plugin, &PLUGIN),
-            Required,
+            Words("none, where a webhook only stores"),
             "What runs: the path of a component, or `builtin:` and one of `http-poll`, `http-request`, `jq`, `log`.",
         ),
         Key::new("config", Kind::AnyTable, Unset, "The plugin's own settings."),
@@ -289,15 +305,6 @@ static SCHEDULE: Section = Section {
         Key::later("jitter", "Random delay of a tick."),
         Key::later("start", "No tick before."),
         Key::later("end", "No tick after."),
-    ],
-};
-
-static WEBHOOK: Section = Section {
-    about: "Requests from outside that become deliveries.",
-    exactly_one: false,
-    keys: &[
-        Key::new("path", Kind::Text, Required, "The path."),
-        Key::new("verify", Kind::ShortOrTable(&Kind::Choice(&["none"]), &VERIFY), Required, "Who may send."),
     ],
 };
 

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::document::{Place, read_text};
-use super::{Loaded, Plugin, Problem, Severity};
+use super::{Connector, Loaded, Problem, Severity};
 
 /// Beside the first configuration file.
 const FILE: &str = "bulkhead.lock";
@@ -102,7 +102,7 @@ impl Loaded {
     /// What there is to say about a lock file that is not there.
     #[must_use]
     pub fn unlocked(&self) -> Option<String> {
-        let is_foreign = self.config.connectors.iter().any(|connector| !matches!(connector.plugin, Plugin::Builtin(_)));
+        let is_foreign = self.config.connectors.iter().any(Connector::is_foreign);
         let is_needed = is_foreign && !self.lock_path().exists();
         is_needed
             .then(|| format!("no {FILE}: plugins are not compared with what was accepted (`bulkhead lock` begins)"))

@@ -20,6 +20,7 @@ mod schema;
 mod validate;
 mod verify;
 mod view;
+mod webhook;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -33,9 +34,10 @@ use crate::egress::trust::Roots;
 use crate::id::Name;
 use crate::ledger::{From, QueuePolicy};
 use crate::limit::{Limits, MESSAGE_BYTES_DEFAULT};
+use crate::listener::tls;
 use crate::secret_store;
 use crate::trigger::schedule;
-use crate::trigger::webhook;
+use crate::trigger::webhook::{self as hook, proxies::Proxies};
 
 use document::{Sources, Table};
 use problem::Report;
@@ -108,8 +110,23 @@ impl Config {
 
 impl Connector {
     /// Runs of it that may be under way at once.
-    fn workers(&self) -> usize {
-        self.consume.as_ref().map_or(0, |consume| consume.concurrency) + usize::from(!self.schedules.is_empty())
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        let of_webhook = self.webhook.as_ref().filter(|it| it.publish.is_none()).map_or(0, |it| it.concurrency);
+        let of_inbox = of_webhook.max(usize::from(!self.schedules.is_empty()));
+        self.consume.as_ref().map_or(0, |consume| consume.concurrency) + of_inbox
+    }
+
+    /// Whether its plugin comes from a file, not from the host.
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        matches!(self.plugin, Some(Plugin::Path(_) | Plugin::Signed { .. }))
+    }
+
+    /// Whether something lies in an inbox of its own until its plugin gets it.
+    #[must_use]
+    pub fn has_inbox(&self) -> bool {
+        !self.schedules.is_empty() || self.webhook.as_ref().is_some_and(|webhook| webhook.publish.is_none())
     }
 }
 
@@ -177,12 +194,13 @@ fn fill(tree: &mut Table, environment: &dyn Fn(&str) -> Option<String>, report: 
 }
 
 fn build(root: &View<'_>, origin: Origin, report: &mut Report<'_>) -> Config {
-    let connectors = connector::connectors(root, report);
+    let host = root.child_or_empty("host");
+    let runs = host::runs(&host);
+    let connectors = connector::connectors(root, runs, report);
     // Beside a problem it would be noise: most likely the table is there under a misspelt name.
     if root.named("connectors").is_empty() && !report.has_problems() {
         report.warning(root.place, "connectors", "no connector is configured", "add a table `[connectors.NAME]`");
     }
-    let host = root.child_or_empty("host");
     let secrets = host::secrets(root, report);
     let names: Vec<&str> = secrets.keys().map(String::as_str).collect();
     let config = Config {
@@ -207,6 +225,12 @@ fn whole(path: &Path) -> PathBuf {
 pub struct Host {
     /// Ledger, compile cache, admin token; relative to the file that names it, by default `data` beside the first file.
     pub data_dir: PathBuf,
+    /// Webhooks.
+    pub listen: SocketAddr,
+    /// Believed about the way of a request to a webhook.
+    pub trusted_proxies: Proxies,
+    /// Shown by the listener for webhooks.
+    pub certificate: Option<tls::Certificate>,
     /// Health, metrics, API.
     pub admin: SocketAddr,
     /// Extra names under which the admin listener may be asked (`Host` header).
@@ -296,8 +320,8 @@ pub struct Allow {
 pub struct Connector {
     /// X.
     pub name: Name,
-    /// What runs.
-    pub plugin: Plugin,
+    /// What runs; nothing, where a webhook only stores.
+    pub plugin: Option<Plugin>,
     /// The plugin's own settings.
     pub config: serde_json::Map<String, serde_json::Value>,
     /// Off keeps its messages and starts nothing.
@@ -316,8 +340,8 @@ pub struct Connector {
     pub consume: Option<Consume>,
     /// Its schedules, if any.
     pub schedules: Vec<schedule::Settings>,
-    /// Who may send to its webhook, if it has one.
-    pub webhook: Option<webhook::verify::Settings>,
+    /// The requests from outside that it takes, if any.
+    pub webhook: Option<hook::Settings>,
     /// When failures are tried again.
     pub retry: retry::Policy,
     /// What a sandbox and a call may use.

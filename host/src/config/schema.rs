@@ -33,8 +33,6 @@ pub(super) struct Key {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Available {
     Now,
-    /// Known and harmless without effect: a warning.
-    Ignored,
     /// Known, but its absence would matter: a problem.
     Later,
 }
@@ -136,11 +134,6 @@ impl Key {
     /// A key of the design that this version does not act on yet.
     pub(super) const fn later(name: &'static str, about: &'static str) -> Self {
         Self { name, kind: Kind::Any, default: Default::Unset, available: Available::Later, about }
-    }
-
-    /// As [`Key::later`], but nothing breaks where it is written.
-    pub(super) const fn ignored(name: &'static str, kind: Kind, about: &'static str) -> Self {
-        Self { name, kind, default: Default::Unset, available: Available::Ignored, about }
     }
 }
 

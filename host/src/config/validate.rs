@@ -33,11 +33,6 @@ fn check_section(table: &Table, section: &'static Section, path: &str, place: Pl
         };
         match key.available {
             Available::Now => check_value(&entry.node, &key.kind, &path, entry.key_place, report),
-            Available::Ignored => {
-                check_value(&entry.node, &key.kind, &path, entry.key_place, report);
-                let message = "known, but not in this version yet: it has no effect";
-                report.warning(entry.key_place, &path, message, key.about);
-            }
             Available::Later => {
                 later = true;
                 let help = "take it out; docs/reference-config.md lists what this version knows";

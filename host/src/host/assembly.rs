@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use tokio::runtime::Handle;
 use tokio::sync::RwLock;
+use tokio_util::task::TaskTracker;
 
 use super::plugins::Plugins;
 use super::{Host, Running, gate};
@@ -16,10 +17,11 @@ use crate::capability::{Grants, Services, Subject, http};
 use crate::config::{self, Config};
 use crate::delivery::brake::Brake;
 use crate::delivery::connector::{Connector, Entry};
+use crate::delivery::direct::Direct;
 use crate::delivery::hold::Hold;
 use crate::egress::{self, Egress};
 use crate::id::Name;
-use crate::ledger::{self, ConnectorLayout, Directory, Layout, Ledger, Ordering};
+use crate::ledger::{self, ConnectorLayout, Directory, Layout, Ledger, Ordering, QueuePolicy};
 use crate::metrics::Metrics;
 use crate::runtime::compile::Compiled;
 use crate::runtime::permit::{Budget, Permits};
@@ -28,9 +30,11 @@ use crate::secret_store::SecretStore;
 use crate::settlement::SubscriptionId;
 use crate::trigger::clockwork::Clockwork;
 use crate::trigger::queue::Consumption;
+use crate::trigger::webhook::verify::{Means, Verifier};
+use crate::trigger::webhook::{Foundation, HEAD_BYTES_MAX, Hook, Respond, Runs};
 
-/// Workers of an inbox: ticks are rare, and one schedule's do not run beside each other.
-const INBOX_BATCH: usize = 1;
+/// Deliveries of an inbox's run: requests come as fast as any messages.
+const INBOX_BATCH: usize = 32;
 
 /// What the configuration says about queues and connectors, as the ledger takes it.
 #[must_use]
@@ -43,11 +47,21 @@ pub fn layout(config: &Config) -> Layout {
             .iter()
             .map(|consume| ledger::Consumption { queue: consume.queue.clone(), from: consume.from })
             .collect(),
-        has_inbox: !connector.schedules.is_empty(),
+        has_inbox: connector.has_inbox(),
         dead_retention: connector.dead_retention,
         dead_max_bytes: connector.dead_max_bytes,
     });
-    Layout { queues: config.queues.clone(), connectors: connectors.collect() }
+    let mut queues = config.queues.clone();
+    for connector in &config.connectors {
+        // The inbox of a webhook remembers what was accepted, also where it is stored somewhere else.
+        let policy = connector.webhook.as_ref().map(|webhook| QueuePolicy {
+            marks: Some(webhook.dedup),
+            message_bytes: webhook.body_bytes_max + HEAD_BYTES_MAX,
+            ..QueuePolicy::default()
+        });
+        queues.extend(policy.map(|policy| (Name::inbox_of(&connector.name), policy)));
+    }
+    Layout { queues, connectors: connectors.collect() }
 }
 
 /// What every connector is built with.
@@ -98,25 +112,31 @@ impl Host {
         let budget = Budget { runs: config.host.runs, memory_bytes: config.memory_for_runs() };
         let permits = Permits::new(budget, metrics.sandbox_reserved_bytes());
         let assembly = Assembly { config, plugins, ledger, directory, broker, metrics, services, permits };
-        let mut connectors = Vec::new();
-        for connector in assembly.config.connectors.iter().filter(|connector| connector.enabled) {
-            let name = &connector.name;
-            let running = assembly.connector(connector).await;
-            connectors.push(running.with_context(|| format!("connector `{name}` cannot start"))?);
+        let (mut connectors, mut hooks, under_way) = (Vec::new(), Vec::new(), TaskTracker::new());
+        for settings in assembly.config.connectors.iter().filter(|connector| connector.enabled) {
+            let cannot = || format!("connector `{}` cannot start", settings.name);
+            let running = match &settings.plugin {
+                Some(plugin) => Some(assembly.connector(settings, plugin).await.with_context(cannot)?),
+                None => None,
+            };
+            let connector = running.as_ref().map(|running| running.connector.clone());
+            hooks.extend(assembly.hook(settings, connector, &under_way).with_context(cannot)?);
+            connectors.extend(running);
         }
         let Assembly { config, plugins, ledger, directory, broker, metrics, services, .. } = assembly;
         let sealed = services.secrets.sealed().clone();
         let audit = services.audit;
-        Ok(Self { config, engine: plugins.engine, ledger, directory, broker, metrics, audit, sealed, connectors })
+        let engine = plugins.engine;
+        Ok(Self { config, engine, ledger, directory, broker, metrics, audit, sealed, connectors, hooks, under_way })
     }
 }
 
 impl Assembly {
-    async fn connector(&self, settings: &config::Connector) -> anyhow::Result<Running> {
+    async fn connector(&self, settings: &config::Connector, source: &config::Plugin) -> anyhow::Result<Running> {
         let name = &settings.name;
         let id = self.directory.connector(name.as_str()).context("it has no number in the ledger")?;
         let lineage = self.directory.lineage(name.as_str()).map_or_else(|| name.clone(), Name::stored);
-        let plugin = self.plugin(settings, Subject { name: name.clone(), lineage: lineage.clone(), id })?;
+        let plugin = self.plugin(settings, source, Subject { name: name.clone(), lineage: lineage.clone(), id })?;
         let hold = Hold::new(name.clone(), self.metrics.clone());
         for reason in self.ledger.holds(id)? {
             hold.set(reason);
@@ -141,7 +161,7 @@ impl Assembly {
             consumptions.push(self.consumption(settings, &connector, consume).await?);
         }
         let mut clockworks = Vec::new();
-        if !settings.schedules.is_empty() {
+        if settings.has_inbox() {
             let inbox = self.inbox(settings, &connector).await?;
             clockworks = self.clockworks(settings, &connector, &lineage, inbox.subscription_id)?;
             consumptions.push(inbox);
@@ -149,25 +169,25 @@ impl Assembly {
         Ok(Running { connector, dead_max_bytes: settings.dead_max_bytes, consumptions, clockworks })
     }
 
-    fn plugin(&self, settings: &config::Connector, subject: Subject) -> anyhow::Result<Plugin> {
+    fn plugin(
+        &self,
+        settings: &config::Connector,
+        source: &config::Plugin,
+        subject: Subject,
+    ) -> anyhow::Result<Plugin> {
         let linked = self.plugins.linked.get(settings.name.as_str()).context("its plugin is not loaded")?.clone();
         let grants = gate::grants(&self.services, subject, settings, |queue| self.target(queue));
-        self.record(settings, &grants);
+        self.record(settings, source, &grants);
         Ok(Plugin::new(linked, Arc::new(grants)))
     }
 
     /// Whoever reads the record later knows what ran and what it could do.
-    fn record(&self, settings: &config::Connector, grants: &Grants) {
+    fn record(&self, settings: &config::Connector, source: &config::Plugin, grants: &Grants) {
         let permissions = grants.permissions();
         let text = if permissions.is_empty() { "may do nothing" } else { "" };
         let sha256 = self.plugins.compiled.get(settings.name.as_str()).map_or("", Compiled::sha256).to_owned();
         let event = Event::new(Kind::Grants, "", text).of(settings.name.as_str());
-        self.services.audit.note_in_turn(Event {
-            sources: vec![settings.plugin.source()],
-            sha256,
-            permissions,
-            ..event
-        });
+        self.services.audit.note_in_turn(Event { sources: vec![source.source()], sha256, permissions, ..event });
     }
 
     fn target(&self, queue: &Name) -> Option<Target> {
@@ -207,17 +227,55 @@ impl Assembly {
         let queue = Name::inbox_of(&connector.name);
         let subscription = self.subscribe(connector, &queue, usize::MAX, KeysInBatch::Several).await?;
         let targets = settings.allow.publish.iter();
+        // Ticks are rare, and those of one connector do not run beside each other.
+        let takes_requests = settings.schedules.is_empty();
+        let concurrency = settings.webhook.as_ref().filter(|_| takes_requests).map_or(1, |webhook| webhook.concurrency);
         Ok(Consumption {
             subscription_id: self.subscription_id(&queue, &settings.name)?,
             subscription,
-            entry: Entry::Tick { queue: queue.as_str().into() },
+            entry: Entry::Inbox { queue: queue.as_str().into() },
             is_ordered: false,
-            batch: INBOX_BATCH,
+            batch: if takes_requests { INBOX_BATCH } else { 1 },
             batch_wait: std::time::Duration::ZERO,
-            concurrency: 1,
+            concurrency,
             publishes_to: targets.filter_map(|queue| self.directory.queue(queue.as_str())).collect(),
             queue,
         })
+    }
+
+    /// The webhook of a connector, if it has one; `connector` is what runs its plugin, if it has one.
+    fn hook(
+        &self,
+        settings: &config::Connector,
+        connector: Option<Arc<Connector>>,
+        under_way: &TaskTracker,
+    ) -> anyhow::Result<Option<Hook>> {
+        let Some(webhook) = &settings.webhook else { return Ok(None) };
+        let name = Name::inbox_of(&settings.name);
+        let inbox = self.directory.queue(name.as_str()).context("its inbox has no number in the ledger")?;
+        let target = match &webhook.publish {
+            Some(queue) => self.directory.queue(queue.as_str()).context("its queue has no number in the ledger")?,
+            None => inbox,
+        };
+        let runs = match (webhook.respond, connector) {
+            (Respond::Connector { .. }, Some(connector)) => {
+                let subscription = self.subscription_id(&name, &settings.name)?;
+                let direct = Direct { connector, inbox: name.as_str().into(), subscription };
+                Some(Runs { direct, engine: self.plugins.engine.clone(), under_way: under_way.clone() })
+            }
+            _ => None,
+        };
+        let Services { secrets, audit, http, .. } = &self.services;
+        let path = format!("connectors.{}.webhook.verify", settings.name);
+        let means = Means { connector: &settings.name, path: &path, secrets, audit, http };
+        let verifier = Verifier::new(&webhook.verify, &means);
+        for fault in verifier.faults() {
+            tracing::error!(connector = %settings.name, key = path, fault, "no request can be verified with this secret");
+        }
+        let (ledger, audit) = (self.ledger.clone(), audit.clone());
+        let connector = settings.name.clone();
+        let foundation = Foundation { connector, verifier, inbox, target, runs, ledger, audit };
+        Ok(Some(Hook::new(webhook.clone(), foundation)))
     }
 
     fn subscription_id(&self, queue: &Name, connector: &Name) -> anyhow::Result<SubscriptionId> {
@@ -272,8 +330,8 @@ fn start_of(origin: &config::Origin) -> Event {
 }
 
 fn way_out(config: &Config) -> egress::Settings {
-    let config::Host { admin, roots, proxy, .. } = &config.host;
-    egress::Settings { listeners: vec![*admin], roots: roots.clone(), proxy: proxy.clone() }
+    let config::Host { admin, listen, roots, proxy, .. } = &config.host;
+    egress::Settings { listeners: vec![*admin, *listen], roots: roots.clone(), proxy: proxy.clone() }
 }
 
 fn warn_of_orphans(directory: &Directory, metrics: &Metrics) {

@@ -1,7 +1,7 @@
-//! The admin listener of a host: bound before anything starts, answering once everything has.
+//! The listeners of a host: bound before anything starts, answering once everything has.
 //!
-//! Owns the socket and who may ask; what is answered is [`crate::admin`]'s. Invariant: an address that cannot be had, or
-//! a token that cannot be read, is found out before a connector runs.
+//! Owns the sockets and who may ask the admin's; what is answered is [`crate::admin`]'s and the webhooks'. Invariant: an
+//! address that cannot be had, or a token that cannot be read, is found out before a connector runs.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,30 +19,57 @@ use crate::id::Name;
 use crate::listener::Listener;
 use crate::secret_store::token;
 
-/// A bound admin listener that does not answer yet.
+/// Bound listeners that do not answer yet.
 pub struct Front {
+    desk: Desk,
+    /// For webhooks, where a connector has one.
+    door: Option<Listener>,
+}
+
+/// The admin listener.
+pub(super) struct Desk {
     listener: Listener,
     access: Arc<Access>,
 }
 
 impl Front {
-    /// Binds the listener, and reads its token or makes it at the first start.
+    /// Binds the listeners, and reads the admin's token or makes it at the first start.
     ///
     /// # Errors
-    /// The address is taken or not this machine's, or the token cannot be read or written.
-    pub async fn bind(host: &config::Host) -> anyhow::Result<Self> {
+    /// An address is taken or not this machine's, or the token cannot be read or written.
+    pub async fn bind(config: &config::Config) -> anyhow::Result<Self> {
+        let host = &config.host;
         let token = token::load_or_make(&host.data_dir)?;
         let listener = Listener::bind(host.admin).await.context("cannot start the admin listener: see `host.admin`")?;
         let access = Access::new(token, listener.address(), &host.admin_hosts, host.metrics_open);
-        Ok(Self { listener, access: Arc::new(access) })
+        let desk = Desk { listener, access: Arc::new(access) };
+        let is_wanted = config.connectors.iter().any(|connector| connector.enabled && connector.webhook.is_some());
+        if !is_wanted {
+            return Ok(Self { desk, door: None });
+        }
+        let door =
+            Listener::bind(host.listen).await.context("cannot start the listener for webhooks: see `host.listen`")?;
+        Ok(Self { desk, door: Some(door) })
     }
 
-    /// Where it listens, with the real port.
+    /// Where the admin listens, with the real port.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.listener.address()
+        self.desk.listener.address()
     }
 
+    /// Where webhooks come in, with the real port.
+    #[must_use]
+    pub fn webhooks(&self) -> Option<SocketAddr> {
+        self.door.as_ref().map(Listener::address)
+    }
+
+    pub(super) fn split(self) -> (Desk, Option<Listener>) {
+        (self.desk, self.door)
+    }
+}
+
+impl Desk {
     /// Answers for a host until `closing` turns true; from `stopping` on it says that the host is not ready.
     pub(super) fn start(
         self,

@@ -68,6 +68,9 @@ impl Host {
     /// Connectors that do not get to their work; `None` while any works.
     fn left(&self, horizon: Duration) -> Option<Vec<(&Running, Left)>> {
         let horizon_ms = u64::try_from(horizon.as_millis()).unwrap_or(u64::MAX);
+        if !self.under_way.is_empty() {
+            return None;
+        }
         let mut left = Vec::new();
         for running in &self.connectors {
             match self.standing(running, horizon_ms) {

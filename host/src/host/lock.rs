@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 
 use super::gate;
 use super::plugins::{Plugins, load};
-use crate::config::{Connector, Loaded, Lock, Locked, Plugin, Problem};
+use crate::config::{Connector, Loaded, Lock, Locked, Problem};
 use crate::id::Name;
 use crate::metrics::Metrics;
 use crate::runtime::Engine;
@@ -112,7 +112,7 @@ pub async fn renew(loaded: &Loaded, accept: &[Name]) -> Result<(Lock, Renewed), 
 /// Built-in plugins need no entry.
 fn foreign<'a>(loaded: &'a Loaded, plugins: &'a Plugins) -> impl Iterator<Item = (&'a Connector, &'a Compiled)> {
     let connectors = loaded.config.connectors.iter();
-    let foreign = connectors.filter(|connector| !matches!(connector.plugin, Plugin::Builtin(_)));
+    let foreign = connectors.filter(|connector| connector.is_foreign());
     foreign.filter_map(|connector| Some((connector, plugins.compiled.get(connector.name.as_str())?)))
 }
 

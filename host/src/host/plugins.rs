@@ -77,8 +77,9 @@ pub(super) async fn load(loaded: &Loaded, metrics: &Metrics) -> Result<Plugins, 
     };
     let (mut linked, mut compiled) = (BTreeMap::new(), BTreeMap::new());
     let (mut problems, mut warnings) = (Vec::new(), Vec::new());
-    for connector in &config.connectors {
-        match loader.load(connector).await {
+    let with_plugin = config.connectors.iter().filter_map(|connector| Some((connector, connector.plugin.as_ref()?)));
+    for (connector, source) in with_plugin {
+        match loader.load(connector, source).await {
             Ok((plugin, component)) => {
                 warnings.extend(warn_of_conflicts(loaded, connector, &plugin));
                 linked.insert(connector.name.to_string(), plugin);
@@ -108,7 +109,7 @@ fn settings(config: &Config) -> Settings {
     let limits = config.connectors.iter().map(|connector| connector.limits.memory_bytes);
     let memory_bytes_max = limits.max().unwrap_or(Limits::default().memory_bytes);
     let keepers = config.connectors.iter().filter(|connector| connector.reuse == Reuse::Always);
-    let kept = keepers.map(|connector| connector.consume.as_ref().map_or(0, |consume| consume.concurrency) + 1).sum();
+    let kept = keepers.map(Connector::workers).sum();
     Settings { runs: config.host.runs, kept, memory_bytes_max }
 }
 
@@ -156,14 +157,14 @@ struct Loader {
 
 impl Loader {
     /// Connectors that name the same plugin share what is made of it; it is started once for each set of limits.
-    async fn load(&mut self, connector: &Connector) -> Result<(Linked, Compiled), Refusal> {
-        let source = match &connector.plugin {
+    async fn load(&mut self, connector: &Connector, plugin: &Source) -> Result<(Linked, Compiled), Refusal> {
+        let source = match plugin {
             Source::Path(path) => path.display().to_string(),
             Source::Signed { path, key } => format!("{} (signed by {key})", path.display()),
             Source::Builtin(name) => format!("builtin:{name}"),
         };
         if !self.sources.contains_key(&source) {
-            let distinct = self.distinct(&source, &connector.plugin);
+            let distinct = self.distinct(&source, plugin);
             self.sources.insert(source.clone(), distinct);
         }
         let Some(distinct) = self.sources.get_mut(&source) else { return Err(Refusal::new("it is not loaded", HELP)) };
@@ -223,6 +224,13 @@ fn check_exports(plugin: &Linked, connector: &Connector) -> Result<(), Refusal> 
     if !connector.schedules.is_empty() && !plugin.exports(Export::Scheduled) {
         let message = "the plugin does not run by the clock: it does not export `scheduled`";
         return Err(Refusal::new(message, "take `schedule` away, or name a plugin that can be scheduled"));
+    }
+    let asks_it = connector.webhook.as_ref().is_some_and(|webhook| webhook.publish.is_none());
+    if asks_it && !plugin.exports(Export::Webhook) {
+        let message = "the plugin does not take requests: it does not export `webhook`";
+        let help =
+            "name a plugin that does, or store them with `webhook.publish` for a connector that consumes the queue";
+        return Err(Refusal::new(message, help));
     }
     let is_batch = connector.consume.is_some() && plugin.exports(Export::BatchConsumer);
     if is_batch && connector.allow.http.iter().any(|grant| grant.idempotency) {

@@ -1,6 +1,6 @@
-//! What makes deliveries happen: queues and schedules.
+//! What makes deliveries happen: queues, schedules and webhooks.
 //!
-//! A trigger leases or enqueues and hands over to [`crate::delivery`]; it never runs a plugin itself. Webhooks come later.
+//! A trigger leases or enqueues and hands over to [`crate::delivery`]; it never runs a plugin itself.
 
 pub mod clockwork;
 pub mod queue;

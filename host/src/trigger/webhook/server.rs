@@ -1,0 +1,171 @@
+//! The listener's side of webhooks: from a request to its webhook, and what it is answered back.
+//!
+//! Owns the bounds of a request before anybody has looked at it. Invariant: an unknown path, a wrong method and a webhook
+//! that is not enabled look the same.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Method, Request, Response, Version, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Body as _, Incoming};
+use tokio::sync::watch;
+
+use super::answer::{Refusal, Reply};
+use super::path::Values;
+use super::proxies::Proxies;
+use super::{HEAD_BYTES_MAX, Hook, Whole};
+use crate::listener::{Bounds, Handler, Peer};
+use crate::metrics::Metrics;
+
+/// What connections may take.
+pub const BOUNDS: Bounds = Bounds {
+    connections: 4096,
+    head: Duration::from_secs(15),
+    idle: Duration::from_secs(60),
+    head_bytes: HEAD_BYTES_MAX as usize / 2,
+    headers: 64,
+};
+/// From the end of a request's head to the end of its body.
+const BODY_TIME: Duration = Duration::from_secs(30);
+/// Bytes of path and query.
+const TARGET_BYTES_MAX: usize = 8 << 10;
+/// Headers of a request that become its message's.
+const HEADERS_MAX: usize = 48;
+
+/// All webhooks of a host. Cheap to clone.
+#[derive(Clone)]
+pub struct Server(Arc<Inner>);
+
+struct Inner {
+    hooks: Vec<Arc<Hook>>,
+    proxies: Proxies,
+    metrics: Metrics,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Server {
+    /// Serves these until `stopping` turns true.
+    #[must_use]
+    pub fn new(hooks: Vec<Hook>, proxies: Proxies, metrics: Metrics, stopping: watch::Receiver<bool>) -> Self {
+        let hooks = hooks.into_iter().map(Arc::new).collect();
+        Self(Arc::new(Inner { hooks, proxies, metrics, stopping }))
+    }
+}
+
+impl Handler for Server {
+    async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Response<Full<Bytes>> {
+        let is_chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
+        let (connector, reply) = self.0.reply(request, peer).await;
+        self.0.metrics.webhook(connector.as_ref().map_or("", |hook| hook.connector.as_str()), reply.status());
+        // A proxy in front that reads the framing of a chunked request differently must find nothing behind it.
+        if is_chunked { reply.closing() } else { reply }.into_response()
+    }
+}
+
+impl Inner {
+    /// The answer, and whose webhook gave it.
+    async fn reply(&self, request: Request<Incoming>, peer: Peer) -> (Option<&Arc<Hook>>, Reply) {
+        let (parts, body) = request.into_parts();
+        if let Err(refusal) = self.admit(&parts, peer) {
+            return (None, refusal.into());
+        }
+        let (hook, found) = match self.find(&parts) {
+            Some((hook, found)) => (hook, found),
+            None => return (None, Refusal::Unknown.into()),
+        };
+        let values = match found {
+            Found::Request(values) => values,
+            Found::Preflight(reply) => return (Some(hook), reply),
+        };
+        let headers = hook.settings.cors.as_ref().map(|_| parts.headers.clone());
+        let reply = self.take(hook, parts, body, values, peer).await.unwrap_or_else(Reply::from);
+        let reply = match (&hook.settings.cors, headers) {
+            (Some(cors), Some(headers)) => cors.open(&headers, reply),
+            _ => reply,
+        };
+        (Some(hook), reply)
+    }
+
+    /// Whether a head can be understood in one way only, and is within the bounds.
+    fn admit(&self, parts: &Parts, peer: Peer) -> Result<(), Refusal> {
+        if *self.stopping.borrow() {
+            return Err(Refusal::Stopping);
+        }
+        let headers = &parts.headers;
+        let is_one = parts.version != Version::HTTP_11 || headers.get_all(header::HOST).iter().count() == 1;
+        if !is_one || peer.is_ambiguous {
+            return Err(Refusal::Malformed);
+        }
+        if parts.uri.path_and_query().is_some_and(|target| target.as_str().len() > TARGET_BYTES_MAX) {
+            return Err(Refusal::Target);
+        }
+        if headers.len() > HEADERS_MAX {
+            return Err(Refusal::Head);
+        }
+        Ok(())
+    }
+
+    fn find(&self, parts: &Parts) -> Option<(&Arc<Hook>, Found)> {
+        self.hooks.iter().find_map(|hook| {
+            let values = hook.settings.path.find(parts.uri.path())?;
+            let settings = &hook.settings;
+            if settings.methods.iter().any(|method| method == parts.method.as_str()) {
+                return Some((hook, Found::Request(values)));
+            }
+            let cors = settings.cors.as_ref().filter(|_| parts.method == Method::OPTIONS)?;
+            Some((hook, Found::Preflight(cors.preflight(&parts.headers, &settings.methods)?)))
+        })
+    }
+
+    async fn take(
+        &self,
+        hook: &Arc<Hook>,
+        parts: Parts,
+        body: Incoming,
+        parameters: Values,
+        peer: Peer,
+    ) -> Result<Reply, Refusal> {
+        let body = read(body, hook.settings.body_bytes_max).await?;
+        let remote_address = self.proxies.sender(&peer, &parts.headers).to_string();
+        let origin = self.proxies.origin(&peer, &parts.headers, host(&parts));
+        hook.take(Whole { parts, body, parameters, remote_address, origin }).await
+    }
+}
+
+/// What a webhook is asked for.
+enum Found {
+    Request(Values),
+    Preflight(Reply),
+}
+
+fn host(parts: &Parts) -> &str {
+    let of_target = parts.uri.authority().map(http::uri::Authority::as_str);
+    of_target.or_else(|| parts.headers.get(header::HOST)?.to_str().ok()).unwrap_or_default()
+}
+
+/// The whole body, unless it is larger than `most` or takes too long.
+async fn read(mut body: Incoming, most: u64) -> Result<Vec<u8>, Refusal> {
+    let said = body.size_hint().exact();
+    if said.is_some_and(|bytes| bytes > most) {
+        return Err(Refusal::Body);
+    }
+    // Memory is taken for what is there, not for what is said to come.
+    let begin = said.unwrap_or(0).min(16 << 10);
+    let mut whole = Vec::with_capacity(usize::try_from(begin).unwrap_or(0));
+    let reading = async {
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| Refusal::Malformed)?;
+            let Ok(data) = frame.into_data() else { continue };
+            if (whole.len() + data.len()) as u64 > most {
+                return Err(Refusal::Body);
+            }
+            whole.extend_from_slice(&data);
+        }
+        Ok(())
+    };
+    tokio::time::timeout(BODY_TIME, reading).await.map_err(|_| Refusal::Slow)??;
+    Ok(whole)
+}
