@@ -19,7 +19,7 @@ use crate::delivery::connector::{Connector, Entry};
 use crate::delivery::hold::Hold;
 use crate::egress::{self, Egress};
 use crate::id::Name;
-use crate::ledger::{self, ConnectorLayout, Directory, Layout, Ledger, Ordering};
+use crate::ledger::{self, ConnectorLayout, Directory, Layout, Ledger, Ordering, StateUsage};
 use crate::metrics::Metrics;
 use crate::runtime::compile::Compiled;
 use crate::runtime::permit::{Budget, Permits};
@@ -45,7 +45,7 @@ pub fn layout(config: &Config) -> Layout {
             .collect(),
         has_inbox: !connector.schedules.is_empty(),
         dead_retention: connector.dead_retention,
-        dead_max_bytes: connector.dead_max_bytes,
+        state_max: StateUsage { keys: connector.limits.state_keys, bytes: connector.limits.state_bytes },
     });
     Layout { queues: config.queues.clone(), connectors: connectors.collect() }
 }

@@ -5,10 +5,10 @@
 
 use rusqlite::{Connection, params};
 
-use super::QueuePolicy;
 use super::configure::Policies;
 use super::ranges::Ranges;
 use super::schema::{sql, unsql};
+use super::{QueuePolicy, StateUsage};
 use crate::id::Name;
 
 /// How long the dead letters of a connector that left the configuration are kept: the default of `dead_retention`.
@@ -84,6 +84,8 @@ pub(super) struct Connector {
     pub(super) name: Name,
     pub(super) counts: ConnectorCounts,
     pub(super) dead_retention_ms: u64,
+    /// The most that its state may come to.
+    pub(super) state_max: StateUsage,
 }
 
 /// The stored counters of a connector; see the schema.
@@ -186,7 +188,9 @@ impl Book {
                 state_bytes: unsql(row.get(4)?),
             };
             let name = Name::stored(row.get_ref(1)?.as_str()?);
-            place(&mut self.connectors, row.get(0)?, Connector { name, counts, dead_retention_ms: DEAD_RETENTION_MS });
+            let connector =
+                Connector { name, counts, dead_retention_ms: DEAD_RETENTION_MS, state_max: StateUsage::default() };
+            place(&mut self.connectors, row.get(0)?, connector);
         }
         Ok(())
     }
@@ -251,9 +255,10 @@ impl Book {
                 queue.policy = policy.clone();
             }
         }
-        for (id, (retention, _)) in &policies.connectors {
+        for (id, policy) in &policies.connectors {
             if let Some(connector) = slot(&mut self.connectors, *id) {
-                connector.dead_retention_ms = super::millis(*retention);
+                connector.dead_retention_ms = super::millis(policy.dead_retention);
+                connector.state_max = policy.state_max;
             }
         }
     }

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::schema::sql;
 use super::write::Write;
-use super::{From, Ledger, QueuePolicy};
+use super::{From, Ledger, QueuePolicy, StateUsage};
 use crate::id::Name;
 use crate::settlement::{ConnectorId, QueueId, SubscriptionId};
 
@@ -37,8 +37,8 @@ pub struct ConnectorLayout {
     pub has_inbox: bool,
     /// How long its dead letters are kept.
     pub dead_retention: Duration,
-    /// Bytes of dead letters at which it is held.
-    pub dead_max_bytes: u64,
+    /// The most that its state may come to.
+    pub state_max: StateUsage,
 }
 
 /// One queue that a connector reads.
@@ -125,8 +125,14 @@ impl Directory {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Policies {
     pub(super) queues: HashMap<u32, QueuePolicy>,
-    /// For each connector: how long its dead letters are kept, and their bound.
-    pub(super) connectors: HashMap<u32, (Duration, u64)>,
+    pub(super) connectors: HashMap<u32, ConnectorPolicy>,
+}
+
+/// The same of one connector; see [`ConnectorLayout`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ConnectorPolicy {
+    pub(super) dead_retention: Duration,
+    pub(super) state_max: StateUsage,
 }
 
 impl Ledger {
@@ -164,7 +170,8 @@ impl Write<'_> {
         let mut wanted = Vec::new();
         for connector in &layout.connectors {
             let (id, lineage) = self.connector_row(&connector.name)?;
-            policies.connectors.insert(id, (connector.dead_retention, connector.dead_max_bytes));
+            let ConnectorLayout { dead_retention, state_max, .. } = *connector;
+            policies.connectors.insert(id, ConnectorPolicy { dead_retention, state_max });
             directory.connectors.insert(connector.name.clone(), (ConnectorId(id), lineage));
             for consumption in read_by(connector) {
                 let queue = self.queue_row(&consumption.queue)?;

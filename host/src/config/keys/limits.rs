@@ -1,6 +1,6 @@
 //! Keys of what a sandbox and a call may use.
 
-use super::super::schema::Default::Is;
+use super::super::schema::Default::{Is, Words};
 use super::super::schema::{Key, Kind, Section};
 use super::{GIB, HOUR, KIB, MIB, MS};
 use crate::limit::MESSAGE_BYTES_MAX;
@@ -36,5 +36,18 @@ pub(super) static LIMITS: Section = Section {
         Key::new("requests_at_once", Kind::Integer(1, 1_024), Is("16"), "HTTP requests under way in the connector."),
         Key::new("request_bytes", Kind::Size(0, GIB), Is("8MiB"), "Bytes of a request's body."),
         Key::new("response_bytes", Kind::Size(0, GIB), Is("16MiB"), "Bytes of a response's body after decompression."),
+        Key::new("state", Kind::Size(0, GIB), Is("64MiB"), "Bytes of all keys and values of the connector's state."),
+        Key::new(
+            "state_keys",
+            Kind::Integer(0, 100_000),
+            Is("10000"),
+            "Keys of the connector's state; a call may touch twice as many, those that are not there included.",
+        ),
+        Key::new(
+            "hostcall",
+            Kind::Size(64 * KIB, 64 * MIB),
+            Words("twice `limits.message` and 1MiB"),
+            "Bytes that one call of the host copies from the sandbox.",
+        ),
     ],
 };
