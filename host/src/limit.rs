@@ -42,7 +42,7 @@ pub enum Limit {
     StateKeys,
     /// Bytes copied from the guest by one host call, or kept of the fields of one request.
     Hostcall,
-    /// Size or time of compiling a plugin.
+    /// Size of a plugin, time or memory of compiling it.
     Compile,
 }
 
@@ -92,12 +92,13 @@ impl Limit {
         }
     }
 
-    /// The key that moves it for a connector, as in `connectors.orders.limits.cpu`; `None` where the bound is fixed or
-    /// each grant has its own.
+    /// The key that moves it for a connector, as in `connectors.orders.limits.cpu`; `None` where each grant has its own.
     #[must_use]
     pub fn key(self, connector: &str) -> Option<String> {
         match self {
-            Self::Compile | Self::FirstByte => None,
+            Self::FirstByte => None,
+            // Of all plugins; which of its keys it is, is known where one is refused.
+            Self::Compile => Some("host.compile".to_owned()),
             Self::Memory
             | Self::Cpu
             | Self::Wall
@@ -176,6 +177,25 @@ impl Default for Limits {
     }
 }
 
+/// `[host.compile]`: what compiling one plugin may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompileLimits {
+    /// Address space of the process that compiles, in bytes.
+    pub memory_bytes: u64,
+    /// Its processor time. Not clock time: on a busy machine a good plugin must not become a bad one.
+    pub time: Duration,
+    /// Bytes of the plugin.
+    pub size_bytes: u64,
+}
+
+impl Default for CompileLimits {
+    /// The largest plugins in use, Python's, have half of the size, take a fifth of the time, and need less than half a
+    /// gibibyte of memory; each thread of the compiler reserves some beside it.
+    fn default() -> Self {
+        Self { memory_bytes: 2048 * MIB, time: Duration::from_secs(60), size_bytes: 32 * MIB }
+    }
+}
+
 /// The default of `limits.hostcall`: twice the largest message, and headers, names and what a request carries beside its
 /// body.
 #[must_use]
@@ -183,6 +203,8 @@ pub const fn hostcall_bytes_for(message_bytes: u64) -> u64 {
     message_bytes.saturating_mul(2).saturating_add(MIB)
 }
 
+/// The largest `host.compile.size` that can be configured.
+pub const PLUGIN_BYTES_MAX: u64 = 256 * MIB;
 /// The largest `limits.message` that can be configured.
 pub const MESSAGE_BYTES_MAX: u64 = 16 * MIB;
 /// The largest message of a queue that nobody consumes.

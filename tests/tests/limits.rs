@@ -332,7 +332,7 @@ fn a_plugin_too_large_to_compile_is_refused_at_the_start() {
     plugin.set_len((32 << 20) + 1).expect("a file of holes");
     let refused = host.run(&["run"]).ended_with(2);
     let errors = refused.errors();
-    assert!(errors.contains("is larger than 32 MiB, the most that a plugin may have"), "{errors}");
-    assert!(errors.contains(r#""limit":"compile""#), "{errors}");
+    assert!(errors.contains("is larger than 33554432 bytes, the most that a plugin may have"), "{errors}");
+    assert!(errors.contains(r#""limit":"compile","key":"host.compile.size""#), "{errors}");
     assert!(!host.data().exists());
 }

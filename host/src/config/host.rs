@@ -9,6 +9,7 @@ use super::view::View;
 use super::{Config, Host, RUNS_PER_CORE, credential, machine};
 use crate::egress::proxy::{self, Proxy};
 use crate::egress::trust::Roots;
+use crate::limit::CompileLimits;
 use crate::secret_store::Source;
 
 /// Where the system does not say how much memory there is.
@@ -29,9 +30,14 @@ pub(super) fn host(view: &View<'_>, secrets: &[&str], report: &mut Report<'_>) -
         runs: view.integer_if("runs").unwrap_or_else(runs_by_cores),
         memory: view.size_if("memory").unwrap_or_else(memory_by_machine),
         min_free: view.size_if("min_free"),
+        compile: compile(&view.child_or_empty("compile")),
         roots,
         proxy,
     }
+}
+
+fn compile(view: &View<'_>) -> CompileLimits {
+    CompileLimits { memory_bytes: view.size("memory"), time: view.duration("time"), size_bytes: view.size("size") }
 }
 
 /// The API takes secrets and a token, in the clear: nobody on the way may see them.

@@ -12,7 +12,7 @@ use super::schema::Default::{Is, Required, Unset, Words};
 use super::schema::{Key, Kind, Section};
 use crate::delivery::retry::DELAY_MAX;
 use credential::{AUTH, HOST_PROXY_AUTH, PLACEHOLDER};
-use limits::LIMITS;
+use limits::{HOST_COMPILE, LIMITS};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -84,6 +84,7 @@ static HOST: Section = Section {
             Words("512MiB or 5 % of the disk, whichever is smaller"),
             "Free disk below which nothing new is accepted.",
         ),
+        Key::new("compile", Kind::Table(&HOST_COMPILE), Unset, "What compiling a plugin may use."),
         Key::ignored("listen", Kind::Address, "Listener for webhooks."),
         Key::later("history", "For which deliveries attempts and effects are kept."),
         Key::later("trusted_proxies", "Proxies whose `X-Forwarded-*` headers are believed."),

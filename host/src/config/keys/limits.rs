@@ -1,9 +1,24 @@
-//! Keys of what a sandbox and a call may use.
+//! Keys of what a sandbox and a call may use, and of what compiling a plugin may.
 
 use super::super::schema::Default::{Is, Words};
 use super::super::schema::{Key, Kind, Section};
 use super::{GIB, HOUR, KIB, MIB, MS};
-use crate::limit::MESSAGE_BYTES_MAX;
+use crate::limit::{MESSAGE_BYTES_MAX, PLUGIN_BYTES_MAX};
+
+pub(super) static HOST_COMPILE: Section = Section {
+    about: "What compiling a plugin may use, which is done in a process of its own; a plugin over one of these is refused. Built-in plugins have none of it.",
+    exactly_one: false,
+    keys: &[
+        Key::new("memory", Kind::Size(512 * MIB, 64 * GIB), Is("2GiB"), "Address space of the process."),
+        Key::new(
+            "time",
+            Kind::Duration(MS, HOUR),
+            Is("60s"),
+            "Processor time of the process. However busy the machine is, it is ended after this and two minutes more.",
+        ),
+        Key::new("size", Kind::Size(KIB, PLUGIN_BYTES_MAX), Is("32MiB"), "Bytes of the plugin."),
+    ],
+};
 
 pub(super) static LIMITS: Section = Section {
     about: "What a sandbox and a call may use; a metric names the limit that bit.",
