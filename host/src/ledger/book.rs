@@ -11,9 +11,6 @@ use super::schema::{sql, unsql};
 use super::{QueuePolicy, StateUsage};
 use crate::id::Name;
 
-/// How long the dead letters of a connector that left the configuration are kept: the default of `dead_retention`.
-const DEAD_RETENTION_MS: u64 = 30 * 86_400_000;
-
 /// Everything the writer counts.
 #[derive(Debug, Default)]
 pub(super) struct Book {
@@ -179,7 +176,8 @@ impl Book {
     }
 
     fn load_connectors(&mut self, db: &Connection) -> rusqlite::Result<()> {
-        let mut statement = db.prepare("SELECT id, name, state_version, state_keys, state_bytes FROM connector")?;
+        let mut statement =
+            db.prepare("SELECT id, name, state_version, state_keys, state_bytes, dead_retention_ms FROM connector")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let counts = ConnectorCounts {
@@ -188,8 +186,8 @@ impl Book {
                 state_bytes: unsql(row.get(4)?),
             };
             let name = Name::stored(row.get_ref(1)?.as_str()?);
-            let connector =
-                Connector { name, counts, dead_retention_ms: DEAD_RETENTION_MS, state_max: StateUsage::default() };
+            let (dead_retention_ms, state_max) = (unsql(row.get(5)?), StateUsage::default());
+            let connector = Connector { name, counts, dead_retention_ms, state_max };
             place(&mut self.connectors, row.get(0)?, connector);
         }
         Ok(())
@@ -255,10 +253,9 @@ impl Book {
                 queue.policy = policy.clone();
             }
         }
-        for (id, policy) in &policies.connectors {
+        for (id, state_max) in &policies.state_max {
             if let Some(connector) = slot(&mut self.connectors, *id) {
-                connector.dead_retention_ms = super::millis(policy.dead_retention);
-                connector.state_max = policy.state_max;
+                connector.state_max = *state_max;
             }
         }
     }

@@ -35,7 +35,7 @@ pub struct ConnectorLayout {
     pub consumes: Vec<Consumption>,
     /// Whether it has schedules or a webhook.
     pub has_inbox: bool,
-    /// How long its dead letters are kept.
+    /// How long its dead letters are kept, also when it has left the configuration.
     pub dead_retention: Duration,
     /// The most that its state may come to.
     pub state_max: StateUsage,
@@ -125,14 +125,8 @@ impl Directory {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Policies {
     pub(super) queues: HashMap<u32, QueuePolicy>,
-    pub(super) connectors: HashMap<u32, ConnectorPolicy>,
-}
-
-/// The same of one connector; see [`ConnectorLayout`].
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ConnectorPolicy {
-    pub(super) dead_retention: Duration,
-    pub(super) state_max: StateUsage,
+    /// For each connector: the most that its state may come to.
+    pub(super) state_max: HashMap<u32, StateUsage>,
 }
 
 impl Ledger {
@@ -170,8 +164,8 @@ impl Write<'_> {
         let mut wanted = Vec::new();
         for connector in &layout.connectors {
             let (id, lineage) = self.connector_row(&connector.name)?;
-            let ConnectorLayout { dead_retention, state_max, .. } = *connector;
-            policies.connectors.insert(id, ConnectorPolicy { dead_retention, state_max });
+            self.keep_retention(id, connector.dead_retention)?;
+            policies.state_max.insert(id, connector.state_max);
             directory.connectors.insert(connector.name.clone(), (ConnectorId(id), lineage));
             for consumption in read_by(connector) {
                 let queue = self.queue_row(&consumption.queue)?;
@@ -244,6 +238,14 @@ impl Write<'_> {
             lineage
         ])?;
         Ok((next, lineage))
+    }
+
+    /// For the time when the connector has left the configuration, and its dead letters are still here.
+    fn keep_retention(&self, id: u32, dead_retention: Duration) -> rusqlite::Result<()> {
+        self.db
+            .prepare_cached("UPDATE connector SET dead_retention_ms = ?2 WHERE id = ?1 AND dead_retention_ms <> ?2")?
+            .execute(params![id, sql(super::millis(dead_retention))])?;
+        Ok(())
     }
 
     fn subscription_row(&self, queue: u32, connector: u32, from: From) -> rusqlite::Result<u32> {
