@@ -18,7 +18,7 @@ fn component(functions: &str) -> Vec<u8> {
 /// Refused as over this bound of the compiler, with what moves it; nothing is written.
 fn check(host: &Bulkhead, plugin: &[u8], key: &str, says: &str) {
     std::fs::write(host.path("bomb.wasm"), plugin).unwrap();
-    let refused = host.run(&["run"]).ended_with(2);
+    let refused = host.run(&["run", "--until-idle"]).ended_with(2);
     let errors = refused.errors();
     assert!(errors.contains("connectors.bomb.plugin") && errors.contains(says), "{errors}");
     assert!(errors.contains(&format!("raise `{key}`")), "{errors}");
