@@ -36,17 +36,19 @@ pub enum Limit {
     FirstByte,
     /// Bytes of one HTTP response, decompressed.
     ResponseBytes,
-    /// Size or number of state entries.
+    /// Bytes of all keys and values of the state.
     State,
+    /// Keys of the state.
+    StateKeys,
     /// Bytes copied from the guest by one host call, or kept of the fields of one request.
     Hostcall,
-    /// Size or time of compiling a plugin.
+    /// Size of a plugin, time or memory of compiling it.
     Compile,
 }
 
 impl Limit {
     /// Every limit, for metrics and the reference.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Memory,
         Self::Cpu,
         Self::Wall,
@@ -61,6 +63,7 @@ impl Limit {
         Self::FirstByte,
         Self::ResponseBytes,
         Self::State,
+        Self::StateKeys,
         Self::Hostcall,
         Self::Compile,
     ];
@@ -83,17 +86,19 @@ impl Limit {
             Self::FirstByte => "first_byte",
             Self::ResponseBytes => "response_bytes",
             Self::State => "state",
+            Self::StateKeys => "state_keys",
             Self::Hostcall => "hostcall",
             Self::Compile => "compile",
         }
     }
 
-    /// The key of a connector that moves it, as in `connectors.orders.limits.cpu`; `None` where the bound is fixed or
-    /// each grant has its own.
+    /// The key that moves it for a connector, as in `connectors.orders.limits.cpu`; `None` where each grant has its own.
     #[must_use]
     pub fn key(self, connector: &str) -> Option<String> {
         match self {
-            Self::State | Self::Hostcall | Self::Compile | Self::FirstByte => None,
+            Self::FirstByte => None,
+            // Of all plugins; which of its keys it is, is known where one is refused.
+            Self::Compile => Some("host.compile".to_owned()),
             Self::Memory
             | Self::Cpu
             | Self::Wall
@@ -105,7 +110,10 @@ impl Limit {
             | Self::Requests
             | Self::RequestsAtOnce
             | Self::RequestBytes
-            | Self::ResponseBytes => Some(format!("connectors.{connector}.limits.{}", self.label())),
+            | Self::ResponseBytes
+            | Self::State
+            | Self::StateKeys
+            | Self::Hostcall => Some(format!("connectors.{connector}.limits.{}", self.label())),
         }
     }
 }
@@ -137,6 +145,12 @@ pub struct Limits {
     pub request_bytes: u64,
     /// Bytes of a response's body after decompression.
     pub response_bytes: u64,
+    /// Bytes of all keys and values of the state.
+    pub state_bytes: u64,
+    /// Keys of the state.
+    pub state_keys: u64,
+    /// Bytes that one call of the host copies from the guest.
+    pub hostcall_bytes: u64,
 }
 
 impl Default for Limits {
@@ -155,17 +169,45 @@ impl Default for Limits {
             requests_at_once: 16,
             request_bytes: 8 * MIB,
             response_bytes: 16 * MIB,
+            // What a connector remembers, not its data.
+            state_bytes: 64 * MIB,
+            state_keys: 10_000,
+            hostcall_bytes: hostcall_bytes_for(MIB),
         }
     }
 }
 
+/// `[host.compile]`: what compiling one plugin may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompileLimits {
+    /// Address space of the process that compiles, in bytes.
+    pub memory_bytes: u64,
+    /// Its processor time. Not clock time: on a busy machine a good plugin must not become a bad one.
+    pub time: Duration,
+    /// Bytes of the plugin.
+    pub size_bytes: u64,
+}
+
+impl Default for CompileLimits {
+    /// The largest plugins in use, Python's, have half of the size, take a fifth of the time, and need less than half a
+    /// gibibyte of memory; each thread of the compiler reserves some beside it.
+    fn default() -> Self {
+        Self { memory_bytes: 2048 * MIB, time: Duration::from_secs(60), size_bytes: 32 * MIB }
+    }
+}
+
+/// The default of `limits.hostcall`: twice the largest message, and headers, names and what a request carries beside its
+/// body.
+#[must_use]
+pub const fn hostcall_bytes_for(message_bytes: u64) -> u64 {
+    message_bytes.saturating_mul(2).saturating_add(MIB)
+}
+
+/// The largest `host.compile.size` that can be configured.
+pub const PLUGIN_BYTES_MAX: u64 = 256 * MIB;
 /// The largest `limits.message` that can be configured.
 pub const MESSAGE_BYTES_MAX: u64 = 16 * MIB;
 /// The largest message of a queue that nobody consumes.
 pub const MESSAGE_BYTES_DEFAULT: u64 = MIB;
-/// Keys of a connector's state: what a connector remembers, not its data.
-pub const STATE_KEYS_MAX: u64 = 10_000;
-/// Bytes of all keys and values of a connector's state.
-pub const STATE_BYTES_MAX: u64 = 64 * MIB;
 /// A message past this many hops becomes a dead letter: two connectors that feed each other must end.
 pub const HOPS_MAX: u32 = 32;

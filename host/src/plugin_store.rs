@@ -16,12 +16,14 @@ use anyhow::Context;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+use crate::limit::PLUGIN_BYTES_MAX;
+
 pub use builtin::{builtin, builtin_names};
 
-/// A larger plugin is refused: the largest that toolchains make (Python's) have half of it.
-pub const PLUGIN_BYTES_MAX: u64 = 32 << 20;
 /// Compiled code is some three times as large as the plugin.
-const CODE_BYTES_MAX: u64 = 8 * PLUGIN_BYTES_MAX;
+const CODE_PER_PLUGIN_MAX: u64 = 8;
+/// That of the largest plugin that can be allowed.
+const CODE_BYTES_MAX: u64 = CODE_PER_PLUGIN_MAX * PLUGIN_BYTES_MAX;
 /// Bytes of all compiled plugins that are kept; past it the oldest go.
 const FOLDER_BYTES_MAX: u64 = 1 << 30;
 /// Where they lie in the data directory, and the key of their MACs.
@@ -36,11 +38,13 @@ pub enum ReadError {
     /// No such file.
     #[error("there is no file `{}`", .0.display())]
     Missing(PathBuf),
-    /// Larger than any plugin may be.
-    #[error("`{}` is larger than {} MiB, the most that a plugin may have", .path.display(), PLUGIN_BYTES_MAX >> 20)]
+    /// Larger than a plugin may be.
+    #[error("`{}` is larger than {size_max} bytes, the most that a plugin may have", .path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
+        /// The most, in bytes.
+        size_max: u64,
     },
     /// The system says no.
     #[error("`{}` cannot be read: {error}", .path.display())]
@@ -52,13 +56,13 @@ pub enum ReadError {
     },
 }
 
-/// Reads a plugin from a file.
+/// Reads a plugin of at most `size_max` bytes from a file.
 ///
 /// # Errors
 /// When it is not there, not readable or too large.
-pub fn read(path: &Path) -> Result<Vec<u8>, ReadError> {
-    let bytes = read_bounded(path, PLUGIN_BYTES_MAX).map_err(|error| unreadable(path, error))?;
-    bytes.ok_or_else(|| ReadError::TooLarge { path: path.to_owned() })
+pub fn read(path: &Path, size_max: u64) -> Result<Vec<u8>, ReadError> {
+    let bytes = read_bounded(path, size_max).map_err(|error| unreadable(path, error))?;
+    bytes.ok_or_else(|| ReadError::TooLarge { path: path.to_owned(), size_max })
 }
 
 fn unreadable(path: &Path, error: std::io::Error) -> ReadError {
@@ -300,8 +304,9 @@ mod tests {
     fn a_plugin_that_is_missing_or_too_large_is_named() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a.wasm");
-        assert!(matches!(read(&path), Err(ReadError::Missing(_))));
-        File::create(&path).expect("a file").set_len(PLUGIN_BYTES_MAX + 1).expect("a sparse file");
-        assert!(matches!(read(&path), Err(ReadError::TooLarge { .. })));
+        assert!(matches!(read(&path, 5), Err(ReadError::Missing(_))));
+        fs::write(&path, "12345").expect("it is written");
+        assert_eq!(read(&path, 5).expect("it fits"), b"12345");
+        assert!(matches!(read(&path, 4), Err(ReadError::TooLarge { size_max: 4, .. })));
     }
 }

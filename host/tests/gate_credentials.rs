@@ -34,6 +34,8 @@ fn signed(server: &Server) -> GrantSettings {
     let auth = Auth::Hmac(hmac::Settings {
         header: "X-Sign".into(),
         prefix: String::new(),
+        signed: hmac::Template::default(),
+        timestamp: None,
         algorithm: hmac::Algorithm::Sha256,
         encoding: hmac::Encoding::Hex,
         secret: "token".into(),

@@ -147,7 +147,7 @@ async fn a_message_larger_than_its_queue_takes_is_refused() {
 
 #[tokio::test]
 async fn a_hostcall_that_hands_over_too_much_ends_the_call() {
-    let fixture = limited(Limits { message_bytes: 1024, ..Limits::default() }).await;
+    let fixture = limited(Limits { hostcall_bytes: 64 << 10, ..Limits::default() }).await;
     fixture.limited("large out", "hostcall").await;
 }
 
@@ -220,7 +220,7 @@ async fn state_has_a_bound() {
     let fixture = ordinary().await;
     let failure = fixture.handle("fill-state").await.unwrap_err();
     assert!(failure.reason().contains("state is full"), "{failure:?}");
-    fixture.counts(r#"bulkhead_limit_hits_total{connector="orders",limit="state"} 1"#);
+    fixture.counts(r#"bulkhead_limit_hits_total{connector="orders",limit="state_keys"} 1"#);
 }
 
 async fn batch(bodies: &[&str]) -> (Vec<bool>, Vec<String>, bool) {

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_host::capability::{Allow, Grants, Services, Subject};
-use bulkhead_host::limit::{Limit, Limits};
+use bulkhead_host::limit::{CompileLimits, Limit, Limits};
 use bulkhead_host::metrics::Metrics;
-use bulkhead_host::plugin_store::{self, PLUGIN_BYTES_MAX, PluginStore};
+use bulkhead_host::plugin_store::{self, PluginStore};
 use bulkhead_host::runtime::Plugin;
 use bulkhead_host::runtime::compile::{LoadError, Maker, compile, keep};
 use bulkhead_host::runtime::inspect::inspect;
@@ -89,16 +89,19 @@ async fn anything_else_is_no_component() {
 fn a_plugin_that_is_too_large_is_a_limit() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("large.wasm");
-    std::fs::File::create(&path).unwrap().set_len(PLUGIN_BYTES_MAX + 1).unwrap();
-    let error = LoadError::from(plugin_store::read(&path).unwrap_err());
-    assert_eq!(error.limit(), Some(Limit::Compile));
-    check(&error.to_string(), &["large.wasm", "32 MiB"]);
+    std::fs::File::create(&path).unwrap().set_len(1025).unwrap();
+    let error = LoadError::from(plugin_store::read(&path, 1024).unwrap_err());
+    assert_eq!((error.limit(), error.key()), (Some(Limit::Compile), Some("host.compile.size")));
+    check(&error.to_string(), &["large.wasm", "1024 bytes"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plugin_over_a_bound_of_the_compiler_is_counted_under_its_connector() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::File::create(folder.path().join("large.wasm")).unwrap().set_len(PLUGIN_BYTES_MAX + 1).unwrap();
+    std::fs::File::create(folder.path().join("large.wasm"))
+        .unwrap()
+        .set_len(CompileLimits::default().size_bytes + 1)
+        .unwrap();
     let file = folder.path().join("bulkhead.toml");
     std::fs::write(&file, "[connectors.large]\nplugin = 'large.wasm'\nconsume = 'in'\n").unwrap();
     let (loaded, metrics) = (config::load(&[file], &|_| None).unwrap(), Metrics::default());

@@ -1,6 +1,7 @@
 //! The ledger's file, read with SQLite and without the host: what a test believes is what lies on the disk.
 
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Row};
@@ -127,6 +128,19 @@ impl Ledger {
     #[must_use]
     pub fn dues(&self) -> Vec<i64> {
         self.rows("SELECT due_ms FROM pending UNION ALL SELECT due_ms FROM parked", [], |row| row.get(0))
+    }
+
+    /// Lets the dead letters of a connector be older than they are.
+    pub fn age_letters(&self, connector: &str, by: Duration) {
+        let sql = "UPDATE dead SET died_ms = died_ms - ?2 WHERE connector = (SELECT id FROM connector WHERE name = ?1)";
+        let by_ms = i64::try_from(by.as_millis()).expect("within the life of the test");
+        assert_ne!(self.0.execute(sql, rusqlite::params![connector, by_ms]), Ok(0), "something has died in it");
+    }
+
+    /// Makes it one of the first version.
+    pub fn become_first(&self) {
+        let sql = "ALTER TABLE connector DROP COLUMN dead_retention_ms; PRAGMA user_version = 1";
+        self.0.execute_batch(sql).expect("it is of the second version");
     }
 
     /// Makes it one that a newer program has written.

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use bulkhead_tests::{Answer, Authority, Bulkhead, Certified, Fixture, Flaw, Request, TlsServer, guest};
+use bulkhead_tests::{Answer, Authority, Bulkhead, Certified, Fixture, Flaw, Request, Running, TlsServer, guest};
 use data_encoding::{BASE64, HEXLOWER};
 use serde_json::{Value, json};
 
@@ -248,6 +248,7 @@ fn a_secret_is_found_nowhere() {
     for answer in answers.iter().chain([&dead, &running.api("GET", "queues", "")]) {
         check_clean("an answer of the API", answer.body.as_bytes());
     }
+    check_letters(&bulkhead, &running);
     std::fs::remove_file(&file).unwrap();
     bulkhead.send("in", &errands[4..8]);
     let labels = [("effect", "secret"), ("reason", "missing")];
@@ -297,6 +298,20 @@ fn check_process(bulkhead: &Bulkhead) {
     let limits = String::from_utf8(shown("limits")).unwrap();
     let dumps = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
     assert_eq!(dumps.split_whitespace().take(2).collect::<Vec<_>>(), ["0", "0"]);
+}
+
+/// Each dead letter, as a host that runs shows it.
+fn check_letters(bulkhead: &Bulkhead, running: &Running) {
+    let letters = bulkhead.dead();
+    assert!(letters.len() >= WAYS.len(), "{} dead letters", letters.len());
+    for letter in letters {
+        let id = letter["id"].as_str().unwrap();
+        let answer = running.api("GET", &format!("dead/{id}"), "");
+        assert!(answer.status == 200 && answer.body.contains("history"), "{answer:?}");
+        check_clean("a dead letter of the API", answer.body.as_bytes());
+        let shown = bulkhead.run(&["dead", "show", id]).ok();
+        check_clean("`dead show`", (shown.output + &shown.log.join("\n")).as_bytes());
+    }
 }
 
 /// Of all the plugins that looked for something in their memory, one has found it: what it had put there.

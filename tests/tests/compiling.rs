@@ -15,13 +15,14 @@ fn component(functions: &str) -> Vec<u8> {
     wat::parse_str(format!("(component (core module (memory 1) {functions}))")).unwrap()
 }
 
-/// Refused at its key, as over a bound of the compiler; nothing is written, and what is beside it is told too.
-fn check(host: &Bulkhead, plugin: &[u8], says: &str) {
+/// Refused as over this bound of the compiler, with what moves it; nothing is written.
+fn check(host: &Bulkhead, plugin: &[u8], key: &str, says: &str) {
     std::fs::write(host.path("bomb.wasm"), plugin).unwrap();
-    let refused = host.run(&["run"]).ended_with(2);
+    let refused = host.run(&["run", "--until-idle"]).ended_with(2);
     let errors = refused.errors();
     assert!(errors.contains("connectors.bomb.plugin") && errors.contains(says), "{errors}");
-    assert!(errors.contains(r#""connector":"bomb","limit":"compile","key":"connectors.bomb.plugin""#), "{errors}");
+    assert!(errors.contains(&format!("raise `{key}`")), "{errors}");
+    assert!(errors.contains(&format!(r#""connector":"bomb","limit":"compile","key":"{key}""#)), "{errors}");
     assert!(!host.data().exists(), "nothing is written");
 }
 
@@ -40,7 +41,37 @@ fn takes_hours() -> Vec<u8> {
 fn a_plugin_that_takes_the_compiler_hours_is_refused() {
     // Of the minute that it would have, the shell leaves some seconds.
     let host = Bulkhead::new(TOML).under("-t 4");
-    check(&host, &takes_hours(), "the component is not compiled: it takes more than 60 s to compile");
+    check(
+        &host,
+        &takes_hours(),
+        "host.compile.time",
+        "the component is not compiled: it takes more than 60s to compile",
+    );
+}
+
+#[test]
+fn the_time_that_a_plugin_may_take_can_be_set() {
+    let host = Bulkhead::new(&format!("[host.compile]\ntime = '5ms'\n{TOML}"));
+    let plugin = std::fs::read(guest("hostile")).unwrap();
+    check(&host, &plugin, "host.compile.time", "the component is not compiled: it takes more than 5ms to compile");
+}
+
+#[test]
+fn the_size_that_a_plugin_may_have_can_be_set() {
+    let large = component(&format!("(data (i32.const 0) \"{}\")", "x".repeat(2_048)));
+    let host = Bulkhead::new(&format!("[host.compile]\nsize = '2KiB'\n{TOML}"));
+    let says = "bomb.wasm` is larger than 2048 bytes, the most that a plugin may have";
+    check(&host, &large, "host.compile.size", says);
+}
+
+/// What is larger than the default is read and compiled: in the end it is no plugin.
+#[test]
+fn a_plugin_may_be_allowed_to_be_larger_than_the_default() {
+    let large = component(&format!("(data (i32.const 0) \"{}\")", "x".repeat(33 << 20)));
+    let host = Bulkhead::new(&format!("[host.compile]\nsize = '34MiB'\n{TOML}"));
+    std::fs::write(host.path("bomb.wasm"), large).unwrap();
+    let errors = host.run(&["run"]).ended_with(2).errors();
+    assert!(errors.contains("the component exports no interface that the host calls"), "{errors}");
 }
 
 /// As the system shows it, while it works.
@@ -70,7 +101,21 @@ fn a_plugin_that_takes_the_compiler_all_memory_is_refused() {
     let host = Bulkhead::new(&format!("[host]\nruns = 1\n{TOML}")).under("-d 450000");
     let body = "(local.set 0 (i32.add (local.get 0) (i32.load (local.get 0))))".repeat(450_000);
     let plugin = component(&format!("(func (local i32) {body})"));
-    check(&host, &plugin, "the component is not compiled: it takes more than 2 GiB of memory to compile");
+    let says = "the component is not compiled: it takes more than 2147483648 bytes of memory to compile";
+    check(&host, &plugin, "host.compile.memory", says);
+}
+
+/// A usual plugin is compiled in the least of it.
+#[test]
+fn the_memory_that_a_plugin_may_take_can_be_set() {
+    let toml = format!("[host]\nruns = 1\ncompile = {{ memory = '512MiB' }}\n{TOML}");
+    let body = "(local.set 0 (i32.add (local.get 0) (i32.load (local.get 0))))".repeat(450_000);
+    let plugin = component(&format!("(func (local i32) {body})"));
+    let says = "the component is not compiled: it takes more than 536870912 bytes of memory to compile";
+    check(&Bulkhead::new(&toml), &plugin, "host.compile.memory", says);
+    let host = Bulkhead::new(&toml);
+    std::fs::copy(guest("hostile"), host.path("bomb.wasm")).unwrap();
+    let _ = host.run_until_idle();
 }
 
 /// With a cache, nothing is compiled and no process is started.

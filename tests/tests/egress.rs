@@ -57,6 +57,31 @@ fn an_open_breaker_holds_deliveries_until_a_probe_is_answered() {
     assert_eq!(reasons(&host), Vec::<String>::new());
 }
 
+/// One call asks a server until its breaker opens, then another one, and then the first again under its other grant.
+#[test]
+fn a_breaker_closes_one_server_to_one_connector_under_all_of_its_grants() {
+    let (down, up) = (Fixture::answering([Answer::status(500)]), Fixture::answering([Answer::status(200)]));
+    let breaker = "breaker = { failures = 2, open = '1h' }";
+    let (x, y) = (format!("{}/x", down.url()), format!("{}/y", down.url()));
+    let grants = [grant(&x, breaker), grant(&y, breaker), grant(&up.url(), breaker)].join(", ");
+    let neighbour = connector("neighbour", "", &grant(&x, breaker));
+    let host = Bulkhead::new(&(connector("caller", "", &grants) + &neighbour));
+    let running = host.start();
+    host.send("caller", &[format!("put - 0 0 {x}/1 {x}/2 {}/3 {y}/4", up.url())]);
+    let held = |connector| [("connector", connector), ("reason", "breaker")];
+    running.wait_until("hold", PATIENCE, |metrics| metrics.value("bulkhead_held", &held("caller")) == 1.0);
+    let refused = [("connector", "caller"), ("effect", "http"), ("reason", "breaker")];
+    running.wait_until("refusal", PATIENCE, |metrics| metrics.value("bulkhead_denied_total", &refused) == 1.0);
+    // What it is to the neighbour, the neighbour finds out itself.
+    host.send("neighbour", &[format!("get {x}/5")]);
+    let dead = [("connector", "neighbour"), ("outcome", "dead")];
+    running.wait_until("answer", PATIENCE, |metrics| metrics.value("bulkhead_deliveries_total", &dead) == 1.0);
+    assert_eq!(running.metrics().value("bulkhead_held", &held("neighbour")), 0.0);
+    let _ = running.terminate().ok();
+    let asked = |server: &Fixture| server.requests().into_iter().map(|request| request.uri).collect::<Vec<_>>();
+    assert_eq!((asked(&down), asked(&up)), (vec!["/x/1".into(), "/x/2".into(), "/x/5".into()], vec!["/3".into()]));
+}
+
 #[test]
 fn waiting_for_a_rate_costs_no_attempt() {
     let server = Fixture::answering([Answer::status(200)]);

@@ -309,7 +309,10 @@ fn what_nobody_comes_back_for_is_dropped_after_its_retention() {
     running.wait_until("delivery to who stayed", PATIENCE, |metrics| {
         metrics.value("bulkhead_deliveries_total", &[("connector", "stays"), ("outcome", "done")]) == 2.0
     });
-    assert_eq!(running.api("GET", "queues", "").json()[0]["subscriptions"].as_array().map(Vec::len), Some(1));
+    // The line comes before the commit.
+    running.wait_until("end of the subscription", PATIENCE, |_| {
+        running.api("GET", "queues", "").json()[0]["subscriptions"].as_array().map(Vec::len) == Some(1)
+    });
     let _ = running.terminate().ok();
 }
 

@@ -243,7 +243,7 @@ fn what_a_connector_may_do_is_said_in_plain_words() {
     let permissions = json!([
         "may GET, POST https://api.github.com/repos/acme/shop/*, with the credential `github_token` attached",
         "may GET https://b.example/*, with a token attached that the host gets from https://id.example/token for `github_token`",
-        "may POST https://c.example/*, signed with `github_token`",
+        "may POST https://c.example/*, signed with `github_token` over `{body}`",
         "may PUT http://10.0.0.5:8080/x, also at a private address",
         "may POST https://slow.example/*, at most 10 in 1s, each within 5s, with bodies of at most 1024 bytes, taking answers of at most 2048 bytes, with an idempotency key where the method is unsafe, none for 30s after 3 failures in a row",
         "may publish to `issues`",

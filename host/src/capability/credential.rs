@@ -51,7 +51,7 @@ pub enum Auth {
         /// Name of the secret.
         secret: String,
     },
-    /// A signature over the body, in a header.
+    /// A signature over the request, in a header.
     Hmac(hmac::Settings),
     /// `Authorization: Bearer` with a token of a token endpoint.
     Oauth2(Box<oauth2::Settings>),
@@ -162,7 +162,8 @@ impl Auth {
     pub fn needs_body(&self, url: &Url) -> bool {
         match self {
             Self::Bearer { .. } | Self::Basic { .. } | Self::Header { .. } | Self::Query { .. } => false,
-            Self::Hmac(_) | Self::Oauth2(_) => true,
+            Self::Hmac(hmac) => hmac.signed.has_body(),
+            Self::Oauth2(_) => true,
             Self::AwsSigv4(aws) => !aws.is_body_unsigned(url),
         }
     }
@@ -195,7 +196,7 @@ impl Auth {
             }
             Self::Hmac(hmac) => {
                 let key = values.get(&hmac.secret)?;
-                hmac.sign(&key, draft.headers, draft.body.known().ok_or(Unfit)?)?;
+                hmac.sign(&key, draft, values.now)?;
                 Ok(vec![key])
             }
             Self::Oauth2(_) => {

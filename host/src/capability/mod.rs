@@ -162,17 +162,12 @@ impl Grants {
 
     /// Counts and records a limit that bit.
     pub fn limit_hit(&self, limit: Limit) {
-        let key = limit.key(self.subject.name.as_str()).unwrap_or_default();
-        self.over(limit, &key, "a call used more than it may: see the reason of its failure");
+        self.hit(limit, limit.key(self.subject.name.as_str()).as_deref());
     }
 
-    /// One call of the host handed over too much: counts and records it, and answers what was too much.
-    #[must_use]
-    pub fn hostcall_spent(&self) -> String {
-        let key = format!("connectors.{}.limits.message", self.subject.name);
-        let text = format!("one call of the host may hand over twice `{key}` and 1 MiB");
-        self.over(Limit::Hostcall, &key, &text);
-        text
+    /// The same where the call ended with an error of a capability or of the engine; `key` is the one that moves it.
+    pub fn hit(&self, limit: Limit, key: Option<&str>) {
+        self.over(limit, key.unwrap_or_default(), "a call used more than it may: see the reason of its failure");
     }
 
     /// The same where it is known better what was too much, and which key says so; the empty one where it is fixed.
@@ -368,6 +363,8 @@ pub struct OverLimit {
     pub limit: Limit,
     /// What was too much.
     pub what: &'static str,
+    /// Whether it is a bound beside the limit's own, which no key moves.
+    pub is_fixed: bool,
 }
 
 impl OverLimit {

@@ -3,12 +3,12 @@
 //! Reads come from the ledger, with the version of each key noted at first touch; writes are staged and commit with the
 //! delivery, if no version has changed. A call sees what it wrote, and what earlier calls of its segment wrote.
 //! Invariant: the first touch of a segment waits until everything that the connector has handed in is committed. The
-//! bounds are those of the ledger: it lets nothing past them that two runs at once may write without knowing.
+//! ledger knows the bounds too: it lets nothing past them that two runs at once may write without knowing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ledger::{Ledger, StateUsage};
-use crate::limit::{Limit, STATE_BYTES_MAX, STATE_KEYS_MAX};
+use crate::limit::{Limit, Limits};
 use crate::metrics::Effect;
 use crate::settlement::{StateChanges, StateVersion};
 
@@ -22,8 +22,8 @@ pub(super) use keyvalue::link;
 const VALUE_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a key.
 const KEY_BYTES_MAX: usize = 512;
-/// Keys that one call may touch, twice as many as there may be: each is remembered with its version until the commit.
-const TOUCHED_MAX: usize = 20_000;
+/// One call may touch so many times as many keys as there may be: each is remembered with its version until the commit.
+const TOUCHED_PER_KEY: u64 = 2;
 /// Keys of one answer to `list-keys`.
 const PAGE_KEYS_MAX: usize = 1_000;
 /// Bytes of one answer to `get-many`: a few of the largest values.
@@ -49,8 +49,10 @@ pub(super) struct Stage {
 /// Why state was not read or written.
 #[derive(Debug)]
 enum Refusal {
-    /// Over a bound.
-    Limit(String),
+    /// Over a limit of the connector.
+    Over(Limit, String),
+    /// Over a bound that is fixed.
+    Fixed(String),
     /// Nothing that can be a key.
     Invalid(String),
     /// The ledger is not there.
@@ -96,8 +98,10 @@ impl Stage {
             return Ok(value.clone());
         }
         let ledger = self.settle(grants).await?;
-        if self.seen.len() >= TOUCHED_MAX && !self.seen.contains_key(key) {
-            return Err(Refusal::Limit(format!("one call may touch {TOUCHED_MAX} keys of the state")));
+        let touched_max = grants.limits.state_keys * TOUCHED_PER_KEY;
+        if self.seen.len() as u64 >= touched_max && !self.seen.contains_key(key) {
+            let text = format!("one call may touch {touched_max} keys of the state");
+            return Err(Refusal::Over(Limit::StateKeys, text));
         }
         let (value, version) = ledger.state_get(grants.subject.id, key).map_err(|_| gone())?;
         self.seen.entry(key.to_owned()).or_insert(version);
@@ -107,17 +111,12 @@ impl Stage {
     async fn write(&mut self, grants: &Grants, key: &str, value: Value) -> Result<(), Refusal> {
         let bytes = value.as_ref().map_or(0, Vec::len);
         if bytes > VALUE_BYTES_MAX {
-            return Err(Refusal::Limit(format!("a value of {bytes} bytes: {VALUE_BYTES_MAX} are the most")));
+            return Err(Refusal::Fixed(format!("a value of {bytes} bytes: {VALUE_BYTES_MAX} are the most")));
         }
         let before = self.read(grants, key).await?;
         let usage = self.usage(grants).await?;
         let after = usage_after(usage, key, before.as_deref(), value.as_deref());
-        let grows = after.bytes > usage.bytes || after.keys > usage.keys;
-        if grows && (after.keys > STATE_KEYS_MAX || after.bytes > STATE_BYTES_MAX) {
-            return Err(Refusal::Limit(format!(
-                "the connector's state is full: {STATE_KEYS_MAX} keys and {STATE_BYTES_MAX} bytes are the most"
-            )));
-        }
+        check_room(&grants.limits, usage, after)?;
         self.usage = Some(after);
         self.writes.insert(key.to_owned(), value);
         Ok(())
@@ -165,6 +164,23 @@ fn usage_after(usage: StateUsage, key: &str, before: Option<&[u8]>, value: Optio
     }
 }
 
+/// Less may always be written, also where a limit was lowered.
+fn check_room(limits: &Limits, usage: StateUsage, after: StateUsage) -> Result<(), Refusal> {
+    if after.bytes <= usage.bytes && after.keys <= usage.keys {
+        return Ok(());
+    }
+    let full = |limit, most: u64, what| {
+        Err(Refusal::Over(limit, format!("the connector's state is full: {most} {what} are the most")))
+    };
+    if after.keys > limits.state_keys {
+        return full(Limit::StateKeys, limits.state_keys, "keys");
+    }
+    if after.bytes > limits.state_bytes {
+        return full(Limit::State, limits.state_bytes, "bytes");
+    }
+    Ok(())
+}
+
 fn check_key(key: &str) -> Result<(), Refusal> {
     if key.is_empty() || key.len() > KEY_BYTES_MAX {
         return Err(Refusal::Invalid(format!("a key of the state has 1 to {KEY_BYTES_MAX} bytes")));
@@ -184,7 +200,13 @@ impl Session {
     /// What the plugin is told.
     fn refuse_state(&mut self, refusal: Refusal) -> String {
         match refusal {
-            Refusal::Limit(text) => {
+            Refusal::Over(limit, text) => {
+                let key = limit.key(self.grants.subject.name.as_str()).unwrap_or_default();
+                let text = format!("{text}: raise `{key}`");
+                self.refuse_over(Effect::State, limit, &key, &text);
+                text
+            }
+            Refusal::Fixed(text) => {
                 self.refuse_over(Effect::State, Limit::State, "", &text);
                 text
             }

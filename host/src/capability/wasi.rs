@@ -176,7 +176,7 @@ impl Entropy {
     fn bytes(self, count: u64) -> wasmtime::Result<Vec<u8>> {
         if count > RANDOM_BYTES_MAX {
             let what = "a plugin may draw 64 KiB of random bytes at once";
-            return Err(OverLimit { limit: Limit::Hostcall, what }.into());
+            return Err(OverLimit { limit: Limit::Hostcall, what, is_fixed: true }.into());
         }
         let mut bytes = vec![0; usize::try_from(count)?];
         self.fill(&mut bytes)?;

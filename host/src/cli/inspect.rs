@@ -8,6 +8,7 @@ use anyhow::{Context, anyhow};
 use super::main::{Failed, Outcome};
 use super::output::{plain, print, table};
 use super::{Inspect, unusable};
+use crate::limit::CompileLimits;
 use crate::plugin_store;
 use crate::runtime::Engine;
 use crate::runtime::compile::{Maker, compile};
@@ -42,7 +43,11 @@ fn read(plugin: &str) -> anyhow::Result<(Maker, Vec<u8>)> {
             let missing = || format!("there is no built-in plugin `{name}`: there are {}", known.join(", "));
             Ok((Maker::Host, plugin_store::builtin(name).with_context(missing)?.to_vec()))
         }
-        None => Ok((Maker::Anybody, plugin_store::read(Path::new(plugin))?)),
+        None => {
+            // It knows no configuration.
+            let limits = CompileLimits::default();
+            Ok((Maker::Anybody(limits), plugin_store::read(Path::new(plugin), limits.size_bytes)?))
+        }
     }
 }
 

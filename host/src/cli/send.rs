@@ -66,10 +66,10 @@ async fn send_body(target: &Target, arguments: &Send) -> anyhow::Result<Vec<Stri
 fn read_file(path: &Path) -> anyhow::Result<Vec<u8>> {
     let refuse = |error: ReadError| match error {
         // Its own text speaks of plugins.
-        ReadError::TooLarge { path } => format!("`{}` is larger than any message may be", path.display()),
+        ReadError::TooLarge { path, .. } => format!("`{}` is larger than any message may be", path.display()),
         error => format!("cannot read the body: {error}"),
     };
-    Ok(plugin_store::read(path).map_err(|error| malformed(refuse(error)))?)
+    Ok(plugin_store::read(path, MESSAGE_BYTES_MAX).map_err(|error| malformed(refuse(error)))?)
 }
 
 fn read_all(input: impl Read) -> anyhow::Result<Vec<u8>> {

@@ -9,7 +9,7 @@ use super::{Connector, Consume, Plugin, Reuse, grant, webhook};
 use crate::delivery::retry::{Jitter, Policy};
 use crate::id::Name;
 use crate::ledger::From;
-use crate::limit::Limits;
+use crate::limit::{Limits, hostcall_bytes_for};
 use crate::trigger::schedule;
 
 /// Reads every connector; those that miss something have been reported and are left out.
@@ -129,11 +129,12 @@ fn retry(view: &View<'_>) -> Policy {
 }
 
 fn limits(view: &View<'_>) -> Limits {
+    let message_bytes = view.size("message");
     Limits {
         memory_bytes: view.size("memory"),
         cpu: view.duration("cpu"),
         wall: view.duration("wall"),
-        message_bytes: view.size("message"),
+        message_bytes,
         publishes: view.integer("publishes"),
         publish_bytes: view.size("publish_bytes"),
         handles: view.integer("handles"),
@@ -142,6 +143,9 @@ fn limits(view: &View<'_>) -> Limits {
         requests_at_once: view.integer("requests_at_once"),
         request_bytes: view.size("request_bytes"),
         response_bytes: view.size("response_bytes"),
+        state_bytes: view.size("state"),
+        state_keys: view.integer("state_keys"),
+        hostcall_bytes: view.size_if("hostcall").unwrap_or_else(|| hostcall_bytes_for(message_bytes)),
     }
 }
 

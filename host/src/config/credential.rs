@@ -10,6 +10,7 @@ use super::validate::is_name;
 use super::view::View;
 use crate::capability::credential::oauth2::{ClientAuth, Flow};
 use crate::capability::credential::{Auth, Setting, hmac, jwt, oauth2, placeholder, sigv4};
+use crate::capability::http::header::is_same;
 use crate::capability::http::target::{Scheme, Target};
 
 /// Reads `auth`; `secrets` are the names in `[secrets]`, `private` is the grant's.
@@ -61,10 +62,15 @@ fn header(view: &View<'_>, secrets: &[&str], report: &mut Report<'_>) -> Option<
 }
 
 fn hmac(view: &View<'_>, secrets: &[&str], report: &mut Report<'_>) -> Option<hmac::Settings> {
-    check_settings(view, &[("header", Setting::Header), ("prefix", Setting::Prefix)], report);
+    let settings = [("header", Setting::Header), ("prefix", Setting::Prefix), ("timestamp", Setting::Header)];
+    check_settings(view, &settings, report);
+    let signed = signed(view, report);
+    check_timestamp(view, signed.as_ref()?, report);
     Some(hmac::Settings {
         header: view.text("header")?.to_owned(),
         prefix: view.text("prefix").unwrap_or_default().to_owned(),
+        signed: signed?,
+        timestamp: view.text("timestamp").map(str::to_owned),
         algorithm: if view.text("algorithm") == Some("sha512") {
             hmac::Algorithm::Sha512
         } else {
@@ -73,6 +79,43 @@ fn hmac(view: &View<'_>, secrets: &[&str], report: &mut Report<'_>) -> Option<hm
         encoding: if view.text("encoding") == Some("base64") { hmac::Encoding::Base64 } else { hmac::Encoding::Hex },
         secret: secret(view, "secret", secrets, report)?,
     })
+}
+
+/// What is signed. Nothing of the text is repeated: a variable may have been filled in.
+fn signed(view: &View<'_>, report: &mut Report<'_>) -> Option<hmac::Template> {
+    match hmac::Template::parse(view.text("signed")?) {
+        Ok(template) => Some(template),
+        Err(problem) => {
+            let help = match &problem {
+                hmac::Unreadable::Unknown(name) => suggestion(name, &hmac::NAMES),
+                hmac::Unreadable::Unpaired | hmac::Unreadable::Constant => {
+                    "write it as in \"{timestamp}.{body}\"".to_owned()
+                }
+            };
+            report.problem(view.place_of("signed"), &view.path_of("signed"), problem.to_string(), help);
+            None
+        }
+    }
+}
+
+/// A receiver can only check a time that it is told, and is told none that nothing vouches for.
+fn check_timestamp(view: &View<'_>, signed: &hmac::Template, report: &mut Report<'_>) {
+    let mut problem = |key: &str, message: &str, help: &str| {
+        report.problem(view.place_of(key), &view.path_of(key), message, help);
+    };
+    match view.text("timestamp") {
+        None if signed.has_timestamp() => {
+            let help = "add `timestamp = \"HEADER\"`, the header that carries it";
+            problem("signed", "the receiver is not told the timestamp that is signed", help);
+        }
+        Some(_) if !signed.has_timestamp() => {
+            problem("timestamp", "the timestamp is not signed", "add `{timestamp}` to `signed`, or take it out");
+        }
+        Some(name) if view.text("header").is_some_and(|header| is_same(header, name)) => {
+            problem("timestamp", "the signature stands in this header", "name another header");
+        }
+        Some(_) | None => {}
+    }
 }
 
 /// A credential must not stand where it would change what the request is.

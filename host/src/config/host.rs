@@ -9,6 +9,7 @@ use super::view::View;
 use super::{Config, Host, RUNS_PER_CORE, credential, machine};
 use crate::egress::proxy::{self, Proxy};
 use crate::egress::trust::Roots;
+use crate::limit::CompileLimits;
 use crate::listener::tls::{Certificate, Files};
 use crate::secret_store::Source;
 use crate::trigger::webhook::proxies::Proxies;
@@ -34,6 +35,7 @@ pub(super) fn host(view: &View<'_>, secrets: &[&str], report: &mut Report<'_>) -
         runs: runs(view),
         memory: view.size_if("memory").unwrap_or_else(memory_by_machine),
         min_free: view.size_if("min_free"),
+        compile: compile(&view.child_or_empty("compile")),
         roots,
         proxy,
     }
@@ -80,6 +82,10 @@ fn certificate(view: &View<'_>, report: &mut Report<'_>) -> Option<Certificate> 
     let loaded = Certificate::load(Files { cert, key });
     let help = "name two PEM files: the certificate (and those that lead to its root), and its private key";
     loaded.map_err(|message| report.problem(tls.place_of("cert"), &tls.path_of("cert"), message, help)).ok()
+}
+
+fn compile(view: &View<'_>) -> CompileLimits {
+    CompileLimits { memory_bytes: view.size("memory"), time: view.duration("time"), size_bytes: view.size("size") }
 }
 
 /// The API takes secrets and a token, in the clear: nobody on the way may see them.

@@ -4,6 +4,7 @@
 //! only changes that line. `docs/reference-config.md` is written from this list.
 
 mod credential;
+mod limits;
 mod verify;
 mod webhook;
 
@@ -12,8 +13,8 @@ use std::time::Duration;
 use super::schema::Default::{Is, Required, Unset, Words};
 use super::schema::{Key, Kind, Section};
 use crate::delivery::retry::DELAY_MAX;
-use crate::limit::MESSAGE_BYTES_MAX;
 use credential::{AUTH, HOST_PROXY_AUTH, PLACEHOLDER};
+use limits::{HOST_COMPILE, LIMITS};
 use webhook::WEBHOOK;
 
 const KIB: u64 = 1 << 10;
@@ -92,6 +93,7 @@ static HOST: Section = Section {
             Is("127.0.0.1:8080"),
             "Listener for webhooks; opened where a connector has one.",
         ),
+        Key::new("compile", Kind::Table(&HOST_COMPILE), Unset, "What compiling a plugin may use."),
         Key::later("history", "For which deliveries attempts and effects are kept."),
         Key::new(
             "trusted_proxies",
@@ -324,40 +326,6 @@ static RETRY: Section = Section {
         ),
         Key::later("within", "Time after which a delivery is not tried again."),
         Key::later("on", "Which failures are tried again."),
-    ],
-};
-
-static LIMITS: Section = Section {
-    about: "What a sandbox and a call may use; a metric names the limit that bit.",
-    exactly_one: false,
-    keys: &[
-        Key::new(
-            "memory",
-            Kind::Size(64 * KIB, 4 * GIB),
-            Is("64MiB"),
-            "Linear memories and tables of a sandbox together.",
-        ),
-        Key::new("cpu", Kind::Duration(MS, HOUR), Is("5s"), "CPU time of a call."),
-        Key::new("wall", Kind::Duration(MS, HOUR), Is("30s"), "Time of a call, waiting included."),
-        Key::new(
-            "message",
-            Kind::Size(1, MESSAGE_BYTES_MAX),
-            Is("1MiB"),
-            "The largest message that the connector takes.",
-        ),
-        Key::new("publishes", Kind::Integer(0, 1_000_000), Is("10000"), "Messages published by a call."),
-        Key::new("publish_bytes", Kind::Size(0, GIB), Is("32MiB"), "Bytes published by a call."),
-        Key::new("handles", Kind::Integer(1, 100_000), Is("1000"), "Resource handles held by a sandbox."),
-        Key::new("log", Kind::Size(0, 64 * MIB), Is("256KiB"), "Bytes logged by a call; more is dropped and counted."),
-        Key::new(
-            "requests",
-            Kind::Integer(0, 100_000),
-            Is("1000"),
-            "HTTP requests of a call; those that are refused count too.",
-        ),
-        Key::new("requests_at_once", Kind::Integer(1, 1_024), Is("16"), "HTTP requests under way in the connector."),
-        Key::new("request_bytes", Kind::Size(0, GIB), Is("8MiB"), "Bytes of a request's body."),
-        Key::new("response_bytes", Kind::Size(0, GIB), Is("16MiB"), "Bytes of a response's body after decompression."),
     ],
 };
 

@@ -33,7 +33,7 @@ use crate::egress::proxy::Proxy;
 use crate::egress::trust::Roots;
 use crate::id::Name;
 use crate::ledger::{From, QueuePolicy};
-use crate::limit::{Limits, MESSAGE_BYTES_DEFAULT};
+use crate::limit::{CompileLimits, Limits, MESSAGE_BYTES_DEFAULT};
 use crate::listener::tls;
 use crate::secret_store;
 use crate::trigger::schedule;
@@ -245,6 +245,8 @@ pub struct Host {
     pub memory: u64,
     /// Free disk below which nothing new is accepted; `None` is the default of 512 MiB or 5 %, whichever is smaller.
     pub min_free: Option<u64>,
+    /// What compiling one plugin may use.
+    pub compile: CompileLimits,
     /// Trusted by requests beside the machine's roots.
     pub roots: Roots,
     /// Passed by requests to public places.

@@ -21,7 +21,7 @@ use crate::delivery::direct::Direct;
 use crate::delivery::hold::Hold;
 use crate::egress::{self, Egress};
 use crate::id::Name;
-use crate::ledger::{self, ConnectorLayout, Directory, Layout, Ledger, Ordering, QueuePolicy};
+use crate::ledger::{self, ConnectorLayout, Directory, Layout, Ledger, Ordering, QueuePolicy, StateUsage};
 use crate::metrics::Metrics;
 use crate::runtime::compile::Compiled;
 use crate::runtime::permit::{Budget, Permits};
@@ -49,7 +49,7 @@ pub fn layout(config: &Config) -> Layout {
             .collect(),
         has_inbox: connector.has_inbox(),
         dead_retention: connector.dead_retention,
-        dead_max_bytes: connector.dead_max_bytes,
+        state_max: StateUsage { keys: connector.limits.state_keys, bytes: connector.limits.state_bytes },
     });
     let mut queues = config.queues.clone();
     for connector in &config.connectors {

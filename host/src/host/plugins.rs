@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use super::lock;
 use crate::capability::{Allow, Grants, Services, Subject};
 use crate::config::{Config, Connector, Loaded, Plugin as Source, Problem, Reuse};
-use crate::limit::{Limit, Limits};
+use crate::limit::{CompileLimits, Limit, Limits};
 use crate::metrics::Metrics;
 use crate::plugin_store::{self, PluginStore};
 use crate::runtime::compile::{self, Compiled, LoadError, Maker, compile};
@@ -74,6 +74,7 @@ pub(super) async fn load(loaded: &Loaded, metrics: &Metrics) -> Result<Plugins, 
         services: Services::idle(Handle::current()),
         sources: BTreeMap::new(),
         engine: engine.clone(),
+        limits: config.host.compile,
     };
     let (mut linked, mut compiled) = (BTreeMap::new(), BTreeMap::new());
     let (mut problems, mut warnings) = (Vec::new(), Vec::new());
@@ -87,9 +88,9 @@ pub(super) async fn load(loaded: &Loaded, metrics: &Metrics) -> Result<Plugins, 
             }
             Err(refusal) => {
                 let key = format!("connectors.{}.plugin", connector.name);
-                if let Some(limit) = refusal.limit {
-                    metrics.limit_hit(&connector.name, limit);
-                    let (connector, limit) = (&connector.name, limit.label());
+                if let Some(bound) = refusal.bound {
+                    metrics.limit_hit(&connector.name, Limit::Compile);
+                    let (connector, limit, key) = (&connector.name, Limit::Compile.label(), bound);
                     // Nobody can ask for the metrics of a host that does not start.
                     tracing::error!(%connector, limit, key, "the plugin is over a bound of the compiler");
                 }
@@ -124,17 +125,19 @@ fn store(data_dir: &Path) -> Option<PluginStore> {
 struct Refusal {
     message: String,
     help: String,
-    /// The limit that bit, if one did.
-    limit: Option<Limit>,
+    /// The key of the compiler's bound that bit, if one did.
+    bound: Option<&'static str>,
 }
 
 impl Refusal {
     fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { message: message.into(), help: help.into(), limit: None }
+        Self { message: message.into(), help: help.into(), bound: None }
     }
 
     fn of(error: &LoadError, message: String) -> Self {
-        Self { limit: error.limit(), ..Self::new(message, HELP) }
+        let bound = error.key();
+        let help = bound.map_or_else(|| HELP.to_owned(), |key| format!("raise `{key}` where the plugin is worth it"));
+        Self { bound, ..Self::new(message, help) }
     }
 }
 
@@ -149,6 +152,7 @@ struct Distinct {
 /// Plugins by what names them; one that was refused is not tried again.
 struct Loader {
     engine: Engine,
+    limits: CompileLimits,
     store: Option<PluginStore>,
     /// Nothing stands behind a plugin while it is checked.
     services: Services,
@@ -183,8 +187,8 @@ impl Loader {
         let (maker, bytes) = match plugin {
             Source::Path(path) | Source::Signed { path, .. } => {
                 let unread = |error: LoadError| Refusal::of(&error, error.to_string());
-                read = plugin_store::read(path).map_err(|error| unread(error.into()))?;
-                (Maker::Anybody, &read[..])
+                read = plugin_store::read(path, self.limits.size_bytes).map_err(|error| unread(error.into()))?;
+                (Maker::Anybody(self.limits), &read[..])
             }
             Source::Builtin(name) => {
                 let missing = || Refusal::new(format!("there is no built-in plugin `{name}`"), HELP);

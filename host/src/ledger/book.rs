@@ -5,14 +5,11 @@
 
 use rusqlite::{Connection, params};
 
-use super::QueuePolicy;
 use super::configure::Policies;
 use super::ranges::Ranges;
 use super::schema::{sql, unsql};
+use super::{QueuePolicy, StateUsage};
 use crate::id::Name;
-
-/// How long the dead letters of a connector that left the configuration are kept: the default of `dead_retention`.
-const DEAD_RETENTION_MS: u64 = 30 * 86_400_000;
 
 /// Everything the writer counts.
 #[derive(Debug, Default)]
@@ -84,6 +81,8 @@ pub(super) struct Connector {
     pub(super) name: Name,
     pub(super) counts: ConnectorCounts,
     pub(super) dead_retention_ms: u64,
+    /// The most that its state may come to.
+    pub(super) state_max: StateUsage,
 }
 
 /// The stored counters of a connector; see the schema.
@@ -177,7 +176,8 @@ impl Book {
     }
 
     fn load_connectors(&mut self, db: &Connection) -> rusqlite::Result<()> {
-        let mut statement = db.prepare("SELECT id, name, state_version, state_keys, state_bytes FROM connector")?;
+        let mut statement =
+            db.prepare("SELECT id, name, state_version, state_keys, state_bytes, dead_retention_ms FROM connector")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let counts = ConnectorCounts {
@@ -186,7 +186,9 @@ impl Book {
                 state_bytes: unsql(row.get(4)?),
             };
             let name = Name::stored(row.get_ref(1)?.as_str()?);
-            place(&mut self.connectors, row.get(0)?, Connector { name, counts, dead_retention_ms: DEAD_RETENTION_MS });
+            let (dead_retention_ms, state_max) = (unsql(row.get(5)?), StateUsage::default());
+            let connector = Connector { name, counts, dead_retention_ms, state_max };
+            place(&mut self.connectors, row.get(0)?, connector);
         }
         Ok(())
     }
@@ -251,9 +253,9 @@ impl Book {
                 queue.policy = policy.clone();
             }
         }
-        for (id, (retention, _)) in &policies.connectors {
+        for (id, state_max) in &policies.state_max {
             if let Some(connector) = slot(&mut self.connectors, *id) {
-                connector.dead_retention_ms = super::millis(*retention);
+                connector.state_max = *state_max;
             }
         }
     }

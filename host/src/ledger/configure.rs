@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::schema::sql;
 use super::write::Write;
-use super::{From, Ledger, QueuePolicy};
+use super::{From, Ledger, QueuePolicy, StateUsage};
 use crate::id::Name;
 use crate::settlement::{ConnectorId, QueueId, SubscriptionId};
 
@@ -35,10 +35,10 @@ pub struct ConnectorLayout {
     pub consumes: Vec<Consumption>,
     /// Whether it has schedules or a webhook.
     pub has_inbox: bool,
-    /// How long its dead letters are kept.
+    /// How long its dead letters are kept, also when it has left the configuration.
     pub dead_retention: Duration,
-    /// Bytes of dead letters at which it is held.
-    pub dead_max_bytes: u64,
+    /// The most that its state may come to.
+    pub state_max: StateUsage,
 }
 
 /// One queue that a connector reads.
@@ -125,8 +125,8 @@ impl Directory {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Policies {
     pub(super) queues: HashMap<u32, QueuePolicy>,
-    /// For each connector: how long its dead letters are kept, and their bound.
-    pub(super) connectors: HashMap<u32, (Duration, u64)>,
+    /// For each connector: the most that its state may come to.
+    pub(super) state_max: HashMap<u32, StateUsage>,
 }
 
 impl Ledger {
@@ -164,7 +164,8 @@ impl Write<'_> {
         let mut wanted = Vec::new();
         for connector in &layout.connectors {
             let (id, lineage) = self.connector_row(&connector.name)?;
-            policies.connectors.insert(id, (connector.dead_retention, connector.dead_max_bytes));
+            self.keep_retention(id, connector.dead_retention)?;
+            policies.state_max.insert(id, connector.state_max);
             directory.connectors.insert(connector.name.clone(), (ConnectorId(id), lineage));
             for consumption in read_by(connector) {
                 let queue = self.queue_row(&consumption.queue)?;
@@ -237,6 +238,14 @@ impl Write<'_> {
             lineage
         ])?;
         Ok((next, lineage))
+    }
+
+    /// For the time when the connector has left the configuration, and its dead letters are still here.
+    fn keep_retention(&self, id: u32, dead_retention: Duration) -> rusqlite::Result<()> {
+        self.db
+            .prepare_cached("UPDATE connector SET dead_retention_ms = ?2 WHERE id = ?1 AND dead_retention_ms <> ?2")?
+            .execute(params![id, sql(super::millis(dead_retention))])?;
+        Ok(())
     }
 
     fn subscription_row(&self, queue: u32, connector: u32, from: From) -> rusqlite::Result<u32> {

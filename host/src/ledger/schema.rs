@@ -14,7 +14,7 @@ pub(super) const SEQ_BITS: u32 = 40;
 pub(super) const SEQ_MAX: u64 = (1 << SEQ_BITS) - 1;
 
 /// Step `n` makes version `n + 1` of version `n`.
-const MIGRATIONS: &[&str] = &[VERSION_1];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
 
 const VERSION_1: &str = "
 -- One row for each queue that was ever named. Everything a report or a bound needs is a counter here, kept in the
@@ -182,8 +182,14 @@ CREATE TABLE dedup_slice (
 ) STRICT;
 ";
 
+const VERSION_2: &str = "
+-- How long its dead letters are kept, as it said when it was last in the configuration: they stay when it leaves. Where
+-- nobody knows any more, thirty days, the default.
+ALTER TABLE connector ADD COLUMN dead_retention_ms INTEGER NOT NULL DEFAULT 2592000000;
+";
+
 /// The newest version this program knows.
-pub(super) const VERSION: i32 = 1;
+pub(super) const VERSION: i32 = 2;
 const _: () = assert!(MIGRATIONS.len() == VERSION as usize);
 
 /// Brings an open ledger to [`VERSION`], each step in a transaction of its own.
@@ -253,6 +259,18 @@ mod tests {
         take(&mut db, &steps).expect("the steps are valid");
         assert_eq!(version(&db), 3);
         assert_eq!(row(&db, "text || '; ' || also"), Ok("as it was; as it was, and more".to_owned()));
+    }
+
+    #[test]
+    fn a_connector_of_the_first_version_keeps_its_letters_for_thirty_days() {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        #[expect(clippy::disallowed_methods, reason = "a file of the test's own")]
+        let mut db = Connection::open(folder.path().join("ledger.db")).expect("a file can be made");
+        take(&mut db, &MIGRATIONS[..1]).expect("it is valid");
+        db.execute("INSERT INTO connector (name, lineage) VALUES ('a', 'a')", []).expect("the table is there");
+        migrate(&mut db).expect("the steps are valid");
+        let kept = db.query_row("SELECT dead_retention_ms FROM connector", [], |row| row.get::<_, i64>(0));
+        assert_eq!((version(&db), kept), (VERSION, Ok(30 * 86_400_000)));
     }
 
     /// The steps before it stand, and the next start begins with it.

@@ -6,10 +6,9 @@
 
 use rusqlite::{OptionalExtension, params};
 
-use super::book::SubscriptionCounts;
+use super::book::{Connector, SubscriptionCounts};
 use super::schema::{row_id, sql, unsql};
 use super::write::Write;
-use crate::limit::{STATE_BYTES_MAX, STATE_KEYS_MAX};
 use crate::settlement::{Origin, Outcome, Settlement, StateChanges};
 
 /// The copy of a message into the dead letters, from the table that holds it.
@@ -317,13 +316,13 @@ impl Write<'_> {
     /// Whether the writes take a connector's state past its bounds: each run has looked at them, but two at once know
     /// nothing of each other. Whoever comes second runs again, and is told that the state is full.
     fn overfills(&self, connector: u32, state: &StateChanges) -> rusqlite::Result<bool> {
-        let Some(counts) = self.book.connector(connector).map(|connector| &connector.counts) else { return Ok(false) };
+        let Some(Connector { counts, state_max, .. }) = self.book.connector(connector) else { return Ok(false) };
         let (mut keys, mut bytes) = (counts.state_keys, counts.state_bytes);
         let puts = state.writes.iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
         for (key, value) in puts {
             (keys, bytes) = (keys + 1, bytes + (key.len() + value.len()) as u64);
         }
-        if keys <= STATE_KEYS_MAX && bytes <= STATE_BYTES_MAX {
+        if keys <= state_max.keys && bytes <= state_max.bytes {
             // Even if every key is new.
             return Ok(false);
         }
@@ -334,7 +333,7 @@ impl Write<'_> {
             bytes -= old.map_or(0, unsql);
         }
         let grows = keys > counts.state_keys || bytes > counts.state_bytes;
-        Ok(grows && (keys > STATE_KEYS_MAX || bytes > STATE_BYTES_MAX))
+        Ok(grows && (keys > state_max.keys || bytes > state_max.bytes))
     }
 
     fn write_state(&mut self, connector: u32, state: &StateChanges) -> rusqlite::Result<()> {

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
 use super::engine::{self, Engine};
-use crate::limit::Limit;
+use crate::limit::{CompileLimits, Limit};
 use crate::plugin_store::compiler::{self, CompileError, Compiler};
 use crate::plugin_store::{CacheKey, PluginStore, ReadError};
 
@@ -68,10 +68,16 @@ impl LoadError {
     /// The limit that bit, if one did.
     #[must_use]
     pub fn limit(&self) -> Option<Limit> {
+        self.key().map(|_| Limit::Compile)
+    }
+
+    /// The key that moves it.
+    #[must_use]
+    pub fn key(&self) -> Option<&'static str> {
         match self {
-            Self::Read(ReadError::TooLarge { .. }) | Self::Compile(CompileError::Time | CompileError::Memory) => {
-                Some(Limit::Compile)
-            }
+            Self::Read(ReadError::TooLarge { .. }) => Some("host.compile.size"),
+            Self::Compile(CompileError::Time(_)) => Some("host.compile.time"),
+            Self::Compile(CompileError::Memory(_)) => Some("host.compile.memory"),
             _ => None,
         }
     }
@@ -121,8 +127,8 @@ impl Compiled {
 pub enum Maker {
     /// It came with the host, and is compiled by it.
     Host,
-    /// Anybody: it is compiled in a process of its own.
-    Anybody,
+    /// Anybody: it is compiled in a process of its own, within these bounds.
+    Anybody(CompileLimits),
 }
 
 /// Compiles a plugin, or takes what was compiled before from the store. Blocks: not for a thread of a runtime.
@@ -143,7 +149,7 @@ pub fn compile(
     }
     let component = match maker {
         Maker::Host => Component::new(engine.wasmtime(), bytes).map_err(broken)?,
-        Maker::Anybody => compile_apart(engine, bytes)?,
+        Maker::Anybody(limits) => compile_apart(engine, limits, bytes)?,
     };
     Ok(Compiled { component, sha256, size, is_cached: false })
 }
@@ -198,8 +204,8 @@ fn load_code(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
 }
 
 /// In a process of its own, which ends with its bounds.
-fn compile_apart(engine: &Engine, bytes: &[u8]) -> Result<Component, LoadError> {
-    let code = Compiler::default().compile(bytes).map_err(|error| match error {
+fn compile_apart(engine: &Engine, limits: CompileLimits, bytes: &[u8]) -> Result<Component, LoadError> {
+    let code = Compiler::new(limits).compile(bytes).map_err(|error| match error {
         CompileError::Broken(text) => LoadError::Broken(text),
         error => LoadError::Compile(error),
     })?;

@@ -23,6 +23,8 @@ pub(super) const INTERRUPTED: &str = "the call was interrupted";
 const HANDLES_SPENT: &str = "store handle limit exceeded";
 /// What the engine answers when one host call hands over too much.
 const HOSTCALL_SPENT: &str = "too much data";
+/// The same for people.
+const HOSTCALL_TEXT: &str = "one call of the host handed over more";
 
 /// Why a call did not succeed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,15 +96,14 @@ impl Failure {
         let Some(limit) = limit.or(memory_refused.then_some(Limit::Memory)) else {
             return Self::trap(&what, &session.stderr_tail());
         };
+        let is_fixed = over.is_some_and(|over| over.is_fixed);
+        let key = if is_fixed { None } else { limit.key(session.grants().connector().as_str()) };
         // Memory is counted where a growth is refused, whether the guest copes or not.
-        if limit == Limit::Hostcall && over.is_none() {
-            let what = session.grants().hostcall_spent();
-            return Self::Limit { limit, reason: with_stderr(&what, &session.stderr_tail()) };
-        }
         if limit != Limit::Memory {
-            session.grants().limit_hit(limit);
+            session.grants().hit(limit, key.as_deref());
         }
-        Self::limit(session, limit, &what)
+        let what = if limit == Limit::Hostcall && over.is_none() { HOSTCALL_TEXT } else { &what };
+        Self::limit(session, limit, key.as_deref(), what)
     }
 
     /// What the meter cut short; ends the session's call.
@@ -110,8 +111,9 @@ impl Failure {
         session.end_call();
         match cut {
             Cut::Limit(limit) => {
-                session.grants().limit_hit(limit);
-                Self::limit(session, limit, INTERRUPTED)
+                let key = limit.key(session.grants().connector().as_str());
+                session.grants().hit(limit, key.as_deref());
+                Self::limit(session, limit, key.as_deref(), INTERRUPTED)
             }
             Cut::Panic(text) => {
                 let grants = session.grants();
@@ -149,8 +151,9 @@ impl Failure {
         }
     }
 
-    fn limit(session: &Session, limit: Limit, what: &str) -> Self {
-        let what = match limit.key(session.grants().connector().as_str()) {
+    /// `key` is the one that moves the limit; none where the bound is fixed.
+    fn limit(session: &Session, limit: Limit, key: Option<&str>, what: &str) -> Self {
+        let what = match key {
             Some(key) => format!("over `{key}`: {what}"),
             None => format!("over a fixed bound: {what}"),
         };

@@ -22,9 +22,6 @@ use crate::settlement::{Barrier, Delivery};
 
 pub use crate::capability::Staged;
 
-/// Hostcall fuel beside twice the largest message: headers, names and what a request carries beside its body.
-const HOSTCALL_BYTES_SPARE: u64 = 1 << 20;
-
 /// Where a call stands in its run.
 #[derive(Clone, Debug)]
 pub struct Scope<'a> {
@@ -360,16 +357,15 @@ impl Sandbox {
 #[expect(clippy::disallowed_methods, reason = "this is where it is set once: from then on only the callback moves it")]
 fn restrict(store: &mut Store<Session>, meter: &Arc<Meter>) {
     let limits = store.data().grants().limits();
-    let fuel = limits.message_bytes.saturating_mul(2).saturating_add(HOSTCALL_BYTES_SPARE);
     let handles = limits.handles as usize;
-    store.set_hostcall_fuel(usize::try_from(fuel).unwrap_or(usize::MAX));
+    store.set_hostcall_fuel(usize::try_from(limits.hostcall_bytes).unwrap_or(usize::MAX));
     // Beside the resource table, whose bound is `handles` itself, each handle is counted by the component's own tables.
     store.set_max_component_handles(handles.saturating_mul(2));
     store.limiter(|session| session.memory());
     store.set_epoch_deadline(1);
     let meter = meter.clone();
     store.epoch_deadline_callback(move |_| match meter.check() {
-        Some(limit) => Err(OverLimit { limit, what: INTERRUPTED }.into()),
+        Some(limit) => Err(OverLimit { limit, what: INTERRUPTED, is_fixed: false }.into()),
         None => Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))),
     });
 }

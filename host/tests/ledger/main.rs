@@ -21,7 +21,7 @@ use bulkhead_host::clock::Clock;
 use bulkhead_host::id::Name;
 use bulkhead_host::ledger::{
     AppendError, ConnectorLayout, Consumption, Directory, From, Layout, Ledger, OpenError, Ordering, QueuePolicy,
-    QueueReport, Settings,
+    QueueReport, Settings, StateUsage,
 };
 use bulkhead_host::message::Draft;
 use bulkhead_host::metrics::{Held, Metrics};
@@ -51,7 +51,7 @@ fn connector(text: &str) -> ConnectorLayout {
         consumes: vec![Consumption { queue: name("in"), from: From::Oldest }],
         has_inbox: false,
         dead_retention: DAY,
-        dead_max_bytes: 1 << 30,
+        state_max: StateUsage { keys: 10_000, bytes: 64 << 20 },
     }
 }
 

@@ -13,7 +13,7 @@ use bulkhead_host::capability::{Allow, Grants, Services, Subject};
 use bulkhead_host::clock::Clock;
 use bulkhead_host::egress::Egress;
 use bulkhead_host::id::Name;
-use bulkhead_host::ledger::{ConnectorLayout, Layout, Ledger, QueuePolicy, Settings};
+use bulkhead_host::ledger::{ConnectorLayout, Layout, Ledger, QueuePolicy, Settings, StateUsage};
 use bulkhead_host::limit::Limits;
 use bulkhead_host::message::Message;
 use bulkhead_host::metrics::Metrics;
@@ -95,7 +95,7 @@ fn gate_with(limits: Limits, out: QueuePolicy, http: Vec<GrantSettings>) -> Gate
             consumes: Vec::new(),
             has_inbox: true,
             dead_retention: Duration::from_secs(60),
-            dead_max_bytes: 1 << 20,
+            state_max: StateUsage { keys: 10_000, bytes: 64 << 20 },
         }],
     };
     let directory = ledger.configure(&layout).unwrap();

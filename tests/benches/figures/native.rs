@@ -12,7 +12,7 @@ use bulkhead_host::broker::{Broker, KeysInBatch, Subscription, SubscriptionSetti
 use bulkhead_host::clock::Clock;
 use bulkhead_host::id::{self, Kind, Name};
 use bulkhead_host::ledger::{
-    ConnectorLayout, Consumption, Directory, From, Layout, Ledger, QueuePolicy, Reservation, Settings,
+    ConnectorLayout, Consumption, Directory, From, Layout, Ledger, QueuePolicy, Reservation, Settings, StateUsage,
 };
 use bulkhead_host::message::Draft;
 use bulkhead_host::metrics::Metrics;
@@ -92,7 +92,7 @@ fn layout() -> Layout {
         consumes: vec![Consumption { queue: name("in"), from: From::Oldest }],
         has_inbox: false,
         dead_retention: Duration::from_secs(60),
-        dead_max_bytes: 1 << 20,
+        state_max: StateUsage { keys: 10_000, bytes: 64 << 20 },
     };
     Layout {
         queues: BTreeMap::from([(name("in"), policy.clone()), (name("out"), policy)]),

@@ -14,7 +14,7 @@ use bulkhead_host::capability::{Allow, Grants, Services, Subject, http};
 use bulkhead_host::clock::Clock;
 use bulkhead_host::egress::{self, Egress};
 use bulkhead_host::id::Name;
-use bulkhead_host::ledger::{ConnectorLayout, Layout, Ledger, QueuePolicy, Settings};
+use bulkhead_host::ledger::{ConnectorLayout, Layout, Ledger, QueuePolicy, Settings, StateUsage};
 use bulkhead_host::limit::Limits;
 use bulkhead_host::message::Message;
 use bulkhead_host::metrics::Metrics;
@@ -131,7 +131,7 @@ pub(crate) fn grants(folder: &Path, limits: Limits) -> anyhow::Result<Grants> {
             consumes: Vec::new(),
             has_inbox: false,
             dead_retention: Duration::from_secs(60),
-            dead_max_bytes: 1 << 20,
+            state_max: StateUsage { keys: 10_000, bytes: 64 << 20 },
         }],
     };
     let directory = ledger.configure(&layout)?;

@@ -38,7 +38,7 @@ pub struct Settings {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Payload<'a> {
     Known(&'a [u8]),
-    /// Only where [`Settings::is_body_unsigned`].
+    /// Only where it is not signed.
     Unsigned,
 }
 

@@ -18,7 +18,8 @@ fn shown(auth: &Auth) -> String {
         Auth::Bearer { .. } | Auth::Basic { .. } | Auth::Header { .. } | Auth::Query { .. } => {
             format!("with the credential `{secrets}` attached")
         }
-        Auth::Hmac(_) | Auth::AwsSigv4(_) => format!("signed with `{secrets}`"),
+        Auth::Hmac(hmac) => format!("signed with `{secrets}` over `{}`", hmac.signed),
+        Auth::AwsSigv4(_) => format!("signed with `{secrets}`"),
         Auth::Oauth2(oauth2) => {
             let endpoint = oauth2.token_url.display();
             format!("with a token attached that the host gets from {endpoint} for `{secrets}`")

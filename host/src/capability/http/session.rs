@@ -63,7 +63,7 @@ pub fn fields_spent(error: &wasmtime::Error) -> Option<OverLimit> {
     match error.downcast_ref::<FieldMapError>()? {
         FieldMapError::TotalSizeTooBig | FieldMapError::TooManyFields => {
             let what = "one `fields` of wasi:http may take 64 KiB in the host, for names, values and their places";
-            Some(OverLimit { limit: Limit::Hostcall, what })
+            Some(OverLimit { limit: Limit::Hostcall, what, is_fixed: true })
         }
         FieldMapError::Immutable
         | FieldMapError::InvalidHeaderName

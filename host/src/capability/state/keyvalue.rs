@@ -177,7 +177,8 @@ impl Session {
     /// A value that is kept to be compared with is as large as the guest has made it.
     fn keep_cas(&mut self, cas: Cas) -> wasmtime::Result<Resource<Cas>> {
         if !self.memory.charge(size_bytes(&cas)) {
-            return Err(OverLimit { limit: Limit::Memory, what: "values that are kept for compare-and-swap" }.into());
+            let what = "values that are kept for compare-and-swap";
+            return Err(OverLimit { limit: Limit::Memory, what, is_fixed: false }.into());
         }
         Ok(self.table.push(cas)?)
     }

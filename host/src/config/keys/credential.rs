@@ -27,7 +27,12 @@ pub(super) static AUTH: Section = Section {
         Key::new("basic", Kind::Table(&AUTH_BASIC), Unset, "`Authorization: Basic`."),
         Key::new("header", Kind::Table(&AUTH_HEADER), Unset, "A header."),
         Key::new("query", Kind::Table(&AUTH_QUERY), Unset, "A query parameter."),
-        Key::new("hmac", Kind::Table(&AUTH_HMAC), Unset, "A signature over the body, in a header."),
+        Key::new(
+            "hmac",
+            Kind::Table(&AUTH_HMAC),
+            Unset,
+            "A signature over the body, or more of the request, in a header.",
+        ),
         Key::new(
             "oauth2",
             Kind::Table(&AUTH_OAUTH2),
@@ -82,11 +87,23 @@ static AUTH_QUERY: Section = Section {
 };
 
 static AUTH_HMAC: Section = Section {
-    about: "A signature over the body as it is sent, in a header.",
+    about: "A signature over the request as it is sent, in a header.",
     exactly_one: false,
     keys: &[
         Key::new("header", Kind::HeaderName, Required, "The header that carries the signature."),
         Key::new("prefix", Kind::Text, Is(""), "Stands before the signature, as in `sha256=`."),
+        Key::new(
+            "signed",
+            Kind::Text,
+            Is("{body}"),
+            "What is signed: a text in which `{method}`, `{path}` (with the query), `{host}` (with a port that is not the scheme's own), `{timestamp}` (seconds since the Unix epoch) and `{body}` stand for parts of the request. Without `{body}` a body streams.",
+        ),
+        Key::new(
+            "timestamp",
+            Kind::HeaderName,
+            Unset,
+            "The header that carries the timestamp; where `signed` has `{timestamp}`, and only there.",
+        ),
         Key::new("algorithm", Kind::Choice(&["sha256", "sha512"]), Is("sha256"), "The hash under the HMAC."),
         Key::new("encoding", Kind::Choice(&["hex", "base64"]), Is("hex"), "How the signature is written."),
         Key::new("secret", Kind::SecretName, Required, "The secret that is the key."),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::clock::Clock;
 use crate::id::Name;
-use crate::ledger::{ConnectorLayout, Consumption, Directory, From, Layout, Ledger, QueuePolicy, Settings};
+use crate::ledger::{ConnectorLayout, Consumption, Directory, From, Layout, Ledger, QueuePolicy, Settings, StateUsage};
 use crate::message::Draft;
 use crate::metrics::Metrics;
 use crate::settlement::{Origin, Outcome as Decided, Settlement, StateChanges};
@@ -24,7 +24,7 @@ fn open(dir: &Path, policy: QueuePolicy, consumer: Option<&str>) -> (Ledger, Dir
         consumes: vec![Consumption { queue: name("q"), from: From::Oldest }],
         has_inbox: false,
         dead_retention: Duration::from_secs(60),
-        dead_max_bytes: 1 << 30,
+        state_max: StateUsage { keys: 10_000, bytes: 64 << 20 },
     };
     let connectors = consumer.map(connector).into_iter().collect();
     let layout = Layout { queues: [(name("q"), policy)].into(), connectors };
