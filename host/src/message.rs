@@ -75,6 +75,9 @@ pub struct Tick {
     pub planned_at_ms: u64,
     /// The schedule's `input`, as JSON.
     pub input: Option<String>,
+    /// Whether somebody fired it, not the clock.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_hand: bool,
 }
 
 impl Tick {

@@ -16,6 +16,7 @@ mod problem;
 mod quantity;
 mod queue;
 mod reference;
+mod schedule;
 mod schema;
 mod validate;
 mod view;
@@ -33,7 +34,7 @@ use crate::id::Name;
 use crate::ledger::{From, QueuePolicy};
 use crate::limit::{Limits, MESSAGE_BYTES_DEFAULT};
 use crate::secret_store;
-use crate::trigger::schedule;
+use crate::trigger::schedule::Settings as Schedule;
 
 use document::{Sources, Table};
 use problem::Report;
@@ -313,7 +314,7 @@ pub struct Connector {
     /// The queue it reads, if any.
     pub consume: Option<Consume>,
     /// Its schedules, if any.
-    pub schedules: Vec<schedule::Settings>,
+    pub schedules: Vec<Schedule>,
     /// When failures are tried again.
     pub retry: retry::Policy,
     /// What a sandbox and a call may use.

@@ -2,7 +2,7 @@
 //!
 //! [`lane`] runs batches of deliveries through sandboxes and hands settlements in; [`segment`] collects what commits
 //! together; [`outcome`] and [`retry`] decide what a failure means; [`brake`] and [`hold`] stop a connector that only
-//! does harm. Nothing here knows where deliveries come from (that is [`crate::trigger`]) or how they are stored.
+//! does harm; [`supersession`] ends ticks whose place a later one has taken. Nothing here knows where deliveries come from (that is [`crate::trigger`]) or how they are stored.
 
 pub mod brake;
 pub mod connector;
@@ -12,5 +12,6 @@ pub mod lane;
 pub mod outcome;
 pub mod retry;
 pub mod segment;
+pub mod supersession;
 
 pub use crate::capability::Staged;

@@ -17,6 +17,7 @@ use crate::config::{self, Config};
 use crate::delivery::brake::Brake;
 use crate::delivery::connector::{Connector, Entry};
 use crate::delivery::hold::Hold;
+use crate::delivery::supersession::Supersession;
 use crate::egress::{self, Egress};
 use crate::id::Name;
 use crate::ledger::{self, ConnectorLayout, Directory, Layout, Ledger, Ordering};
@@ -25,9 +26,11 @@ use crate::runtime::compile::Compiled;
 use crate::runtime::permit::{Budget, Permits};
 use crate::runtime::{Export, Plugin};
 use crate::secret_store::SecretStore;
-use crate::settlement::SubscriptionId;
+use crate::settlement::{ConnectorId, SubscriptionId};
 use crate::trigger::clockwork::Clockwork;
+use crate::trigger::overlap::Overlap;
 use crate::trigger::queue::Consumption;
+use crate::trigger::schedule::Plan;
 
 /// Workers of an inbox: ticks are rare, and one schedule's do not run beside each other.
 const INBOX_BATCH: usize = 1;
@@ -142,8 +145,9 @@ impl Assembly {
         }
         let mut clockworks = Vec::new();
         if !settings.schedules.is_empty() {
-            let inbox = self.inbox(settings, &connector).await?;
-            clockworks = self.clockworks(settings, &connector, &lineage, inbox.subscription_id)?;
+            let supersession = Arc::new(self.supersession(settings, id));
+            let inbox = self.inbox(settings, &connector, supersession.clone()).await?;
+            clockworks = self.clockworks(settings, &connector, &lineage, &supersession)?;
             consumptions.push(inbox);
         }
         Ok(Running { connector, dead_max_bytes: settings.dead_max_bytes, consumptions, clockworks })
@@ -203,14 +207,25 @@ impl Assembly {
         })
     }
 
-    async fn inbox(&self, settings: &config::Connector, connector: &Connector) -> anyhow::Result<Consumption> {
+    fn supersession(&self, settings: &config::Connector, id: ConnectorId) -> Supersession {
+        let cancelling = settings.schedules.iter().filter(|schedule| schedule.overlap == Overlap::Cancel);
+        let names = cancelling.map(|schedule| schedule.name.clone()).collect();
+        Supersession::new(id, self.ledger.clone(), names)
+    }
+
+    async fn inbox(
+        &self,
+        settings: &config::Connector,
+        connector: &Connector,
+        supersession: Arc<Supersession>,
+    ) -> anyhow::Result<Consumption> {
         let queue = Name::inbox_of(&connector.name);
         let subscription = self.subscribe(connector, &queue, usize::MAX, KeysInBatch::Several).await?;
         let targets = settings.allow.publish.iter();
         Ok(Consumption {
             subscription_id: self.subscription_id(&queue, &settings.name)?,
             subscription,
-            entry: Entry::Tick { queue: queue.as_str().into() },
+            entry: Entry::Tick { queue: queue.as_str().into(), supersession },
             is_ordered: false,
             batch: INBOX_BATCH,
             batch_wait: std::time::Duration::ZERO,
@@ -233,9 +248,10 @@ impl Assembly {
     ) -> anyhow::Result<Subscription> {
         let subscription = self.subscription_id(queue, &connector.name)?;
         let queue_id = self.directory.queue(queue.as_str());
-        let queue = queue_id.with_context(|| format!("queue `{queue}` has no number in the ledger"))?;
+        let name = queue;
+        let queue = queue_id.with_context(|| format!("queue `{name}` has no number in the ledger"))?;
         let crashed = self.broker.crashed(subscription, queue)?;
-        let charged = connector.charge_crashed(subscription, crashed).await;
+        let charged = connector.charge_crashed(subscription, &name, crashed).await;
         charged.context("cannot charge the messages that were running when the process died")?;
         self.broker.subscribe(SubscriptionSettings { subscription, queue, pending_max, keys })
     }
@@ -245,9 +261,9 @@ impl Assembly {
         settings: &config::Connector,
         connector: &Connector,
         lineage: &Name,
-        subscription: SubscriptionId,
+        supersession: &Arc<Supersession>,
     ) -> anyhow::Result<Vec<Arc<Clockwork>>> {
-        let (inbox, _) = self.directory.inbox(&connector.name).context("it has no inbox in the ledger")?;
+        let (inbox, subscription) = self.directory.inbox(&connector.name).context("it has no inbox in the ledger")?;
         let clockwork = |schedule: &crate::trigger::schedule::Settings| {
             Arc::new(Clockwork {
                 connector: connector.name.clone(),
@@ -256,6 +272,8 @@ impl Assembly {
                 inbox,
                 subscription,
                 settings: schedule.clone(),
+                plan: Plan::new(lineage.as_str(), schedule),
+                supersession: supersession.clone(),
                 ledger: self.ledger.clone(),
                 clock: self.ledger.clock().clone(),
                 metrics: self.metrics.clone(),

@@ -14,7 +14,7 @@ pub(super) const SEQ_BITS: u32 = 40;
 pub(super) const SEQ_MAX: u64 = (1 << SEQ_BITS) - 1;
 
 /// Step `n` makes version `n + 1` of version `n`.
-const MIGRATIONS: &[&str] = &[VERSION_1];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
 
 const VERSION_1: &str = "
 -- One row for each queue that was ever named. Everything a report or a bound needs is a counter here, kept in the
@@ -182,8 +182,33 @@ CREATE TABLE dedup_slice (
 ) STRICT;
 ";
 
+const VERSION_2: &str = "
+-- Of the tick enqueued last: its planned time (the last planned time may have been skipped), and how late it was.
+ALTER TABLE schedule ADD COLUMN last_tick_ms INTEGER;
+ALTER TABLE schedule ADD COLUMN last_lag_ms INTEGER;
+
+-- Ticks that were enqueued of late, by the clock or by hand: a planned time is enqueued once.
+CREATE TABLE tick (
+    connector   INTEGER NOT NULL REFERENCES connector (id),
+    schedule    TEXT    NOT NULL,
+    planned_ms  INTEGER NOT NULL,
+    enqueued_ms INTEGER NOT NULL,
+    PRIMARY KEY (connector, schedule, planned_ms)
+) STRICT, WITHOUT ROWID;
+
+-- What became of the tick of each schedule that was attempted last.
+CREATE TABLE tick_outcome (
+    connector  INTEGER NOT NULL REFERENCES connector (id),
+    schedule   TEXT    NOT NULL,
+    planned_ms INTEGER NOT NULL,
+    outcome    TEXT    NOT NULL, -- done, retry, dead or cancelled
+    ended_ms   INTEGER NOT NULL,
+    PRIMARY KEY (connector, schedule)
+) STRICT, WITHOUT ROWID;
+";
+
 /// The newest version this program knows.
-pub(super) const VERSION: i32 = 1;
+pub(super) const VERSION: i32 = 2;
 const _: () = assert!(MIGRATIONS.len() == VERSION as usize);
 
 /// Brings an open ledger to [`VERSION`], each step in a transaction of its own.

@@ -4,5 +4,6 @@
 
 pub mod clockwork;
 pub mod cron;
+pub mod overlap;
 pub mod queue;
 pub mod schedule;
