@@ -280,6 +280,21 @@ mod tests {
         assert_eq!(row(&db, "text || '; ' || also"), Ok("as it was; as it was, and more".to_owned()));
     }
 
+    #[test]
+    fn a_schedule_of_an_older_file_goes_on_where_it_was() {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        #[expect(clippy::disallowed_methods, reason = "a file of the test's own")]
+        let mut db = Connection::open(folder.path().join("ledger.db")).expect("a file can be made");
+        take(&mut db, &MIGRATIONS[..1]).expect("it is valid");
+        let rows = "INSERT INTO connector (id, name, lineage) VALUES (1, 'it', 'it');
+                    INSERT INTO schedule (connector, name, last_planned_ms, previous_success_ms) VALUES (1, 'a', 7, 5)";
+        db.execute_batch(rows).expect("it has these tables");
+        migrate(&mut db).expect("the steps are valid");
+        let known = "SELECT last_planned_ms, previous_success_ms, last_tick_ms, last_lag_ms FROM schedule";
+        let known = db.query_row(known, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)));
+        assert_eq!((version(&db), known), (VERSION, Ok((7_i64, 5_i64, None::<i64>, None::<i64>))));
+    }
+
     /// The steps before it stand, and the next start begins with it.
     #[test]
     fn a_step_that_fails_half_way_leaves_the_version_before_it() {
