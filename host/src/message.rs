@@ -77,6 +77,9 @@ pub struct Tick {
     pub planned_at_ms: u64,
     /// The schedule's `input`, as JSON.
     pub input: Option<String>,
+    /// Whether somebody fired it, not the clock.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_hand: bool,
 }
 
 impl Tick {
@@ -84,6 +87,13 @@ impl Tick {
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("strings and numbers are JSON")
+    }
+
+    /// A message of an inbox as the tick that it is; `None` where it is none. A request has headers and is never one,
+    /// whatever its body looks like.
+    #[must_use]
+    pub fn of(message: &Message) -> Option<Self> {
+        if message.headers.is_empty() { Self::from_json(&message.body) } else { None }
     }
 
     /// From the body of a message; `None` where it is no tick.

@@ -62,6 +62,8 @@ pub enum Outcome {
     },
     /// Past its `expires`: settled without a run, and counted.
     Expired,
+    /// A tick whose place a later one has taken: settled, and neither a success nor a failure.
+    Superseded,
 }
 
 /// A message that a run published.
@@ -132,10 +134,47 @@ pub struct Settlement {
     pub publishes: Vec<Publish>,
     /// State read and written.
     pub state: StateChanges,
-    /// For an inbox: the tick (schedule name, planned time) whose success becomes `previous-ms`.
-    pub tick_done: Option<(String, u64)>,
     /// For a request that its plugin answered: how its repeats are known.
     pub mark: Option<Mark>,
+    /// For an inbox: what became of the tick that is settled here, or put off.
+    pub tick: Option<TickEnd>,
+}
+
+/// What an attempt at a tick came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TickEnd {
+    /// Which of the connector's schedules.
+    pub schedule: String,
+    /// The planned time, in milliseconds since the Unix epoch.
+    pub planned_ms: u64,
+    /// What it came to.
+    pub outcome: TickOutcome,
+}
+
+/// The outcome of a tick, as operators see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TickOutcome {
+    /// It succeeded: its planned time becomes `previous-ms`.
+    Done,
+    /// It waits for its next attempt.
+    Retry,
+    /// It became a dead letter.
+    Dead,
+    /// A later tick took its place.
+    Cancelled,
+}
+
+impl TickOutcome {
+    /// The word for it, in the ledger and for operators.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Retry => "retry",
+            Self::Dead => "dead",
+            Self::Cancelled => "cancelled",
+        }
+    }
 }
 
 /// Why a settlement was not committed.

@@ -20,6 +20,7 @@ use bulkhead_host::id::Name;
 use bulkhead_host::ledger::{From, Ordering, QueuePolicy};
 use bulkhead_host::limit::Limits;
 use bulkhead_host::secret_store::Source;
+use bulkhead_host::trigger::schedule::When;
 use bulkhead_host::trigger::webhook::verify::event_id::{Place, Pointer};
 use bulkhead_host::trigger::webhook::verify::signature::Encoding;
 use bulkhead_host::trigger::webhook::verify::template::Template;
@@ -63,6 +64,15 @@ fn every_case_prints_what_is_expected() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A host must start again on the day after.
+#[test]
+fn a_schedule_whose_end_has_come_is_a_warning() {
+    let text = "[connectors.a]\nplugin = 'a.wasm'\nschedule = { cron = '0 9 * * *', end = 2001-02-03T04:05:06Z }\n";
+    let warnings = load_text(text).unwrap().warnings;
+    let found: Vec<_> = warnings.iter().map(|it| (it.severity, it.column, it.message.as_str())).collect();
+    assert_eq!(found, [(Severity::Warning, 40, "this time has come: the schedule fires no more")]);
 }
 
 #[test]
@@ -179,7 +189,7 @@ fn what_is_written_arrives() {
     let consume = connector.consume.unwrap();
     assert_eq!((consume.from, consume.batch, consume.batch_wait), (From::Latest, 7, Duration::from_millis(50)));
     assert_eq!((consume.concurrency, consume.pending_max), (2, 9));
-    assert_eq!(connector.schedules[0].every, Duration::from_secs(90));
+    assert_eq!(connector.schedules[0].when, When::Every(Duration::from_secs(90)));
     assert_eq!(connector.schedules[0].input.as_deref(), Some(r#"{"page":1}"#));
     let config = serde_json::json!({ "text": "x", "list": [1, 2.5, true] });
     assert_eq!(serde_json::Value::Object(connector.config), config);

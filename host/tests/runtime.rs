@@ -254,7 +254,10 @@ async fn in_a_batch_a_message_that_is_too_large_is_rejected_alone() {
 #[tokio::test]
 async fn what_lies_in_an_inbox_is_a_tick() {
     let fixture = ordinary().await;
-    let tick = |input: &str| Tick { schedule: "s".to_owned(), planned_at_ms: 7, input: Some(input.to_owned()) };
+    let tick = |input: &str| {
+        let input = Some(input.to_owned());
+        Tick { schedule: "s".to_owned(), planned_at_ms: 7, input, by_hand: false }
+    };
     let delivery = |input: &str| delivery("t1", std::str::from_utf8(&tick(input).to_json()).unwrap());
     let scope = Scope { queue: "@orders", previous_ms: Some(5), ..scope(1) };
     let staged = fixture.sandbox().await.deliver(&scope, &delivery("publish out")).await.unwrap();

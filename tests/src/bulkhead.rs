@@ -263,6 +263,12 @@ impl Bulkhead {
         self.run(&["queues", "--json"]).ok().json()
     }
 
+    /// `bulkhead schedules --json` with further arguments.
+    #[must_use]
+    pub fn schedules(&self, arguments: &[&str]) -> Value {
+        self.run(&[&["schedules", "--json"], arguments].concat()).ok().json()
+    }
+
     /// `bulkhead dead list --json`.
     #[must_use]
     pub fn dead(&self) -> Vec<Value> {

@@ -118,6 +118,16 @@ impl Ledger {
         assert_eq!(changed, Ok(1), "the schedule has fired before");
     }
 
+    /// How late each tick was written after its planned time, in milliseconds; the first one of each schedule left out,
+    /// which is made at the start.
+    #[must_use]
+    pub fn tick_lags(&self) -> Vec<f64> {
+        let sql = "SELECT CAST(enqueued_ms - planned_ms AS REAL) FROM tick WHERE planned_ms > (
+                   SELECT min(planned_ms) FROM tick AS first WHERE first.connector = tick.connector
+                   AND first.schedule = tick.schedule)";
+        self.rows(sql, [], |row| row.get(0))
+    }
+
     /// Messages that wait for another attempt, over all subscriptions.
     #[must_use]
     pub fn pending(&self) -> i64 {

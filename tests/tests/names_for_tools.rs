@@ -178,6 +178,19 @@ fn the_shape_of_a_check() {
 }
 
 #[test]
+fn the_shape_of_schedules() {
+    let ticking = "schedule = { every = '1h', input = 'ok' }";
+    let host = Bulkhead::new(&connector("it", "hostile", ticking));
+    let schedule = |last: &Value, lag: &str| json!([{ "connector": "text", "schedule": "text", "next": ["text"], "last": last, "lag_seconds": lag }]);
+    check(&host, &["schedules"], 0, &schedule(&json!("null"), "null"));
+    let _ = host.run_until_idle();
+    let last = json!({ "planned_at": "text", "outcome": "text", "ended_at": "text" });
+    check(&host, &["schedules", "--next", "1"], 0, &schedule(&last, "number"));
+    let fired = json!({ "id": "text", "schedule": "text", "planned_at": "text", "duplicate": "boolean" });
+    check(&host, &["schedules", "fire", "it"], 0, &fired);
+}
+
+#[test]
 fn the_shape_of_an_inspection() {
     let host = letters();
     let plugin = guest("tally");

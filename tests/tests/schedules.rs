@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bulkhead_host::id::{Kind, derive};
-use bulkhead_tests::{Bulkhead, Metrics, exchange, guest};
+use bulkhead_tests::{Bulkhead, Metrics, Running, exchange, guest};
 
 /// Long enough for a busy machine; every wait ends with the event itself.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -72,4 +72,64 @@ fn loops_on_every_core_hold_up_nobody_else() {
     assert_eq!((ended(&metrics, "loops", "done"), ended(&metrics, "loops", "retry"), looping()), (0.0, 0.0, true));
     running.kill9();
     assert_eq!(host.ledger().messages("in").len(), loops + 1);
+}
+
+fn cancelled(running: &Running) -> usize {
+    running.log().iter().filter(|line| line.contains("a tick is cancelled")).count()
+}
+
+/// Those that compute are stopped, and those that wait, and no connector is charged for it.
+#[test]
+fn a_tick_that_still_runs_is_stopped_for_the_next_one() {
+    for verb in ["spin", "sleep 3600"] {
+        let keys = format!(
+            "schedule = {{ every = '300ms', overlap = 'cancel', input = '{verb}' }}\nlimits = {{ cpu = '1h', wall = '1h' }}"
+        );
+        let host = Bulkhead::new(&hostile("it", &keys));
+        let running = host.start();
+        running.wait_until("cancelled ticks", PATIENCE, |_| cancelled(&running) >= 3);
+        let metrics = running.metrics();
+        assert_eq!(["done", "retry", "dead"].map(|outcome| ended(&metrics, "it", outcome)), [0.0; 3], "{verb}");
+        let shown = host.schedules(&[]);
+        assert_eq!(shown[0]["last"]["outcome"], "cancelled", "{shown}");
+        running.kill9();
+        assert_eq!(host.ledger().dead(), []);
+        // The last one, and perhaps one that was made meanwhile.
+        assert!(host.ledger().messages("@it").len() <= 2, "{verb}");
+    }
+}
+
+/// It waits for its next attempt while the next ones are made; when that would begin, it is over.
+#[test]
+fn a_tick_that_waits_for_its_next_attempt_is_cancelled_too() {
+    let keys = "schedule = { every = '200ms', overlap = 'cancel', input = 'retry later' }\n\
+                retry = { attempts = 1000, first = '500ms', max = '500ms', jitter = 'none' }";
+    let host = Bulkhead::new(&hostile("it", keys));
+    let running = host.start();
+    running.wait_until("cancelled ticks", PATIENCE, |_| cancelled(&running) >= 3);
+    assert_eq!(ended(&running.metrics(), "it", "dead"), 0.0);
+    running.kill9();
+    assert_eq!(host.ledger().dead(), []);
+}
+
+/// A process that was killed while the tick ran does not run it again after the next one.
+#[test]
+fn a_tick_whose_place_is_taken_does_not_run_after_a_restart() {
+    let keys = |input: &str| {
+        format!(
+            "schedule = {{ every = '1h', overlap = 'cancel', input = '{input}' }}\nlimits = {{ cpu = '1h', wall = '1h' }}"
+        )
+    };
+    let host = Bulkhead::new(&hostile("it", &keys("spin")));
+    let running = host.start();
+    running.wait_until("run", PATIENCE, |_| !host.in_flight().is_empty());
+    running.kill9();
+    let before = tick_id(&host, "it", "default");
+    let planned = host.ledger().planned("it", "default");
+    host.ledger().plan("it", "default", planned - 2 * 3_600_000);
+    host.configure(&hostile("it", &keys("ok")));
+    // It begins before the next tick is made, or is never begun.
+    let log = host.run_until_idle().errors();
+    assert!(log.contains("a tick is cancelled") && log.contains(&before), "{log}");
+    assert_eq!(host.ledger().messages("@it"), []);
 }

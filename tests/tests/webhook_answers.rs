@@ -3,7 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ fn ask(host: &Bulkhead, event: &str, body: &str) -> Reply {
 /// A receiver that answers each request when it is told to.
 struct Receiving {
     url: String,
-    arrived: Receiver<Sender<()>>,
+    arrived: Receiver<SyncSender<()>>,
 }
 
 impl Receiving {
@@ -36,7 +36,7 @@ impl Receiving {
     fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let (told, arrived) = channel();
+        let (told, arrived) = sync_channel(8);
         thread::spawn(move || {
             for connection in listener.incoming() {
                 let (mut connection, told) = (connection.unwrap(), told.clone());
@@ -44,7 +44,7 @@ impl Receiving {
                     let mut head = [0; 4096];
                     // One request a connection: whoever opens one without sending has gone again.
                     if connection.read(&mut head).is_ok_and(|read| read > 0) {
-                        let (release, released) = channel();
+                        let (release, released) = sync_channel(8);
                         let _ = told.send(release);
                         let _ = released.recv();
                         let _ =
@@ -61,7 +61,7 @@ impl Receiving {
     }
 
     /// Waits for a request; it is answered when the answer of this is used or dropped.
-    fn wait(&self) -> Sender<()> {
+    fn wait(&self) -> SyncSender<()> {
         self.arrived.recv_timeout(PATIENCE).unwrap()
     }
 }

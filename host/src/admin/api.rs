@@ -1,9 +1,10 @@
 //! `/api/v1`: what the command line asks of a running host.
 //!
 //! Handlers read and change the ledger and nothing else; who may call them is decided in [`super::access`]. Bodies are
-//! bounded. Dead letters and secrets have files of their own.
+//! bounded. Dead letters, schedules and secrets have files of their own.
 
 pub mod dead;
+pub mod schedules;
 pub mod secrets;
 pub mod subscription;
 
@@ -58,6 +59,8 @@ routes! {
     "/dead/{id}/retry" => POST dead::retry_one;
     "/connectors/{name}/pause" => POST pause;
     "/connectors/{name}/resume" => POST resume;
+    "/schedules" => GET schedules::list_all;
+    "/schedules/{connector}/fire" => POST schedules::fire_one;
     "/secrets" => GET secrets::list;
     "/secrets/{name}" => PUT secrets::set, DELETE secrets::remove;
 }
@@ -232,6 +235,12 @@ pub fn unknown_queue(directory: &Directory, name: &str) -> Problem {
 #[must_use]
 pub fn unknown_connector(directory: &Directory, name: &str) -> Problem {
     unknown(&format!("there is no connector `{name}`"), name, directory.connectors().map(AsRef::as_ref))
+}
+
+/// A time of the ledger, in milliseconds since the Unix epoch, as RFC 3339.
+fn rfc3339(ms: u64) -> String {
+    let ms = i64::try_from(ms).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| ms.to_string(), |time| time.to_string())
 }
 
 fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Problem {

@@ -24,6 +24,7 @@ use crate::ledger::{Directory, Ledger, QueueReport};
 use crate::metrics::{Backlog, Metrics};
 use crate::secret_store::sealed::SealedStore;
 
+use api::schedules::Scheduled;
 use problem::Problem;
 
 /// Seconds after which a host that stops may have been started again.
@@ -45,6 +46,8 @@ pub struct Admin {
     pub audit: Audit,
     /// The connectors that run.
     pub connectors: Arc<Vec<Arc<Connector>>>,
+    /// Their schedules, and those of the connectors that are not enabled.
+    pub schedules: Arc<Vec<Scheduled>>,
     /// What only the running host knows of its queues.
     pub in_flight: InFlight,
     /// Values that are written and never read.

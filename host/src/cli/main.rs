@@ -8,7 +8,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use super::{
-    Cli, Command, audit, check, dead, explain, inspect, load, lock, parse, pause, queues, run, secrets, send, unusable,
+    Cli, Command, audit, check, dead, explain, inspect, load, lock, parse, pause, queues, run, schedules, secrets,
+    send, unusable,
 };
 use crate::admin::problem::Problem;
 use crate::config::Loaded;
@@ -66,6 +67,9 @@ pub fn main() -> ExitCode {
         Command::Queues { command: None } => with_config(&cli, |loaded| done(queues::list(&loaded.config, cli.json))),
         Command::Queues { command: Some(command) } => {
             with_config(&cli, |loaded| done(queues::change(&loaded.config, command, cli.json)))
+        }
+        Command::Schedules(arguments) => {
+            with_config(&cli, |loaded| done(schedules::run(&loaded.config, arguments, cli.json)))
         }
         Command::Pause(of) => with_config(&cli, |loaded| done(pause::pause(&loaded.config, &of.connector, cli.json))),
         Command::Resume(of) => with_config(&cli, |loaded| done(pause::resume(&loaded.config, &of.connector, cli.json))),

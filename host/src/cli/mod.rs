@@ -14,6 +14,7 @@ pub mod output;
 pub mod pause;
 pub mod queues;
 pub mod run;
+pub mod schedules;
 pub mod secrets;
 pub mod send;
 pub mod target;
@@ -23,7 +24,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use jiff::Timestamp;
 
+use crate::admin::api::schedules::NEXT;
 use crate::config;
 use crate::id::Name;
 use crate::plugin_store::compiler::VERB;
@@ -72,6 +75,8 @@ pub enum Command {
         #[command(subcommand)]
         command: Option<Queues>,
     },
+    /// List the schedules: when each fires next, and what its last tick came to
+    Schedules(Schedules),
     /// Stop a connector until it is resumed; its messages stay
     Pause(Of),
     /// Let a paused connector go on, also one that its brake has stopped
@@ -142,6 +147,38 @@ pub enum Queues {
         /// The connector that read it
         #[arg(value_parser = Name::parse)]
         connector: Name,
+    },
+}
+
+/// `bulkhead schedules`.
+#[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Schedules {
+    /// What to do with one of them.
+    #[command(subcommand)]
+    pub command: Option<SchedulesVerb>,
+    /// So many of the times to come, 1000 at most
+    #[arg(long, value_name = "N", default_value_t = NEXT)]
+    pub next: usize,
+    /// The times after this one, as RFC 3339, instead of those after now
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub from: Option<Timestamp>,
+}
+
+/// `bulkhead schedules fire`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum SchedulesVerb {
+    /// Make a tick now, also one for a time that has passed
+    Fire {
+        /// The connector whose schedule it is
+        #[arg(value_parser = Name::parse)]
+        connector: Name,
+        /// The schedule's name, where the connector has several
+        #[arg(long, value_name = "NAME", value_parser = Name::parse)]
+        schedule: Option<Name>,
+        /// The planned time that the plugin is told, as RFC 3339; firing the same one again adds nothing
+        #[arg(long, value_name = "TIME", value_parser = parse_time)]
+        at: Option<Timestamp>,
     },
 }
 
@@ -318,6 +355,10 @@ fn parse_letter(text: &str) -> Result<String, String> {
     is_number.then(|| text.to_owned()).ok_or_else(|| "ids are numbers: `bulkhead dead list` prints them".to_owned())
 }
 
+fn parse_time(text: &str) -> Result<Timestamp, String> {
+    text.parse().map_err(|_| "write a date with its time and offset, such as 2026-03-01T09:00:00Z".to_owned())
+}
+
 fn parse_header(text: &str) -> Result<(String, String), String> {
     match text.split_once(':') {
         Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_lowercase(), value.trim().to_owned())),
@@ -380,6 +421,11 @@ mod tests {
             "secrets set a:b",
             "dead drop --all 7",
             "inspect",
+            "schedules --from yesterday",
+            "schedules --next -1",
+            "schedules fire",
+            "schedules --next 3 fire a",
+            "schedules fire a --at 2026-03-01T09:00:00",
         ] {
             assert!(check(line).is_err(), "{line}");
         }

@@ -5,10 +5,11 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
+use jiff::Timestamp;
 
 use super::main::Failed;
 use crate::admin::api::subscription::{self, Forgotten};
-use crate::admin::api::{self, Accepted, Incoming, dead, unknown_connector, unknown_queue};
+use crate::admin::api::{self, Accepted, Incoming, dead, schedules, unknown_connector, unknown_queue};
 use crate::audit::{Audit, Event};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -32,6 +33,7 @@ pub enum Target {
 pub struct Alone {
     ledger: Ledger,
     directory: Directory,
+    schedules: Vec<schedules::Scheduled>,
     data_dir: PathBuf,
 }
 
@@ -46,7 +48,8 @@ impl Target {
         match Ledger::open(settings, Clock::default(), Metrics::default()) {
             Ok(ledger) => {
                 let directory = ledger.configure(&host::layout(config)).map_err(Failed::Unusable)?;
-                Ok(Self::Stopped(Alone { ledger, directory, data_dir: data_dir.clone() }))
+                let schedules = schedules::of_config(config, &directory);
+                Ok(Self::Stopped(Alone { ledger, directory, schedules, data_dir: data_dir.clone() }))
             }
             Err(OpenError::Locked { .. }) => {
                 let token = token::load(data_dir)
@@ -177,6 +180,38 @@ impl Target {
                 let removed = dead::remove(&alone.ledger, selection).await?;
                 selection.event("dead drop", removed).into_iter().for_each(|event| alone.record(event));
                 Ok(removed)
+            }
+        }
+    }
+
+    /// How every schedule stands, with its next times after `from`, or after now.
+    ///
+    /// # Errors
+    /// The ledger cannot be read, or the host does not answer.
+    pub async fn schedules(&self, next: usize, from: Option<Timestamp>) -> anyhow::Result<Vec<schedules::Entry>> {
+        match self {
+            Self::Running(admin) => {
+                let from = from.map(|from| format!("&from={from}")).unwrap_or_default();
+                admin.get(&format!("schedules?next={next}{from}")).await
+            }
+            Self::Stopped(alone) => Ok(schedules::list(&alone.ledger, &alone.schedules, next, from)?),
+        }
+    }
+
+    /// Fires a schedule.
+    ///
+    /// # Errors
+    /// See [`schedules::fire`]; or the host does not answer.
+    pub async fn fire(&self, connector: &str, wanted: &schedules::Fire) -> anyhow::Result<schedules::Fired> {
+        match self {
+            Self::Running(admin) => {
+                admin.post(&format!("schedules/{connector}/fire"), serde_json::to_vec(wanted)?).await
+            }
+            Self::Stopped(alone) => {
+                let Alone { ledger, directory, schedules, .. } = alone;
+                let fired = schedules::fire(ledger, directory, schedules, connector, wanted).await?;
+                fired.event(connector).into_iter().for_each(|event| alone.record(event));
+                Ok(fired)
             }
         }
     }

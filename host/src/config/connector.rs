@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 use super::problem::{Report, closest};
 use super::validate::BUILTIN_PREFIX;
 use super::view::View;
-use super::{Connector, Consume, Plugin, Reuse, grant, webhook};
+use super::{Connector, Consume, Plugin, Reuse, grant, schedule, webhook};
 use crate::delivery::retry::{Jitter, Policy};
 use crate::id::Name;
 use crate::ledger::From;
 use crate::limit::{Limits, hostcall_bytes_for};
-use crate::trigger::schedule;
 
 /// Reads every connector; those that miss something have been reported and are left out.
 pub(super) fn connectors(root: &View<'_>, runs: usize, report: &mut Report<'_>) -> Vec<Connector> {
@@ -28,7 +27,7 @@ fn connector(name: &str, view: &View<'_>, secrets: &[&str], runs: usize, report:
     check_plugin(view, report);
     let limits = limits(&view.child_or_empty("limits"));
     let allow = grant::allow(&view.child_or_empty("allow"), secrets, &limits, report);
-    let schedules = schedules(view, report);
+    let schedules = schedule::schedules(view, report);
     let webhook = webhook::webhook(view, secrets, &limits, runs, report);
     Some(Connector {
         name: Name::parse(name).ok()?,
@@ -101,21 +100,6 @@ fn consume(connector: &View<'_>) -> Option<Consume> {
         concurrency: view.integer("concurrency"),
         pending_max: view.integer("pending_max"),
     })
-}
-
-fn schedules(connector: &View<'_>, report: &mut Report<'_>) -> Vec<schedule::Settings> {
-    let mut schedules: Vec<schedule::Settings> = Vec::new();
-    for view in connector.children("schedule") {
-        let name = view.text("name").unwrap_or_default();
-        if schedules.iter().any(|other| other.name == name) {
-            let message = format!("a second schedule named `{name}`");
-            let help = "give each schedule of the connector a `name` of its own";
-            report.problem(view.place_of("name"), &view.path_of("name"), message, help);
-        }
-        let input = view.json("input").map(|input| input.to_string());
-        schedules.push(schedule::Settings { name: name.to_owned(), every: view.duration("every"), input });
-    }
-    schedules
 }
 
 fn retry(view: &View<'_>) -> Policy {

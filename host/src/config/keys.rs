@@ -24,6 +24,7 @@ const TIB: u64 = 1 << 40;
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 /// A leap year: nothing recurs more seldom.
 const YEAR: Duration = Duration::from_secs(366 * 86_400);
@@ -295,18 +296,43 @@ static SCHEDULE: Section = Section {
         Key::new(
             "every",
             Kind::Duration(Duration::from_millis(10), YEAR),
-            Required,
-            "The period. Ticks count from the Unix epoch plus a fixed phase; the first start fires at once.",
+            Unset,
+            "The period. Ticks count from the Unix epoch plus a fixed phase; the first start fires at once. One of `every` and `cron` is needed.",
         ),
+        Key::new(
+            "cron",
+            Kind::Text,
+            Unset,
+            "A cron expression of five fields, or of six with seconds in front, or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`.",
+        ),
+        Key::new("timezone", Kind::Text, Is("UTC"), "The time zone of `cron`, as the IANA database names it."),
+        Key::new(
+            "overlap",
+            Kind::Choice(&["skip", "queue_one", "queue_all", "cancel"]),
+            Is("skip"),
+            "What happens to a tick while one before it is not settled: it is left out, it waits if no other does, it waits, or the one before is stopped.",
+        ),
+        Key::new(
+            "catch_up",
+            Kind::Choice(&["none", "once", "all"]),
+            Is("once"),
+            "What happens to ticks that were missed: they are dropped, the latest one stands for all, or each is made.",
+        ),
+        Key::new(
+            "window",
+            Kind::Duration(MINUTE, YEAR),
+            Is("24h"),
+            "How far back missed ticks count; older ones are dropped.",
+        ),
+        Key::new(
+            "jitter",
+            Kind::Duration(Duration::ZERO, HOUR),
+            Is("0s"),
+            "Each tick is put off by up to this, always by the same for the same planned time.",
+        ),
+        Key::new("start", Kind::Time, Unset, "No tick before."),
+        Key::new("end", Kind::Time, Unset, "No tick after."),
         Key::new("input", Kind::Any, Unset, "Handed to the plugin with every tick, as JSON."),
-        Key::later("cron", "A cron expression instead of a period."),
-        Key::later("timezone", "The time zone of `cron`."),
-        Key::later("overlap", "What happens while the tick before is still running."),
-        Key::later("catch_up", "What happens to ticks that were missed."),
-        Key::later("window", "How far back missed ticks count."),
-        Key::later("jitter", "Random delay of a tick."),
-        Key::later("start", "No tick before."),
-        Key::later("end", "No tick after."),
     ],
 };
 

@@ -16,6 +16,7 @@ mod problem;
 mod quantity;
 mod queue;
 mod reference;
+mod schedule;
 mod schema;
 mod validate;
 mod verify;
@@ -36,7 +37,7 @@ use crate::ledger::{From, QueuePolicy};
 use crate::limit::{CompileLimits, Limits, MESSAGE_BYTES_DEFAULT};
 use crate::listener::tls;
 use crate::secret_store;
-use crate::trigger::schedule;
+use crate::trigger::schedule::Settings as Schedule;
 use crate::trigger::webhook::{self as hook, proxies::Proxies};
 
 use document::{Sources, Table};
@@ -341,7 +342,7 @@ pub struct Connector {
     /// The queue it reads, if any.
     pub consume: Option<Consume>,
     /// Its schedules, if any.
-    pub schedules: Vec<schedule::Settings>,
+    pub schedules: Vec<Schedule>,
     /// The requests from outside that it takes, if any.
     pub webhook: Option<hook::Settings>,
     /// When failures are tried again.

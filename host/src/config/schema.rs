@@ -85,6 +85,8 @@ pub(super) enum Kind {
     Size(u64, u64),
     /// A string such as "10/s".
     Rate,
+    /// A date with its time and offset.
+    Time,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// A list.
@@ -170,6 +172,7 @@ impl Kind {
             | Self::Duration(..)
             | Self::Size(..)
             | Self::Rate
+            | Self::Time
             | Self::List(_)
             | Self::Any
             | Self::AnyTable
@@ -205,6 +208,7 @@ impl Kind {
                 format!("a size such as \"64KiB\" or \"1MiB\", from {} to {}", show_size(*min), show_size(*max))
             }
             Self::Rate => "a rate such as \"10/s\", \"600/m\" or \"5000/h\"".into(),
+            Self::Time => "a time such as \"2026-03-01T09:00:00Z\"".into(),
             Self::Choice(words) => words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" or "),
             Self::List(kind) => format!("a list, each {}", kind.expected()),
             Self::Any => "any value".into(),

@@ -169,6 +169,8 @@ fn check_json(node: &Node, path: &str, report: &mut Report<'_>) {
 fn check_scalar(node: &Node, kind: &'static Kind, outer: &'static Kind, path: &str, report: &mut Report<'_>) {
     match (kind, node.text()) {
         (Kind::Boolean, _) if node.boolean().is_some() => {}
+        // What it says is read where it is used.
+        (Kind::Time, _) if matches!(node.value, Value::Text { .. } | Value::Datetime(_)) => {}
         (Kind::Integer(min, max), _) => {
             let integer = node.integer().and_then(|integer| u64::try_from(integer).ok());
             check_range(node, integer.map(|it| *min <= it && it <= *max), kind, path, report);

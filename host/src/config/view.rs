@@ -78,6 +78,11 @@ impl<'a> View<'a> {
         self.table.into_iter().flatten().map(|(key, _)| key.as_str())
     }
 
+    /// Whether it holds a key that the schema does not know, which has been reported.
+    pub(super) fn has_unknown(&self) -> bool {
+        self.table.is_some_and(|table| table.keys().any(|name| self.section.key(name).is_none()))
+    }
+
     pub(super) fn path_of(&self, name: &str) -> String {
         join(&self.path, name)
     }
@@ -99,6 +104,14 @@ impl<'a> View<'a> {
     pub(super) fn texts(&self, name: &str) -> Vec<(&'a str, &'a Node)> {
         let nodes = self.node(name).and_then(Node::list).unwrap_or_default();
         nodes.iter().filter_map(|node| Some((node.text()?, node))).collect()
+    }
+
+    /// A time: a date with its time as TOML has them, or the same in a string.
+    pub(super) fn time(&self, name: &str) -> Option<&'a str> {
+        match self.node(name).map(|node| &node.value) {
+            Some(Value::Text { text, .. } | Value::Datetime(text)) => Some(text),
+            _ => None,
+        }
     }
 
     pub(super) fn boolean(&self, name: &str) -> bool {

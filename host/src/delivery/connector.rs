@@ -10,6 +10,7 @@ use super::hold::{Hold, Waiting};
 use super::outcome;
 use super::retry::Policy;
 use super::segment::Segment;
+use super::supersession::Supersession;
 use crate::clock::Clock;
 use crate::id::Name;
 use crate::ledger::Ledger;
@@ -17,7 +18,7 @@ use crate::message;
 use crate::metrics::{ConnectorMetrics, Held};
 use crate::runtime::Plugin;
 use crate::runtime::permit::Permits;
-use crate::settlement::{ConnectorId, Delivery, Outcome, SettleError, SubscriptionId};
+use crate::settlement::{ConnectorId, Delivery, Outcome, SettleError, SubscriptionId, TickEnd, TickOutcome};
 
 /// One connector, as its lanes see it.
 #[derive(Debug)]
@@ -61,6 +62,9 @@ impl Connector {
         match outcome {
             // What expires is counted and logged where it is committed.
             Outcome::Done | Outcome::Expired => {}
+            Outcome::Superseded => {
+                tracing::info!(connector = %name, message_id, attempt, "a tick is cancelled: a later one takes its place");
+            }
             Outcome::Retry { reason, charged, .. } => {
                 self.metrics.retry.inc();
                 tracing::debug!(connector = %name, message_id, attempt, charged, reason, "delivery is put off");
@@ -82,12 +86,16 @@ impl Connector {
     pub async fn charge_crashed(
         &self,
         subscription: SubscriptionId,
+        queue: &Name,
         crashed: Vec<Delivery>,
     ) -> Result<(), SettleError> {
         let mut segment = Segment::new(subscription, self.id);
         for delivery in crashed {
             let outcome = outcome::of_crash(&self.policy, delivery.attempt, self.clock.now_ms());
             self.report(&delivery, &outcome).await;
+            if queue.is_inbox() {
+                segment.tick(tick_end(&delivery, &outcome));
+            }
             segment.settle(delivery.origin, outcome);
         }
         match segment.close() {
@@ -151,6 +159,8 @@ pub enum Entry {
     Inbox {
         /// The inbox's name.
         queue: Arc<str>,
+        /// Which of them make those before them needless.
+        supersession: Arc<Supersession>,
     },
 }
 
@@ -159,7 +169,31 @@ impl Entry {
     #[must_use]
     pub fn queue(&self) -> &str {
         match self {
-            Self::Message { queue } | Self::Batch { queue } | Self::Inbox { queue } => queue,
+            Self::Message { queue } | Self::Batch { queue } | Self::Inbox { queue, .. } => queue,
+        }
+    }
+
+    /// What an attempt came to, where it was one at a tick.
+    pub(super) fn tick_end(&self, delivery: &Delivery, outcome: &Outcome) -> Option<TickEnd> {
+        match self {
+            Self::Message { .. } | Self::Batch { .. } => None,
+            Self::Inbox { .. } => tick_end(delivery, outcome),
+        }
+    }
+
+    /// Whether a later tick has taken the place of this one.
+    pub(super) fn is_superseded(&self, delivery: &Delivery) -> bool {
+        match self {
+            Self::Message { .. } | Self::Batch { .. } => false,
+            Self::Inbox { supersession, .. } => supersession.has_taken(delivery),
+        }
+    }
+
+    /// Waits until a later tick has taken the place of this one. Cancel-safe.
+    pub(super) async fn superseded(&self, delivery: &Delivery) {
+        match self {
+            Self::Message { .. } | Self::Batch { .. } => std::future::pending().await,
+            Self::Inbox { supersession, .. } => supersession.taken(delivery).await,
         }
     }
 
@@ -168,9 +202,21 @@ impl Entry {
         match self {
             Self::Message { .. } | Self::Batch { .. } => None,
             Self::Inbox { .. } => {
-                let tick = message::Tick::from_json(&delivery.message.body)?;
-                connector.ledger.schedule_last(connector.id, &tick.schedule).ok()??.previous_success_ms
+                let tick = message::Tick::of(&delivery.message)?;
+                connector.ledger.schedule(connector.id, &tick.schedule).ok()?.previous_success_ms
             }
         }
     }
+}
+
+fn tick_end(delivery: &Delivery, outcome: &Outcome) -> Option<TickEnd> {
+    let tick = message::Tick::of(&delivery.message)?;
+    let outcome = match outcome {
+        Outcome::Done => TickOutcome::Done,
+        Outcome::Retry { .. } => TickOutcome::Retry,
+        Outcome::Dead { .. } => TickOutcome::Dead,
+        Outcome::Superseded => TickOutcome::Cancelled,
+        Outcome::Expired => return None,
+    };
+    Some(TickEnd { schedule: tick.schedule, planned_ms: tick.planned_at_ms, outcome })
 }

@@ -91,7 +91,7 @@ impl Direct {
             outcomes: Vec::new(),
             publishes,
             state,
-            tick_done: None,
+            tick: None,
             mark,
         };
         let receipt = self.connector.ledger.settle(settlement);

@@ -18,7 +18,7 @@ use crate::ledger::Receipt;
 use crate::runtime::failure::Failure;
 use crate::runtime::permit::Permit;
 use crate::runtime::{BatchResult, Sandbox, Scope};
-use crate::settlement::{Barrier, Delivery, Keeper, Outcome, SettleError, SubscriptionId};
+use crate::settlement::{Barrier, Delivery, Keeper, Outcome, SettleError, SubscriptionId, TickEnd, TickOutcome};
 
 /// Settlements of a worker that may be on their way to the disk at once: enough to keep the writer busy while the next
 /// run works, few enough that a crash repeats little.
@@ -161,9 +161,8 @@ impl Handing {
             self.segment.settle(delivery.origin, Outcome::Done);
             self.segment.keep(delivery);
         }
-        if let Some((schedule, planned_ms)) = staged.tick_done {
-            self.segment.tick_done(schedule, planned_ms);
-        }
+        let done = |(schedule, planned_ms)| TickEnd { schedule, planned_ms, outcome: TickOutcome::Done };
+        self.segment.tick(staged.tick_done.map(done));
         self.segment.stage(staged.publishes, staged.reservation, staged.state);
     }
 
@@ -176,8 +175,21 @@ impl Handing {
     ) -> Result<(), SettleError> {
         self.hand_in(permit).await?;
         let outcome = self.failed(delivery, failure).await;
-        self.segment.settle(delivery.origin, outcome);
+        self.end_without_success(delivery, outcome);
         self.hand_in(permit).await
+    }
+
+    /// A tick whose place a later one has taken is settled, and is no failure.
+    pub(super) async fn supersede(&mut self, delivery: &Delivery, permit: &Permit) -> Result<(), SettleError> {
+        self.hand_in(permit).await?;
+        self.connector.report(delivery, &Outcome::Superseded).await;
+        self.end_without_success(delivery, Outcome::Superseded);
+        self.hand_in(permit).await
+    }
+
+    fn end_without_success(&mut self, delivery: &Delivery, outcome: Outcome) {
+        self.segment.tick(self.entry.tick_end(delivery, &outcome));
+        self.segment.settle(delivery.origin, outcome);
     }
 
     /// What becomes of a delivery that failed, as it is reported.
@@ -232,7 +244,7 @@ impl Handing {
         self.turn = None;
         let Some(delivery) = broken.broke() else { return Ok(()) };
         let outcome = self.failed(&delivery, failure).await;
-        self.segment.settle(delivery.origin, outcome);
+        self.end_without_success(&delivery, outcome);
         let Some(closed) = self.segment.close() else { return Ok(()) };
         broken.settle(closed.settlement).await
     }

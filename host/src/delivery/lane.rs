@@ -28,6 +28,14 @@ pub struct Lane {
     sandbox: Option<Sandbox>,
 }
 
+/// What one call came to.
+enum Attempt {
+    /// It answered, or failed.
+    Ended(Result<super::Staged, Failure>),
+    /// It was not made, or was ended: a later tick takes its place.
+    Superseded,
+}
+
 impl Lane {
     /// A lane for a worker; `stop` turns true when no further call may begin.
     #[must_use]
@@ -118,8 +126,9 @@ impl Lane {
                 continue;
             }
             match self.attempt(&delivery, permit).await? {
-                Ok(staged) => self.handing.succeed(delivery, staged, permit).await?,
-                Err(failure) => {
+                Attempt::Superseded => self.handing.supersede(&delivery, permit).await?,
+                Attempt::Ended(Ok(staged)) => self.handing.succeed(delivery, staged, permit).await?,
+                Attempt::Ended(Err(failure)) => {
                     failed_keys.extend(key);
                     self.handing.fail(&delivery, failure, permit).await?;
                 }
@@ -143,23 +152,29 @@ impl Lane {
         self.sandbox = (!sandbox.is_finished()).then_some(sandbox);
     }
 
-    /// One call.
-    async fn attempt(
-        &mut self,
-        delivery: &Delivery,
-        permit: &Permit,
-    ) -> Result<Result<super::Staged, Failure>, SettleError> {
+    /// One call, which ends without an answer when a later tick takes the place of the one that it is made for.
+    async fn attempt(&mut self, delivery: &Delivery, permit: &Permit) -> Result<Attempt, SettleError> {
+        let entry = self.entry.clone();
+        if entry.is_superseded(delivery) {
+            return Ok(Attempt::Superseded);
+        }
         let started = Instant::now();
         let mut sandbox = match self.take_sandbox(permit).await {
             Ok(sandbox) => sandbox,
-            Err(failure) => return Ok(Err(failure)),
+            Err(failure) => return Ok(Attempt::Ended(Err(failure))),
         };
-        let entry = self.entry.clone();
         let previous_ms = entry.previous_ms(&self.connector, delivery);
         let scope = self.handing.scope(&entry, previous_ms);
-        let result = self.handing.attend(sandbox.deliver(&scope, delivery), permit).await?;
+        let call = async {
+            tokio::select! {
+                biased;
+                result = sandbox.deliver(&scope, delivery) => Attempt::Ended(result),
+                () = entry.superseded(delivery) => Attempt::Superseded,
+            }
+        };
+        let attempt = self.handing.attend(call, permit).await?;
         self.called(sandbox, started);
-        Ok(result)
+        Ok(attempt)
     }
 
     /// One call for all. With an order of keys, at most one message of a key is in a call.

@@ -2,8 +2,8 @@
 //!
 //! [`lane`] runs batches of deliveries through sandboxes and hands settlements in; [`segment`] collects what commits
 //! together; [`outcome`] and [`retry`] decide what a failure means; [`brake`] and [`hold`] stop a connector that only
-//! does harm; [`direct`] is for a delivery that somebody waits for. Nothing here knows where deliveries come from (that is
-//! [`crate::trigger`]) or how they are stored.
+//! does harm; [`supersession`] ends ticks whose place a later one has taken; [`direct`] is for a delivery that somebody
+//! waits for. Nothing here knows where deliveries come from (that is [`crate::trigger`]) or how they are stored.
 
 pub mod brake;
 pub mod connector;
@@ -14,5 +14,6 @@ pub mod lane;
 pub mod outcome;
 pub mod retry;
 pub mod segment;
+pub mod supersession;
 
 pub use crate::capability::Staged;

@@ -7,7 +7,9 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::ledger::Reservation;
-use crate::settlement::{ConnectorId, Delivery, Origin, Outcome, Publish, Settlement, StateChanges, SubscriptionId};
+use crate::settlement::{
+    ConnectorId, Delivery, Origin, Outcome, Publish, Settlement, StateChanges, SubscriptionId, TickEnd,
+};
 
 /// A segment ends this long after its first call, so that a slow run does not keep finished work from the disk.
 const AGE_MAX: Duration = Duration::from_millis(50);
@@ -23,7 +25,7 @@ pub struct Segment {
     /// The room of the publishes; given back once the settlement is handed in, which takes its own.
     reservation: Reservation,
     state: StateChanges,
-    tick_done: Option<(String, u64)>,
+    tick: Option<TickEnd>,
     deliveries: Vec<Delivery>,
 }
 
@@ -52,7 +54,7 @@ impl Segment {
             publishes: Vec::new(),
             reservation: Reservation::default(),
             state: StateChanges::default(),
-            tick_done: None,
+            tick: None,
             deliveries: Vec::new(),
         }
     }
@@ -97,9 +99,9 @@ impl Segment {
         self.deliveries.push(delivery);
     }
 
-    /// Notes the tick whose success this segment holds.
-    pub fn tick_done(&mut self, schedule: String, planned_ms: u64) {
-        self.tick_done = Some((schedule, planned_ms));
+    /// Notes what the attempt at a tick came to whose outcome this segment holds.
+    pub fn tick(&mut self, end: Option<TickEnd>) {
+        self.tick = end.or(self.tick.take());
     }
 
     /// Ends it, leaving an empty one; `None` where there is nothing to commit.
@@ -117,7 +119,7 @@ impl Segment {
             outcomes: ended.outcomes,
             publishes: ended.publishes,
             state: ended.state,
-            tick_done: ended.tick_done,
+            tick: ended.tick,
             mark: None,
         };
         Some(Closed { settlement, accepted_ms, deliveries, reservation: ended.reservation })

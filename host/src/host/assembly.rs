@@ -19,6 +19,7 @@ use crate::delivery::brake::Brake;
 use crate::delivery::connector::{Connector, Entry};
 use crate::delivery::direct::Direct;
 use crate::delivery::hold::Hold;
+use crate::delivery::supersession::Supersession;
 use crate::egress::{self, Egress};
 use crate::id::Name;
 use crate::ledger::{self, ConnectorLayout, Directory, Layout, Ledger, Ordering, QueuePolicy, StateUsage};
@@ -27,9 +28,11 @@ use crate::runtime::compile::Compiled;
 use crate::runtime::permit::{Budget, Permits};
 use crate::runtime::{Export, Plugin};
 use crate::secret_store::SecretStore;
-use crate::settlement::SubscriptionId;
+use crate::settlement::{ConnectorId, SubscriptionId};
 use crate::trigger::clockwork::Clockwork;
+use crate::trigger::overlap::Overlap;
 use crate::trigger::queue::Consumption;
+use crate::trigger::schedule::Plan;
 use crate::trigger::webhook::verify::{Means, Verifier};
 use crate::trigger::webhook::{Foundation, HEAD_BYTES_MAX, Hook, Respond, Runs};
 
@@ -162,8 +165,9 @@ impl Assembly {
         }
         let mut clockworks = Vec::new();
         if settings.has_inbox() {
-            let inbox = self.inbox(settings, &connector).await?;
-            clockworks = self.clockworks(settings, &connector, &lineage, inbox.subscription_id)?;
+            let supersession = Arc::new(self.supersession(settings, id));
+            let inbox = self.inbox(settings, &connector, supersession.clone()).await?;
+            clockworks = self.clockworks(settings, &connector, &lineage, &supersession)?;
             consumptions.push(inbox);
         }
         Ok(Running { connector, dead_max_bytes: settings.dead_max_bytes, consumptions, clockworks })
@@ -223,7 +227,18 @@ impl Assembly {
         })
     }
 
-    async fn inbox(&self, settings: &config::Connector, connector: &Connector) -> anyhow::Result<Consumption> {
+    fn supersession(&self, settings: &config::Connector, id: ConnectorId) -> Supersession {
+        let cancelling = settings.schedules.iter().filter(|schedule| schedule.overlap == Overlap::Cancel);
+        let names = cancelling.map(|schedule| schedule.name.clone()).collect();
+        Supersession::new(id, self.ledger.clone(), names)
+    }
+
+    async fn inbox(
+        &self,
+        settings: &config::Connector,
+        connector: &Connector,
+        supersession: Arc<Supersession>,
+    ) -> anyhow::Result<Consumption> {
         let queue = Name::inbox_of(&connector.name);
         let subscription = self.subscribe(connector, &queue, usize::MAX, KeysInBatch::Several).await?;
         let targets = settings.allow.publish.iter();
@@ -233,7 +248,7 @@ impl Assembly {
         Ok(Consumption {
             subscription_id: self.subscription_id(&queue, &settings.name)?,
             subscription,
-            entry: Entry::Inbox { queue: queue.as_str().into() },
+            entry: Entry::Inbox { queue: queue.as_str().into(), supersession },
             is_ordered: false,
             batch: if takes_requests { INBOX_BATCH } else { 1 },
             batch_wait: std::time::Duration::ZERO,
@@ -291,9 +306,10 @@ impl Assembly {
     ) -> anyhow::Result<Subscription> {
         let subscription = self.subscription_id(queue, &connector.name)?;
         let queue_id = self.directory.queue(queue.as_str());
-        let queue = queue_id.with_context(|| format!("queue `{queue}` has no number in the ledger"))?;
+        let name = queue;
+        let queue = queue_id.with_context(|| format!("queue `{name}` has no number in the ledger"))?;
         let crashed = self.broker.crashed(subscription, queue)?;
-        let charged = connector.charge_crashed(subscription, crashed).await;
+        let charged = connector.charge_crashed(subscription, name, crashed).await;
         charged.context("cannot charge the messages that were running when the process died")?;
         self.broker.subscribe(SubscriptionSettings { subscription, queue, pending_max, keys })
     }
@@ -303,9 +319,9 @@ impl Assembly {
         settings: &config::Connector,
         connector: &Connector,
         lineage: &Name,
-        subscription: SubscriptionId,
+        supersession: &Arc<Supersession>,
     ) -> anyhow::Result<Vec<Arc<Clockwork>>> {
-        let (inbox, _) = self.directory.inbox(&connector.name).context("it has no inbox in the ledger")?;
+        let (inbox, subscription) = self.directory.inbox(&connector.name).context("it has no inbox in the ledger")?;
         let clockwork = |schedule: &crate::trigger::schedule::Settings| {
             Arc::new(Clockwork {
                 connector: connector.name.clone(),
@@ -314,6 +330,8 @@ impl Assembly {
                 inbox,
                 subscription,
                 settings: schedule.clone(),
+                plan: Plan::new(lineage.as_str(), schedule),
+                supersession: supersession.clone(),
                 ledger: self.ledger.clone(),
                 clock: self.ledger.clock().clone(),
                 metrics: self.metrics.clone(),

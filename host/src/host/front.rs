@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use super::Host;
 use crate::admin::access::Access;
+use crate::admin::api::schedules;
 use crate::admin::{self, Admin};
 use crate::broker::Subscription;
 use crate::config;
@@ -84,6 +85,7 @@ impl Desk {
             metrics: host.metrics.clone(),
             audit: host.audit.clone(),
             connectors: Arc::new(connectors),
+            schedules: Arc::new(schedules::of_config(&host.config, &host.directory)),
             in_flight: in_flight(host),
             sealed: host.sealed.clone(),
             access: self.access,

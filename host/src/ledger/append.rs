@@ -145,7 +145,7 @@ impl Ledger {
         pieces
     }
 
-    fn refusal(&self, queue: QueueId, full: Full) -> AppendError {
+    pub(super) fn refusal(&self, queue: QueueId, full: Full) -> AppendError {
         match (full, self.shared().policy(queue)) {
             (Full::Bound, Some((name, _))) => AppendError::Full { queue: name },
             (Full::Bound, None) => AppendError::NoSuchQueue,

@@ -60,7 +60,7 @@ pub use preview::Unread;
 pub use read::{PAGE_KNOWN, Position};
 pub use receive::Received;
 pub use report::{QueueReport, SubscriptionReport};
-pub use schedule::ScheduleRow;
+pub use schedule::{LastOutcome, NewTick, Planned, ScheduleRow};
 pub use settled::{Receipt, Returned, Returns};
 pub use state::{KeyPage, StateUsage};
 

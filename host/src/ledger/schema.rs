@@ -14,7 +14,7 @@ pub(super) const SEQ_BITS: u32 = 40;
 pub(super) const SEQ_MAX: u64 = (1 << SEQ_BITS) - 1;
 
 /// Step `n` makes version `n + 1` of version `n`.
-const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3];
 
 const VERSION_1: &str = "
 -- One row for each queue that was ever named. Everything a report or a bound needs is a counter here, kept in the
@@ -188,8 +188,33 @@ const VERSION_2: &str = "
 ALTER TABLE connector ADD COLUMN dead_retention_ms INTEGER NOT NULL DEFAULT 2592000000;
 ";
 
+const VERSION_3: &str = "
+-- Of the tick enqueued last: its planned time (the last planned time may have been skipped), and how late it was.
+ALTER TABLE schedule ADD COLUMN last_tick_ms INTEGER;
+ALTER TABLE schedule ADD COLUMN last_lag_ms INTEGER;
+
+-- Ticks that were enqueued of late, by the clock or by hand: a planned time is enqueued once.
+CREATE TABLE tick (
+    connector   INTEGER NOT NULL REFERENCES connector (id),
+    schedule    TEXT    NOT NULL,
+    planned_ms  INTEGER NOT NULL,
+    enqueued_ms INTEGER NOT NULL,
+    PRIMARY KEY (connector, schedule, planned_ms)
+) STRICT, WITHOUT ROWID;
+
+-- What became of the tick of each schedule that was attempted last.
+CREATE TABLE tick_outcome (
+    connector  INTEGER NOT NULL REFERENCES connector (id),
+    schedule   TEXT    NOT NULL,
+    planned_ms INTEGER NOT NULL,
+    outcome    TEXT    NOT NULL, -- done, retry, dead or cancelled
+    ended_ms   INTEGER NOT NULL,
+    PRIMARY KEY (connector, schedule)
+) STRICT, WITHOUT ROWID;
+";
+
 /// The newest version this program knows.
-pub(super) const VERSION: i32 = 2;
+pub(super) const VERSION: i32 = 3;
 const _: () = assert!(MIGRATIONS.len() == VERSION as usize);
 
 /// Brings an open ledger to [`VERSION`], each step in a transaction of its own.
@@ -263,14 +288,32 @@ mod tests {
 
     #[test]
     fn a_connector_of_the_first_version_keeps_its_letters_for_thirty_days() {
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        #[expect(clippy::disallowed_methods, reason = "a file of the test's own")]
-        let mut db = Connection::open(folder.path().join("ledger.db")).expect("a file can be made");
-        take(&mut db, &MIGRATIONS[..1]).expect("it is valid");
+        let (_folder, mut db) = of_version(1);
         db.execute("INSERT INTO connector (name, lineage) VALUES ('a', 'a')", []).expect("the table is there");
         migrate(&mut db).expect("the steps are valid");
         let kept = db.query_row("SELECT dead_retention_ms FROM connector", [], |row| row.get::<_, i64>(0));
         assert_eq!((version(&db), kept), (VERSION, Ok(30 * 86_400_000)));
+    }
+
+    #[test]
+    fn a_schedule_of_an_older_file_goes_on_where_it_was() {
+        let (_folder, mut db) = of_version(2);
+        let rows = "INSERT INTO connector (id, name, lineage) VALUES (1, 'it', 'it');
+                    INSERT INTO schedule (connector, name, last_planned_ms, previous_success_ms) VALUES (1, 'a', 7, 5)";
+        db.execute_batch(rows).expect("it has these tables");
+        migrate(&mut db).expect("the steps are valid");
+        let known = "SELECT last_planned_ms, previous_success_ms, last_tick_ms, last_lag_ms FROM schedule";
+        let known = db.query_row(known, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)));
+        assert_eq!((version(&db), known), (VERSION, Ok((7_i64, 5_i64, None::<i64>, None::<i64>))));
+    }
+
+    /// A file as an older version left it, without rows.
+    fn of_version(version: usize) -> (tempfile::TempDir, Connection) {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        #[expect(clippy::disallowed_methods, reason = "a file of the test's own")]
+        let mut db = Connection::open(folder.path().join("ledger.db")).expect("a file can be made");
+        take(&mut db, &MIGRATIONS[..version]).expect("it is valid");
+        (folder, db)
     }
 
     /// The steps before it stand, and the next start begins with it.

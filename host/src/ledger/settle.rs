@@ -70,13 +70,8 @@ impl Write<'_> {
         }
         self.publish_all(&settlement.publishes)?;
         self.write_state(connector, &settlement.state)?;
-        if let Some((schedule, planned_ms)) = &settlement.tick_done {
-            self.db
-                .prepare_cached(
-                    "UPDATE schedule SET previous_success_ms = max(?3, coalesce(previous_success_ms, 0))
-                     WHERE connector = ?1 AND name = ?2",
-                )?
-                .execute(params![connector, schedule, sql(*planned_ms)])?;
+        if let Some(tick) = &settlement.tick {
+            self.note_tick(connector, tick)?;
         }
         Ok(Verdict::Applied)
     }
@@ -117,7 +112,7 @@ impl Write<'_> {
         // Looked at and not pending: settled by someone else meanwhile.
         let Some(pending) = pending else { return Ok(()) };
         match outcome {
-            Outcome::Done => {}
+            Outcome::Done | Outcome::Superseded => {}
             Outcome::Expired => self.changes.expired.push((place.subscription, 1)),
             Outcome::Dead { reason } => self.bury(place, counts, Origin::Log(seq), &pending, reason)?,
             Outcome::Retry { due_ms, charged, reason } => {
@@ -242,7 +237,7 @@ impl Write<'_> {
     ) -> rusqlite::Result<()> {
         let Some(pending) = self.pending(place, Origin::Parked(row))? else { return Ok(()) };
         match outcome {
-            Outcome::Done => {}
+            Outcome::Done | Outcome::Superseded => {}
             Outcome::Expired => self.changes.expired.push((place.subscription, 1)),
             Outcome::Dead { reason } => self.bury(place, counts, Origin::Parked(row), &pending, reason)?,
             Outcome::Retry { due_ms, charged, reason } => {

@@ -147,7 +147,7 @@ impl Sandbox {
             // Its sender was answered when it was stored.
             return self.request(scope, delivery, &parts).await.map(|(staged, _)| staged);
         }
-        let Some(tick) = message::Tick::from_json(&delivery.message.body) else {
+        let Some(tick) = message::Tick::of(&delivery.message) else {
             return Err(Failure::Reject {
                 reason: "it lies in an inbox, and is neither a tick nor a request".to_owned(),
             });

@@ -1,26 +1,30 @@
 //! The loop that turns planned times into ticks in a connector's inbox.
 //!
-//! One task per schedule. A tick and the stored planned time commit together, so that a crash neither loses nor doubles
-//! one. A tick that is still unsettled, retrying included, makes the next one skip: runs of a schedule do not pile up.
+//! One task per schedule, which reads the ledger once a step. A tick and the stored planned time commit together, so that
+//! a crash neither loses nor doubles one. What is due is decided in [`super::schedule`], what becomes of it while others
+//! are not settled (retrying ones included) in [`super::overlap`].
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::watch;
 
-use super::schedule::{Next, Plan, Settings};
+use super::overlap::{Admission, Overlap};
+use super::schedule::{Due, MadeBy, Next, Plan, Settings};
 use crate::clock::Clock;
-use crate::id::{self, Kind, Name};
-use crate::ledger::Ledger;
-use crate::message::{Draft, Tick};
+use crate::delivery::supersession::Supersession;
+use crate::id::Name;
+use crate::ledger::{Ledger, NewTick, Planned};
+use crate::message::Tick;
 use crate::metrics::Metrics;
 use crate::runtime::failure::panic_text;
 use crate::settlement::{ConnectorId, QueueId, SubscriptionId};
 
 /// The longest sleep: a wall clock that was set is noticed within this time.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
-/// Wait before a tick that could not be stored (disk full) is tried again.
+/// Wait before a tick that could not be stored (disk full), or was put off, is tried again.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 
 /// One schedule of one connector.
@@ -33,10 +37,14 @@ pub struct Clockwork {
     pub connector_id: ConnectorId,
     /// Its inbox.
     pub inbox: QueueId,
-    /// The inbox's subscription: a tick of the schedule in it that is not settled makes the next one skip.
+    /// The inbox's subscription: it says which ticks of the schedule are not settled.
     pub subscription: SubscriptionId,
-    /// When it fires.
+    /// The schedule as it is configured.
     pub settings: Settings,
+    /// When it fires.
+    pub plan: Plan,
+    /// Told of ticks that make those before them needless.
+    pub supersession: Arc<Supersession>,
     /// Where ticks go.
     pub ledger: Ledger,
     /// Ledger time.
@@ -47,7 +55,7 @@ pub struct Clockwork {
 
 impl Clockwork {
     /// Enqueues ticks until `stop` turns true. A panic of host code costs a moment, not the schedule.
-    pub async fn run(self: std::sync::Arc<Self>, mut stop: watch::Receiver<bool>) {
+    pub async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         while let Err(panic) = AssertUnwindSafe(self.enqueue(stop.clone())).catch_unwind().await {
             self.metrics.panicked();
             let (connector, schedule) = (&self.connector, &self.settings.name);
@@ -61,9 +69,9 @@ impl Clockwork {
     }
 
     async fn enqueue(&self, mut stop: watch::Receiver<bool>) {
-        let plan = Plan::new(&self.lineage, &self.settings);
+        let mut skipped = false;
         loop {
-            let wait = self.step(plan).await;
+            let wait = self.step(&mut skipped).await;
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|stopped| *stopped) => return,
@@ -75,29 +83,30 @@ impl Clockwork {
     /// Whether a tick is due now: a host that runs until idle must not end yet.
     #[must_use]
     pub fn is_due(&self) -> bool {
-        let plan = Plan::new(&self.lineage, &self.settings);
-        matches!(plan.next(self.last_planned(plan), self.clock.now_ms()), Next::Due(_))
+        matches!(self.plan.next(self.last_planned(), self.clock.now_ms()), Next::Due(_) | Next::Passed { .. })
     }
 
-    /// Does what is due and answers how long there is nothing to do.
-    async fn step(&self, plan: Plan) -> Duration {
+    /// Does what is due and answers how long there is nothing to do. `skipped` says whether the last tick was.
+    async fn step(&self, skipped: &mut bool) -> Duration {
         let now_ms = self.clock.now_ms();
-        match plan.next(self.last_planned(plan), now_ms) {
-            Next::Due(planned_ms) => {
-                let stored = self.tick(planned_ms).await;
-                stored.map_or(STORE_RETRY, |()| Duration::ZERO)
+        match self.plan.next(self.last_planned(), now_ms) {
+            Next::Due(due) => self.tick(due, skipped).await,
+            Next::Passed { until_ms, missed } => {
+                self.tell_missed(missed, "they are dropped");
+                self.store(until_ms, None).await.map_or(STORE_RETRY, |()| Duration::ZERO)
             }
             Next::At(at_ms) => Duration::from_millis(at_ms.saturating_sub(now_ms)).min(SLEEP_MAX),
+            Next::Never => SLEEP_MAX,
         }
     }
 
     /// The stored planned time; one that cannot be believed counts as none.
-    fn last_planned(&self, plan: Plan) -> Option<u64> {
-        let stored = self.ledger.schedule_last(self.connector_id, &self.settings.name);
+    fn last_planned(&self) -> Option<u64> {
+        let stored = self.ledger.schedule(self.connector_id, &self.settings.name);
         let stored =
             stored.inspect_err(|error| tracing::warn!(connector = %self.connector, %error, "cannot read the ledger"));
-        let last_ms = stored.ok()??.last_planned_ms;
-        if plan.is_ahead(last_ms, self.clock.now_ms()) {
+        let last_ms = stored.ok()?.last_planned_ms?;
+        if self.plan.is_ahead(last_ms, self.clock.now_ms()) {
             let (connector, schedule) = (&self.connector, &self.settings.name);
             tracing::warn!(%connector, schedule, last_ms, "the stored planned time lies in the future: starting anew");
             return None;
@@ -105,40 +114,63 @@ impl Clockwork {
         Some(last_ms)
     }
 
-    async fn tick(&self, planned_ms: u64) -> Option<()> {
-        let schedule = &self.settings.name;
-        let draft = if self.is_running()? { None } else { Some((self.inbox, self.draft(planned_ms))) };
-        let stored = self.ledger.enqueue_tick(self.connector_id, schedule, planned_ms, draft).await;
-        match stored {
-            Ok(()) => {
-                let lag = Duration::from_millis(self.clock.now_ms().saturating_sub(planned_ms));
-                self.metrics.schedule_lag(&self.connector, lag.as_secs_f64());
-                Some(())
-            }
-            Err(error) => {
-                tracing::error!(connector = %self.connector, schedule, %error, "a tick could not be stored");
-                None
-            }
+    /// Makes a tick, or leaves it out.
+    async fn tick(&self, due: Due, skipped: &mut bool) -> Duration {
+        let Some(unsettled) = self.unsettled() else { return STORE_RETRY };
+        let admission = self.settings.overlap.admit(unsettled, &due);
+        let tick = match admission {
+            Admission::PutOff => return STORE_RETRY,
+            Admission::Skipped => None,
+            Admission::Made => Some(self.new_tick(due.planned_ms)),
+        };
+        self.tell_missed(due.missed, "this tick stands for them");
+        if self.store(due.planned_ms, tick).await.is_none() {
+            return STORE_RETRY;
+        }
+        let lag = Duration::from_millis(self.clock.now_ms().saturating_sub(self.plan.due_ms(due.planned_ms)));
+        self.metrics.schedule_lag(&self.connector, lag.as_secs_f64());
+        let is_skipped = admission == Admission::Skipped;
+        if is_skipped && !std::mem::replace(skipped, is_skipped) {
+            let (connector, schedule) = (&self.connector, &self.settings.name);
+            tracing::warn!(%connector, schedule, unsettled, "ticks are skipped: those before are not settled");
+        }
+        *skipped = is_skipped;
+        if self.settings.overlap == Overlap::Cancel && unsettled > 0 {
+            self.supersession.announce();
+        }
+        Duration::ZERO
+    }
+
+    fn new_tick(&self, planned_ms: u64) -> NewTick {
+        NewTick {
+            inbox: self.inbox,
+            due_ms: self.plan.due_ms(planned_ms),
+            draft: self.settings.tick(&self.lineage, planned_ms, MadeBy::Clock),
+            remember_ms: self.plan.remember_ms(),
         }
     }
 
-    /// Whether a tick of this schedule is not settled yet; one that waits for its next attempt is not. `None` where that
+    async fn store(&self, planned_ms: u64, tick: Option<NewTick>) -> Option<()> {
+        let schedule = self.settings.name.clone();
+        let stored = self.ledger.enqueue_tick(self.connector_id, Planned { schedule, planned_ms, tick }).await;
+        let (connector, schedule) = (&self.connector, &self.settings.name);
+        stored.inspect_err(|error| tracing::error!(%connector, schedule, %error, "a tick could not be stored")).ok()
+    }
+
+    fn tell_missed(&self, missed: u64, what: &str) {
+        if missed > 0 {
+            let (connector, schedule) = (&self.connector, &self.settings.name);
+            tracing::warn!(%connector, schedule, missed, "ticks were missed: {what}");
+        }
+    }
+
+    /// Ticks of this schedule that are not settled yet; one that waits for its next attempt is not. `None` where that
     /// cannot be known just now.
-    fn is_running(&self) -> Option<bool> {
+    fn unsettled(&self) -> Option<usize> {
         let unsettled = self.ledger.unsettled(self.inbox, self.subscription);
         let unsettled = unsettled
             .inspect_err(|error| tracing::warn!(connector = %self.connector, %error, "cannot read the ledger"));
-        let is_own = |body: &Vec<u8>| Tick::from_json(body).is_some_and(|tick| tick.schedule == self.settings.name);
-        Some(unsettled.ok()?.iter().any(is_own))
-    }
-
-    fn draft(&self, planned_ms: u64) -> Draft {
-        let schedule = self.settings.name.clone();
-        let tick = Tick { schedule: schedule.clone(), planned_at_ms: planned_ms, input: self.settings.input.clone() };
-        Draft {
-            id: id::derive(Kind::Tick, &[&self.lineage, &schedule], planned_ms),
-            body: tick.to_json(),
-            ..Draft::default()
-        }
+        let is_own = |body: &&Vec<u8>| Tick::from_json(body).is_some_and(|tick| tick.schedule == self.settings.name);
+        Some(unsettled.ok()?.iter().filter(is_own).count())
     }
 }

@@ -23,7 +23,7 @@ fn a_newer_or_foreign_file_is_refused_untouched() {
     db.pragma_update(None, "user_version", 99).unwrap();
     drop(db);
     let before = std::fs::read(settings.file()).unwrap();
-    assert!(matches!(reopen(), Err(OpenError::Newer { found: 99, known: 2 })));
+    assert!(matches!(reopen(), Err(OpenError::Newer { found: 99, .. })));
     assert_eq!(std::fs::read(settings.file()).unwrap(), before);
     for text in [b"not a database at all, but long enough to look at".as_slice(), &[0; 4096]] {
         std::fs::write(settings.file(), text).unwrap();

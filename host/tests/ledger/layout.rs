@@ -1,5 +1,7 @@
 //! From one configuration to the next: renames and connectors that have gone.
 
+use bulkhead_host::ledger::{NewTick, Planned};
+
 use super::*;
 
 #[tokio::test]
@@ -16,7 +18,9 @@ async fn a_rename_moves_everything_and_keeps_the_lineage() {
     host.settle(&worker, "a", &batch[1..2], &dead()).await;
     let (inbox, _) = host.directory.inbox(&name("a")).unwrap();
     host.ledger.hold(id, Held::Brake).await.unwrap();
-    host.ledger.enqueue_tick(id, "default", 7_000, Some((inbox, draft("tick", None)))).await.unwrap();
+    let tick = NewTick { inbox, due_ms: 7_000, draft: draft("tick", None), remember_ms: 1_000 };
+    let planned = Planned { schedule: "default".to_owned(), planned_ms: 7_000, tick: Some(tick) };
+    host.ledger.enqueue_tick(id, planned).await.unwrap();
     drop(worker);
     let copy = host.crash(dir.path());
 
@@ -29,7 +33,7 @@ async fn a_rename_moves_everything_and_keeps_the_lineage() {
     assert_eq!(host.directory.inbox(&name("b")).unwrap().0, inbox);
     assert!(host.directory.orphans().is_empty());
     assert_eq!(host.ledger.holds(id).unwrap(), [Held::Brake]);
-    assert_eq!(host.ledger.schedule_last(id, "default").unwrap().unwrap().last_planned_ms, 7_000);
+    assert_eq!(host.ledger.schedule(id, "default").unwrap().last_planned_ms, Some(7_000));
     assert_eq!(host.ledger.dead_list(Some(id), 0, 10).unwrap()[0].connector, "b");
     assert_eq!(host.report("@b").messages, 1);
     let worker = host.subscribe("b").await.worker();

@@ -149,7 +149,7 @@ impl Host {
             outcomes,
             publishes: Vec::new(),
             state: StateChanges::default(),
-            tick_done: None,
+            tick: None,
         }
     }
 

@@ -168,7 +168,7 @@ impl Fixture {
             outcomes: Vec::new(),
             publishes: staged.publishes,
             state: staged.state,
-            tick_done: None,
+            tick: None,
         };
         self.ledger.settle(settlement).await.unwrap();
     }

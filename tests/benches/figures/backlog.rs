@@ -42,7 +42,7 @@ pub(crate) fn pass(backlog: u64, messages: u64) -> anyhow::Result<f64> {
         while feeder.appended < backlog {
             feeder.append(FILL.min(backlog - feeder.appended)).await?;
         }
-        let front = Front::bind(&loaded.config.host).await?;
+        let front = Front::bind(&loaded.config).await?;
         let secrets = SecretStore::empty(&loaded.config.host.data_dir);
         let host = Host::assemble(loaded.config, plugins, secrets, ledger, metrics.clone()).await?;
         let (stop, signals) = watch::channel(0);

@@ -14,6 +14,7 @@ mod pipeline;
 mod reference;
 mod report;
 mod sandbox;
+mod schedules;
 mod send;
 mod sink;
 mod start;
@@ -45,7 +46,7 @@ struct Arguments {
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
-    /// Parts to measure: sandbox, start, gate, kills, neighbour, send, pipeline, backlog; all when none is named
+    /// Parts to measure: sandbox, start, gate, kills, neighbour, schedules, send, pipeline, backlog; all when none is named
     parts: Vec<Part>,
 }
 
@@ -59,10 +60,20 @@ enum Part {
     Gate,
     Kills,
     Neighbour,
+    Schedules,
 }
 
-const ALL: [Part; 8] =
-    [Part::Sandbox, Part::Start, Part::Gate, Part::Kills, Part::Neighbour, Part::Send, Part::Pipeline, Part::Backlog];
+const ALL: [Part; 9] = [
+    Part::Sandbox,
+    Part::Start,
+    Part::Gate,
+    Part::Kills,
+    Part::Neighbour,
+    Part::Schedules,
+    Part::Send,
+    Part::Pipeline,
+    Part::Backlog,
+];
 
 fn main() -> anyhow::Result<ExitCode> {
     // A host compiles plugins in a process of its own, which is its binary once more: here it is this one.
@@ -89,6 +100,7 @@ fn measure(part: Part, arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
         Part::Gate => gate::measure(),
         Part::Kills => kills::measure(),
         Part::Neighbour => neighbour::measure(),
+        Part::Schedules => schedules::measure(),
         Part::Pipeline => pipeline(arguments),
         Part::Send => send(arguments),
         Part::Backlog => backlog(arguments),

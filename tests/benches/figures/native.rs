@@ -172,7 +172,7 @@ impl Lane {
             outcomes: deliveries.iter().map(|delivery| (delivery.origin, Outcome::Done)).collect(),
             publishes: Vec::new(),
             state: StateChanges::default(),
-            tick_done: None,
+            tick: None,
             mark: None,
         };
         let mut reservation = Reservation::default();

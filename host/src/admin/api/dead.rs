@@ -7,7 +7,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::{Problem, malformed, unknown_connector};
+use super::{Problem, malformed, rfc3339, unknown_connector};
 use crate::admin::Admin;
 use crate::audit::Event;
 use crate::ledger::{DeadLetter, DeadSummary, Directory, FailedAttempt, Ledger};
@@ -268,11 +268,6 @@ fn target(ledger: &Ledger, directory: &Directory, connector: &str) -> Result<Sub
         .filter_map(|report| directory.subscription(&report.queue, connector))
         .next()
         .ok_or_else(|| Problem::new(StatusCode::CONFLICT, format!("connector `{connector}` consumes no queue")))
-}
-
-fn rfc3339(ms: u64) -> String {
-    let ms = i64::try_from(ms).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| ms.to_string(), |time| time.to_string())
 }
 
 pub(super) async fn list(State(admin): State<Admin>, Query(query): Query<Page>) -> Result<Json<Vec<Entry>>, Problem> {

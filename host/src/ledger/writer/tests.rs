@@ -45,7 +45,7 @@ fn settlement(directory: &Directory, outcomes: Vec<(Origin, Decided)>) -> Settle
         outcomes,
         publishes: Vec::new(),
         state: StateChanges::default(),
-        tick_done: None,
+        tick: None,
         mark: None,
     }
 }

@@ -20,6 +20,7 @@ use http::request::Parts;
 
 use crate::audit::{Audit, Kind, Refused};
 use crate::capability::rate::{Bucket, Rate};
+use crate::clock;
 use crate::id::Name;
 use crate::ledger::{AppendError, Ledger};
 use crate::message;
@@ -73,7 +74,7 @@ pub enum Respond {
     },
 }
 
-/// Bytes that a request's headers and names may add to its body in a stored message.
+/// Bytes that a request's headers and names may add to its body in a stored message; a head is half of it at most.
 pub const HEAD_BYTES_MAX: u64 = 64 << 10;
 
 /// One webhook.
@@ -222,6 +223,6 @@ fn without(query: &str, consumed: &[String]) -> Option<String> {
 
 /// What signatures are dated by is the time of day, not the ledger's clock.
 fn wall_ms() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let since = clock::wall().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::answer::{Refusal, Reply};
 use super::path::Values;
 use super::proxies::Proxies;
-use super::{HEAD_BYTES_MAX, Hook, Whole};
+use super::{Hook, Whole};
 use crate::listener::{Bounds, Handler, Peer};
 use crate::metrics::Metrics;
 
@@ -25,7 +25,7 @@ pub const BOUNDS: Bounds = Bounds {
     connections: 4096,
     head: Duration::from_secs(15),
     idle: Duration::from_secs(60),
-    head_bytes: HEAD_BYTES_MAX as usize / 2,
+    head_bytes: 32 << 10,
     headers: 64,
 };
 /// From the end of a request's head to the end of its body.
