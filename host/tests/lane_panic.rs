@@ -47,7 +47,7 @@ async fn deliver(bodies: &[&str], folder: &Path) -> (Metrics, Vec<DeadSummary>) 
     let data_dir = config.host.data_dir.clone();
     let ledger = Ledger::open(Settings::new(data_dir.clone()), Clock::default(), metrics.clone()).unwrap();
     let queue = ledger.configure(&layout(&config)).unwrap().queue("in").unwrap();
-    let front = Front::bind(&config.host).await.unwrap();
+    let front = Front::bind(&config).await.unwrap();
     let secrets = SecretStore::empty(&data_dir);
     let host = Host::assemble(config, plugins, secrets, ledger.clone(), metrics.clone()).await.unwrap();
     let drafts = bodies.iter().enumerate().map(|(number, body)| {

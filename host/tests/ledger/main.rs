@@ -150,6 +150,7 @@ impl Host {
             publishes: Vec::new(),
             state: StateChanges::default(),
             tick: None,
+            mark: None,
         }
     }
 

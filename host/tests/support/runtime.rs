@@ -169,6 +169,7 @@ impl Fixture {
             publishes: staged.publishes,
             state: staged.state,
             tick: None,
+            mark: None,
         };
         self.ledger.settle(settlement).await.unwrap();
     }
