@@ -164,18 +164,15 @@ fn usage_after(usage: StateUsage, key: &str, before: Option<&[u8]>, value: Optio
     }
 }
 
-/// Less may always be written, also where a limit was lowered.
+/// What does not become more may always be written, also where a limit was lowered.
 fn check_room(limits: &Limits, usage: StateUsage, after: StateUsage) -> Result<(), Refusal> {
-    if after.bytes <= usage.bytes && after.keys <= usage.keys {
-        return Ok(());
-    }
     let full = |limit, most: u64, what| {
         Err(Refusal::Over(limit, format!("the connector's state is full: {most} {what} are the most")))
     };
-    if after.keys > limits.state_keys {
+    if after.keys > limits.state_keys.max(usage.keys) {
         return full(Limit::StateKeys, limits.state_keys, "keys");
     }
-    if after.bytes > limits.state_bytes {
+    if after.bytes > limits.state_bytes.max(usage.bytes) {
         return full(Limit::State, limits.state_bytes, "bytes");
     }
     Ok(())

@@ -327,8 +327,7 @@ impl Write<'_> {
             keys -= u64::from(old.is_some());
             bytes -= old.map_or(0, unsql);
         }
-        let grows = keys > counts.state_keys || bytes > counts.state_bytes;
-        Ok(grows && (keys > state_max.keys || bytes > state_max.bytes))
+        Ok(keys > state_max.keys.max(counts.state_keys) || bytes > state_max.bytes.max(counts.state_bytes))
     }
 
     fn write_state(&mut self, connector: u32, state: &StateChanges) -> rusqlite::Result<()> {

@@ -28,7 +28,7 @@ const WALL_SPARE: Duration = Duration::from_secs(120);
 const THREADS_MAX: u32 = 4;
 /// Files that the process may have open: its pipes, and what its runtime needs.
 const FILES_MAX: u64 = 16;
-/// How seldom the processor time is looked at when little of it is left.
+/// The shortest wait until the processor time is looked at again, when little of it is left.
 const LOOK_MIN: Duration = Duration::from_millis(1);
 /// Bytes of a reason; a longer one is cut.
 const REASON_BYTES_MAX: usize = 4096;

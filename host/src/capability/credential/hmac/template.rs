@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use url::Position;
+
 use crate::capability::credential::Draft;
 
 /// The names that may stand between braces.
@@ -105,12 +107,8 @@ impl Template {
             match piece {
                 Piece::Text(text) => take(text.as_bytes()),
                 Piece::Part(Part::Method) => take(draft.method.as_str().as_bytes()),
-                Piece::Part(Part::Path) => {
-                    take(draft.url[url::Position::BeforePath..url::Position::AfterQuery].as_bytes())
-                }
-                Piece::Part(Part::Host) => {
-                    take(draft.url[url::Position::BeforeHost..url::Position::AfterPort].as_bytes())
-                }
+                Piece::Part(Part::Path) => take(draft.url[Position::BeforePath..Position::AfterQuery].as_bytes()),
+                Piece::Part(Part::Host) => take(draft.url[Position::BeforeHost..Position::AfterPort].as_bytes()),
                 Piece::Part(Part::Timestamp) => take(timestamp.as_bytes()),
                 Piece::Part(Part::Body) => take(draft.body.known()?),
             }
