@@ -26,10 +26,10 @@ const ENTER: &str = "ip link set lo up || exit 1\n\
 pub const NAME_SERVER: &str = "127.0.0.53:53";
 
 /// Runs `work` in a world in which the machine has these addresses beside its loopback ones. `test` is the name of the
-/// test that calls; it must do nothing else. Where the machine permits no name spaces, nothing is run, and loudly so; in
+/// test that calls, in `module` (what `module_path!()` says there); it must do nothing else. Where the machine permits no name spaces, nothing is run, and loudly so; in
 /// CI that is a failure.
 #[expect(clippy::disallowed_methods, reason = "how a test is run is no setting of the host")]
-pub fn secluded(test: &str, addresses: &[IpAddr], work: impl FnOnce()) {
+pub fn secluded(module: &str, test: &str, addresses: &[IpAddr], work: impl FnOnce()) {
     if std::env::var_os(WITHIN).is_some() {
         return work();
     }
@@ -39,6 +39,8 @@ pub fn secluded(test: &str, addresses: &[IpAddr], work: impl FnOnce()) {
         let _ = writeln!(std::io::stderr(), "SKIPPED: this machine permits no name spaces, so `{test}` did not run");
         return;
     };
+    // The harness leaves the crate's name out.
+    let test = &module.split_once("::").map_or_else(|| test.to_owned(), |(_, module)| format!("{module}::{test}"));
     let program = std::env::current_exe().expect("a test knows where it lies");
     let program = program.to_str().expect("its path is UTF-8");
     let said = enter(way, addresses, &[program, "--exact", test, "--nocapture"]);

@@ -1,5 +1,4 @@
 //! The audit record: what was refused, which secrets were used, what people changed, and whether anybody edited it.
-#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};

@@ -1,5 +1,4 @@
 //! What holds a connector back, and that it ends: a reason to wait must not be what keeps it from going away.
-#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
 //! Calls for many messages as a component makes them that no SDK has checked.
-#![allow(clippy::unwrap_used)]
 
 use bulkhead_tests::{Bulkhead, MESSAGE_TYPES};
 

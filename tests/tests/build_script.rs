@@ -1,6 +1,5 @@
 //! What the host's build script says and does where it cannot build the built-in plugins from their sources: it needs
 //! nothing but the standard library, so it is built and run here as cargo would, in a folder of the test's own.
-#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

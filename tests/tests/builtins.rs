@@ -1,5 +1,4 @@
 //! `builtin:http-request`, `builtin:jq` and `builtin:log` in the real host, and what all built-in plugins say about themselves.
-#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::path::Path;

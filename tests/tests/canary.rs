@@ -1,5 +1,4 @@
 //! Values that can be recognised go everywhere a secret goes, and are looked for in everything that comes out.
-#![allow(clippy::unwrap_used)]
 
 use std::fmt::Write as _;
 use std::io::ErrorKind;

@@ -1,5 +1,4 @@
 //! Plugins that are an attack on the compiler: it is a process of its own that pays for them.
-#![allow(clippy::unwrap_used)]
 
 use std::fmt::Write as _;
 use std::time::Duration;

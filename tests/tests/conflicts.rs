@@ -1,6 +1,5 @@
 //! Deliveries whose state another run has changed meanwhile: they run again at no attempt, with the same ids, and come to
 //! an end however often that happens.
-#![allow(clippy::unwrap_used)]
 
 use std::sync::Mutex;
 use std::sync::mpsc::sync_channel;

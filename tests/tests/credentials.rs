@@ -1,5 +1,4 @@
 //! Credentials that the gate attaches: what arrives at the receiver, and that the plugin sees none of it.
-#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
 //! What a dead letter keeps: the message, and of every attempt the reason and the time.
-#![allow(clippy::unwrap_used)]
 
 use bulkhead_tests::{Answer, Bulkhead, Fixture};
 

@@ -1,5 +1,4 @@
 //! A disk without room: what is new is refused, what was accepted stays, and work resumes when there is room.
-#![allow(clippy::unwrap_used)]
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};

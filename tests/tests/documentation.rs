@@ -1,6 +1,5 @@
 //! The TOML of the documentation and of the examples is what the host takes: every block is checked as its reader would,
 //! with `bulkhead check`, and one that is wrong is named by its file and line. So is the Rust that the README asks for.
-#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

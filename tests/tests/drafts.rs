@@ -1,5 +1,4 @@
 //! What a plugin says of the time of a message that it publishes: not before, and not after.
-#![allow(clippy::unwrap_used)]
 
 use std::time::{Duration, UNIX_EPOCH};
 

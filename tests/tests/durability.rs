@@ -1,5 +1,4 @@
 //! What the disk says last: a write that was not synchronised ends the host, one that has to wait does not.
-#![allow(clippy::unwrap_used)]
 #![allow(clippy::disallowed_methods, reason = "holds the ledger's file from another process than the host's")]
 
 use std::fs;

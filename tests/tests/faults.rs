@@ -1,5 +1,4 @@
 //! Plugins and machines that fail: what a fault costs, and that it costs nothing else.
-#![allow(clippy::unwrap_used)]
 
 use std::sync::Mutex;
 use std::time::Duration;

@@ -1,5 +1,4 @@
 //! `bulkhead schedules`: what it shows, and ticks that are fired by hand.
-#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

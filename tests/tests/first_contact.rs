@@ -1,5 +1,4 @@
 //! What a new operator does first, end to end: send, run, look.
-#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

@@ -1,6 +1,5 @@
 //! Bodies that a plugin streams, where the gate must know all of them before the first byte is sent: held whole up to a
 //! bound. And where it need not: passed on as they come.
-#![allow(clippy::unwrap_used)]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

@@ -1,6 +1,5 @@
 //! Guests that attack from every place where the host calls them, and through every import: each ends with the limit
 //! that it broke, its neighbour in the next message does not notice, and the host goes on.
-#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

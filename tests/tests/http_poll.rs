@@ -1,5 +1,4 @@
 //! `builtin:http-poll` in the real host: what it asks an API for, and what comes out of it.
-#![allow(clippy::unwrap_used)]
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;

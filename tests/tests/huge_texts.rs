@@ -1,6 +1,5 @@
 //! One huge text in the place of every name and text that the host takes from a plugin: it is refused or dropped, or the
 //! call ends with the limit that it broke, and the host keeps nothing of it.
-#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
 //! `kill -9` in the middle of the work, again and again: what the ledger holds afterwards, read without the host.
-#![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;

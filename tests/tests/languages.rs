@@ -2,7 +2,6 @@
 //!
 //! A toolchain that is not on the PATH skips its test with a word on standard error; with
 //! `BULKHEAD_REQUIRE_TOOLCHAINS` set it fails it.
-#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::io::Write as _;

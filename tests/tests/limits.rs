@@ -1,6 +1,5 @@
 //! Every limit of a connector, broken by one guest: the message dies with the reason, and the limit's own label is
 //! counted and recorded, so that no other limit can pass for it.
-#![allow(clippy::unwrap_used)]
 
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;

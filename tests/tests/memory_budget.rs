@@ -1,5 +1,4 @@
 //! The memory of all sandboxes together: runs wait for it, and nothing that was admitted is too much.
-#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

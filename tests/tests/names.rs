@@ -169,7 +169,7 @@ fn canaries() -> [Canaries; 2] {
 #[test]
 fn no_lie_of_a_name_server_leads_to_a_forbidden_place() {
     let _built = guest("hostile");
-    secluded("no_lie_of_a_name_server_leads_to_a_forbidden_place", &addresses(), || {
+    secluded(module_path!(), "no_lie_of_a_name_server_leads_to_a_forbidden_place", &addresses(), || {
         let (names, canaries, server) = (name_server(), canaries(), public_server(PUBLIC));
         let host = Bulkhead::new(&toml(&["caller"], ""));
         let urls: Vec<String> = liars().iter().map(|(name, ..)| format!("get http://{name}/{name}")).collect();
@@ -212,7 +212,7 @@ fn no_lie_of_a_name_server_leads_to_a_forbidden_place() {
 #[test]
 fn a_redirect_over_http_2_leads_nowhere() {
     let _built = guest("hostile");
-    secluded("a_redirect_over_http_2_leads_nowhere", &addresses(), || {
+    secluded(module_path!(), "a_redirect_over_http_2_leads_nowhere", &addresses(), || {
         let (_names, canaries, authority) = (name_server(), canaries(), Authority::new());
         let certified = authority.issue_for("redirect.test", Flaw::None);
         let server = TlsServer::redirecting(SocketAddr::from((PUBLIC, 443)), &certified, "https://10.0.0.1/");
@@ -232,7 +232,7 @@ fn a_redirect_over_http_2_leads_nowhere() {
 #[test]
 fn a_proxy_is_asked_for_no_name_that_leads_to_a_forbidden_place() {
     let _built = guest("hostile");
-    secluded("a_proxy_is_asked_for_no_name_that_leads_to_a_forbidden_place", &addresses(), || {
+    secluded(module_path!(), "a_proxy_is_asked_for_no_name_that_leads_to_a_forbidden_place", &addresses(), || {
         let (_names, canaries, proxy) = (name_server(), canaries(), public_server(PROXY));
         let host = Bulkhead::new(&toml(&["caller"], &format!("[host.proxy]\nurl = 'http://{PROXY}:80'\n")));
         let urls: Vec<String> = liars().iter().map(|(name, ..)| format!("get http://{name}/")).collect();
@@ -249,7 +249,7 @@ fn a_proxy_is_asked_for_no_name_that_leads_to_a_forbidden_place() {
 #[test]
 fn names_that_nobody_answers_for_hold_up_no_neighbour() {
     let _built = guest("hostile");
-    secluded("names_that_nobody_answers_for_hold_up_no_neighbour", &addresses(), || {
+    secluded(module_path!(), "names_that_nobody_answers_for_hold_up_no_neighbour", &addresses(), || {
         let (names, server) = (name_server(), public_server(PUBLIC));
         let host = Bulkhead::new(&toml(&["hostile", "neighbour"], ""));
         host.send("hostile", &["seek 1000 dead.test"]);
@@ -273,7 +273,7 @@ fn names_that_nobody_answers_for_hold_up_no_neighbour() {
 #[test]
 fn names_that_nobody_answers_for_lead_no_other_past_the_judge() {
     let _built = guest("hostile");
-    secluded("names_that_nobody_answers_for_lead_no_other_past_the_judge", &addresses(), || {
+    secluded(module_path!(), "names_that_nobody_answers_for_lead_no_other_past_the_judge", &addresses(), || {
         let (_names, proxy) = (name_server(), public_server(PROXY));
         let host = Bulkhead::new(&toml(&["caller"], &format!("[host.proxy]\nurl = 'http://{PROXY}:80'\n")));
         host.send("caller", &["seek 1000 dead.test", "get http://loopback.test/"]);

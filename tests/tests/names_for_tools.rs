@@ -1,6 +1,5 @@
 //! The names that tools rely on: metrics with their labels, and the shapes of JSON on the command line. A name that is
 //! gone or changed breaks somebody's dashboard or script; a new one is written down here too.
-#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
 use std::time::Duration;

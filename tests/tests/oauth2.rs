@@ -1,5 +1,4 @@
 //! Tokens from a token endpoint: shared, fetched in time and once at a time, kept when they rotate, replaced after a 401.
-#![allow(clippy::unwrap_used)]
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;

@@ -1,5 +1,4 @@
 //! What an operator does to a host that runs, and to one that does not: over the command line and the admin API.
-#![allow(clippy::unwrap_used)]
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,5 @@
 //! `ordering = "key"` with real plugins: what is seen of a key is in order, whatever fails, whoever else runs and whenever
 //! the process dies; and nothing but its own key is held back.
-#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::thread;

@@ -1,5 +1,4 @@
 //! What the world outside sees of a crash: at most one delivery with outside effects comes again for each worker.
-#![allow(clippy::unwrap_used)]
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -1,6 +1,5 @@
 //! A guest that attacks from every place where it is entered: its start, its allocator, its function, the destructor of
 //! a resource of its own, and after its return. It loops or it traps; the message dies of it, the next does not notice.
-#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

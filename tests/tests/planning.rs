@@ -1,5 +1,4 @@
 //! Which ticks a schedule makes, and which it leaves out.
-#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
 //! Plugins that cannot run: refused before anything is started or written, with what to change.
-#![allow(clippy::unwrap_used)]
 
 use bulkhead_tests::{Bulkhead, guest};
 

@@ -1,6 +1,5 @@
 //! The pre-releases of WASI interfaces that are offered beside those that the SDK uses: each is called, and answers as its
 //! own text says.
-#![allow(clippy::unwrap_used)]
 
 use bulkhead_tests::{Bulkhead, guest};
 use serde_json::{Value, json};

@@ -1,5 +1,4 @@
 //! The proxy of the configuration, over TLS: it gives a tunnel and sees nothing of what passes, not even who asks as whom.
-#![allow(clippy::unwrap_used)]
 
 use std::fmt::Display;
 use std::fs;

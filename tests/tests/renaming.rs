@@ -1,5 +1,4 @@
 //! `was = "old"`: a connector under another name goes on as the same one, in everything that it has.
-#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

@@ -1,6 +1,5 @@
 //! `dedup`: a message with an id that was accepted before is dropped within the window, however much lies between and
 //! however often the process has died; and no other is.
-#![allow(clippy::unwrap_used)]
 
 use std::thread;
 use std::time::{Duration, Instant};

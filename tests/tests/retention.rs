@@ -1,5 +1,4 @@
 //! How long messages stay: by age goes only what no configured connector has still to settle, whether it runs or not.
-#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

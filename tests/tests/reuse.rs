@@ -1,6 +1,5 @@
 //! How long a sandbox lives: what one run leaves behind reaches no other, unless the TOML says so; and then only while
 //! nothing fails and little is kept.
-#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

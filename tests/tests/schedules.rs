@@ -1,5 +1,4 @@
 //! Ticks: their ids, through retries and in what comes of them, and that nothing which computes holds them up.
-#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

@@ -1,6 +1,5 @@
 //! Values that `bulkhead secrets` keeps in the data directory: set, used, listed, removed, and sealed with another key,
 //! with a host that runs and without.
-#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;

@@ -1,5 +1,4 @@
 //! Requests that the host signs by a template: a receiver that makes the signature anew, of what has arrived, takes them.
-#![allow(clippy::unwrap_used)]
 
 use std::time::{Duration, UNIX_EPOCH};
 

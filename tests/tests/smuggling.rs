@@ -1,6 +1,5 @@
 //! Header fields that make a server see another end of a request, another place or a second request: what a plugin writes
 //! of them is refused or left out, and the server hears none of it.
-#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
 //! Starting and stopping: what a start needs, what it leaves behind, and how it ends.
-#![allow(clippy::unwrap_used)]
 
 use std::net::TcpListener;
 use std::time::Duration;

@@ -1,6 +1,5 @@
 //! How a host ends: by a signal, at the end of its grace time, by a second signal, or because nothing is left to do. What
 //! is cut off is delivered again at no attempt.
-#![allow(clippy::unwrap_used)]
 
 use std::sync::Mutex;
 use std::sync::mpsc::sync_channel;

@@ -1,5 +1,4 @@
 //! How a connector reads a queue: where it begins, and how it fills a run.
-#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

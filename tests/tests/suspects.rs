@@ -1,5 +1,4 @@
 //! A message that takes the process down: it ends as a dead letter, not as a crash loop, and nobody else pays for it.
-#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
 use std::thread;

@@ -1,6 +1,5 @@
 //! A plugin's file that becomes another one while the host reads it, and compiled code that lies under another name: what
 //! is compiled, compared and recorded is what was read, and it is read once.
-#![allow(clippy::unwrap_used)]
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;

@@ -1,6 +1,5 @@
 //! Forbidden places in every spelling, from a real plugin that writes scheme, authority and path into `wasi:http` itself:
 //! each is refused and counted, and nobody there hears of it.
-#![allow(clippy::unwrap_used)]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
@@ -55,7 +54,7 @@ fn targets() -> Vec<[String; 3]> {
 #[expect(clippy::disallowed_methods, reason = "visits the test's own listeners, in a network that leads nowhere")]
 fn no_spelling_of_a_forbidden_place_that_a_plugin_writes_is_reached() {
     let _built = guest("stream");
-    secluded("no_spelling_of_a_forbidden_place_that_a_plugin_writes_is_reached", &addresses(), || {
+    secluded(module_path!(), "no_spelling_of_a_forbidden_place_that_a_plugin_writes_is_reached", &addresses(), || {
         let _names = NameServer::start(NAME_SERVER.parse().unwrap(), |_, _| Found::NoSuchName);
         let canaries = PORTS.map(|port| Canaries::at(&[IpAddr::V6(Ipv6Addr::UNSPECIFIED)], port));
         let plugin = guest("stream");

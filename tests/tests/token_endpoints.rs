@@ -1,6 +1,5 @@
 //! Token endpoints that mean no good, and a store that cannot keep what a good one grants: messages wait, nothing is
 //! followed, nothing is used before it is on disk.
-#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

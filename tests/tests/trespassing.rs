@@ -1,6 +1,5 @@
 //! What a sandbox does not have: sockets, lookups, files. Every entry refuses and is counted, a forged handle ends the
 //! call, and who would have been reached hears nothing.
-#![allow(clippy::unwrap_used)]
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
@@ -92,7 +91,7 @@ fn more_randomness_than_64_kib_at_once_ends_the_call() {
 /// In a world with a name server of the test's own, and with canaries where a hole would lead.
 #[test]
 fn no_packet_leaves_a_sandbox_by_any_entry_or_forged_handle() {
-    secluded("no_packet_leaves_a_sandbox_by_any_entry_or_forged_handle", &[], || {
+    secluded(module_path!(), "no_packet_leaves_a_sandbox_by_any_entry_or_forged_handle", &[], || {
         let address: SocketAddr = NAME_SERVER.parse().unwrap();
         let canaries = Canaries::at(&[address.ip()], address.port());
         let datagrams = UdpSocket::bind(address).unwrap();

@@ -1,5 +1,4 @@
 //! Plugins that an operator has accepted: nothing else runs, whoever changes the file; and what they may do can be read.
-#![allow(clippy::unwrap_used)]
 
 use std::fs;
 

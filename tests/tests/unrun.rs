@@ -1,5 +1,4 @@
 //! Messages that are settled without a run, and work that nobody can run: seen by the operator like any other.
-#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
 //! Webhooks that their connector answers: what a sender gets, when it is on disk, and that one of many repeats runs.
-#![allow(clippy::unwrap_used)]
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;

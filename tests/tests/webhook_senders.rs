@@ -1,5 +1,4 @@
 //! Senders that mean harm, or cannot do better: each gets its status, and the host lives.
-#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
 //! Webhooks that are stored first: what is accepted, what is a repeat, and what each sender is told.
-#![allow(clippy::unwrap_used)]
 
 use std::collections::HashSet;
 use std::thread;

@@ -18,6 +18,7 @@ mod schedules;
 mod send;
 mod sink;
 mod start;
+mod webhooks;
 
 use std::process::ExitCode;
 
@@ -46,7 +47,7 @@ struct Arguments {
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
-    /// Parts to measure: sandbox, start, gate, kills, neighbour, schedules, send, pipeline, backlog; all when none is named
+    /// Parts to measure: sandbox, start, gate, kills, neighbour, schedules, webhooks, send, pipeline, backlog; all when none is named
     parts: Vec<Part>,
 }
 
@@ -61,15 +62,17 @@ enum Part {
     Kills,
     Neighbour,
     Schedules,
+    Webhooks,
 }
 
-const ALL: [Part; 9] = [
+const ALL: [Part; 10] = [
     Part::Sandbox,
     Part::Start,
     Part::Gate,
     Part::Kills,
     Part::Neighbour,
     Part::Schedules,
+    Part::Webhooks,
     Part::Send,
     Part::Pipeline,
     Part::Backlog,
@@ -101,6 +104,7 @@ fn measure(part: Part, arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
         Part::Kills => kills::measure(),
         Part::Neighbour => neighbour::measure(),
         Part::Schedules => schedules::measure(),
+        Part::Webhooks => webhooks::measure(arguments.rounds),
         Part::Pipeline => pipeline(arguments),
         Part::Send => send(arguments),
         Part::Backlog => backlog(arguments),
