@@ -15,6 +15,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::admin::{self, Reply, Request};
+use crate::compiled;
 use crate::disk::SmallDisk;
 use crate::inflight::{self, Run};
 use crate::ledger::Ledger;
@@ -44,6 +45,8 @@ pub struct Bulkhead {
     variables: Vec<(OsString, OsString)>,
     /// What a shell limits before it becomes the binary.
     ulimit: Option<&'static str>,
+    /// Whether it compiles its plugins itself.
+    is_cold: bool,
 }
 
 /// A host that runs; killed when dropped.
@@ -85,7 +88,7 @@ impl Bulkhead {
         let data = folder.path().join("data");
         let (port, host_keys) = (free_port(), String::new());
         let (disk, variables, hook_port) = (None, Vec::new(), free_port());
-        let bulkhead = Self { folder, port, hook_port, data, host_keys, disk, variables, ulimit: None };
+        let bulkhead = Self { folder, port, hook_port, data, host_keys, disk, variables, ulimit: None, is_cold: false };
         bulkhead.configure(toml);
         bulkhead
     }
@@ -93,7 +96,8 @@ impl Bulkhead {
     /// The same with its data in another place, and further keys in its `[host]` table.
     #[must_use]
     pub fn on(data: PathBuf, host_keys: &str, toml: &str) -> Self {
-        let bulkhead = Self { data, host_keys: host_keys.to_owned(), ..Self::new("") };
+        let mut bulkhead = Self::new("");
+        (bulkhead.data, bulkhead.host_keys) = (data, host_keys.to_owned());
         bulkhead.configure(toml);
         bulkhead
     }
@@ -101,8 +105,10 @@ impl Bulkhead {
     /// Replaces the TOML; a host that runs keeps what it has read.
     pub fn configure(&self, toml: &str) {
         let Self { port, hook_port, data, host_keys, .. } = self;
+        let takes_webhooks = toml.contains("webhook");
+        let listen = if takes_webhooks { format!("listen = '127.0.0.1:{hook_port}'\n") } else { String::new() };
         let host = format!(
-            "[host]\ndata_dir = '{}'\nadmin = \"127.0.0.1:{port}\"\nlisten = \"127.0.0.1:{hook_port}\"\nmetrics_open = true\n{host_keys}\n",
+            "[host]\ndata_dir = '{}'\nadmin = \"127.0.0.1:{port}\"\nmetrics_open = true\n{listen}{host_keys}\n",
             data.display()
         );
         let head = if toml.contains("[host]") { "" } else { &host };
@@ -116,16 +122,26 @@ impl Bulkhead {
         self
     }
 
+    /// The same without what other hosts have compiled.
+    #[must_use]
+    pub fn cold(mut self) -> Self {
+        self.is_cold = true;
+        self
+    }
+
     /// The same under limits of the system, as the shell's `ulimit` takes them.
     #[must_use]
-    pub fn under(self, ulimit: &'static str) -> Self {
-        Self { ulimit: Some(ulimit), ..self }
+    pub fn under(mut self, ulimit: &'static str) -> Self {
+        self.ulimit = Some(ulimit);
+        self
     }
 
     /// The same with its data on a small disk.
     #[must_use]
     pub fn on_disk(disk: &Arc<SmallDisk>, host_keys: &str, toml: &str) -> Self {
-        Self { disk: Some(disk.clone()), ..Self::on(disk.path("data"), host_keys, toml) }
+        let mut bulkhead = Self::on(disk.path("data"), host_keys, toml);
+        bulkhead.disk = Some(disk.clone());
+        bulkhead
     }
 
     /// Where its data lie.
@@ -170,6 +186,7 @@ impl Bulkhead {
 
     /// `bulkhead run --until-idle`, which must succeed.
     pub fn run_until_idle(&self) -> Finished {
+        self.warm();
         self.run(&["run", "--until-idle"]).ok()
     }
 
@@ -188,6 +205,7 @@ impl Bulkhead {
     /// Starts the host and waits for nothing.
     #[must_use]
     pub fn launch(&self) -> Running {
+        self.warm();
         let process = Process::start(self.command(&["run"]).stdin(Stdio::null()).stdout(Stdio::null()));
         Running { process, admin: self.admin(), token: self.token() }
     }
@@ -195,6 +213,7 @@ impl Bulkhead {
     /// Starts the host with a log that nobody reads any more, and waits until it answers.
     #[must_use]
     pub fn start_unread(&self) -> Running {
+        self.warm();
         let process = Process::start_unread(self.command(&["run"]).stdin(Stdio::null()).stdout(Stdio::null()));
         let deadline = Instant::now() + READY_WITHIN;
         while admin::exchange(self.admin(), "GET /readyz HTTP/1.0\r\n\r\n").is_err() {
@@ -304,6 +323,12 @@ impl Bulkhead {
         Ledger::open(&copy)
     }
 
+    fn warm(&self) {
+        if !self.is_cold && self.disk.is_none() {
+            compiled::lend(&self.data());
+        }
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = match (&self.disk, self.ulimit) {
             (Some(disk), _) => disk.command(&binary()),
@@ -313,6 +338,14 @@ impl Bulkhead {
         command.arg("--config").arg(self.path("bulkhead.toml")).args(["--log-format", "json"]).args(arguments);
         command.current_dir(self.folder.path()).envs(self.variables.iter().cloned());
         command
+    }
+}
+
+impl Drop for Bulkhead {
+    fn drop(&mut self) {
+        if !self.is_cold {
+            compiled::take_back(&self.data());
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 mod admin;
 mod bulk;
 mod bulkhead;
+mod compiled;
 mod disk;
 mod dns;
 mod fixture;

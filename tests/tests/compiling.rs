@@ -39,7 +39,7 @@ fn takes_hours() -> Vec<u8> {
 #[test]
 fn a_plugin_that_takes_the_compiler_hours_is_refused() {
     // Of the minute that it would have, the shell leaves some seconds.
-    let host = Bulkhead::new(TOML).under("-t 4");
+    let host = Bulkhead::new(TOML).cold().under("-t 4");
     check(
         &host,
         &takes_hours(),
@@ -50,7 +50,7 @@ fn a_plugin_that_takes_the_compiler_hours_is_refused() {
 
 #[test]
 fn the_time_that_a_plugin_may_take_can_be_set() {
-    let host = Bulkhead::new(&format!("[host.compile]\ntime = '5ms'\n{TOML}"));
+    let host = Bulkhead::new(&format!("[host.compile]\ntime = '5ms'\n{TOML}")).cold();
     let plugin = std::fs::read(guest("hostile")).unwrap();
     check(&host, &plugin, "host.compile.time", "the component is not compiled: it takes more than 5ms to compile");
 }
@@ -58,7 +58,7 @@ fn the_time_that_a_plugin_may_take_can_be_set() {
 #[test]
 fn the_size_that_a_plugin_may_have_can_be_set() {
     let large = component(&format!("(data (i32.const 0) \"{}\")", "x".repeat(2_048)));
-    let host = Bulkhead::new(&format!("[host.compile]\nsize = '2KiB'\n{TOML}"));
+    let host = Bulkhead::new(&format!("[host.compile]\nsize = '2KiB'\n{TOML}")).cold();
     let says = "bomb.wasm` is larger than 2048 bytes, the most that a plugin may have";
     check(&host, &large, "host.compile.size", says);
 }
@@ -67,7 +67,7 @@ fn the_size_that_a_plugin_may_have_can_be_set() {
 #[test]
 fn a_plugin_may_be_allowed_to_be_larger_than_the_default() {
     let large = component(&format!("(data (i32.const 0) \"{}\")", "x".repeat(33 << 20)));
-    let host = Bulkhead::new(&format!("[host.compile]\nsize = '34MiB'\n{TOML}"));
+    let host = Bulkhead::new(&format!("[host.compile]\nsize = '34MiB'\n{TOML}")).cold();
     std::fs::write(host.path("bomb.wasm"), large).unwrap();
     let errors = host.run(&["run"]).ended_with(2).errors();
     assert!(errors.contains("the component exports no interface that the host calls"), "{errors}");
@@ -79,7 +79,7 @@ fn the_compiler_has_its_bounds_and_nothing_of_the_hosts_environment() {
     // The one that holds: the higher one beside it may be what whoever started the host has set.
     const BOUNDS: [&str; 4] =
         ["Max address space 2147483648 ", "Max file size 0 ", "Max core file size 0 ", "Max open files 16 "];
-    let host = Bulkhead::new(TOML).under("-t 4").variable("CANARY", "canary");
+    let host = Bulkhead::new(TOML).cold().under("-t 4").variable("CANARY", "canary");
     std::fs::write(host.path("bomb.wasm"), takes_hours()).unwrap();
     let running = host.launch();
     // It sets them itself, before it reads a byte of the plugin.
@@ -97,7 +97,7 @@ fn the_compiler_has_its_bounds_and_nothing_of_the_hosts_environment() {
 #[test]
 fn a_plugin_that_takes_the_compiler_all_memory_is_refused() {
     // Of the memory that it would have, the shell leaves a fifth; one run's tables fit into it.
-    let host = Bulkhead::new(&format!("[host]\nruns = 1\n{TOML}")).under("-d 450000");
+    let host = Bulkhead::new(&format!("[host]\nruns = 1\n{TOML}")).cold().under("-d 450000");
     let body = "(local.set 0 (i32.add (local.get 0) (i32.load (local.get 0))))".repeat(450_000);
     let plugin = component(&format!("(func (local i32) {body})"));
     let says = "the component is not compiled: it takes more than 2147483648 bytes of memory to compile";
@@ -111,8 +111,8 @@ fn the_memory_that_a_plugin_may_take_can_be_set() {
     let body = "(local.set 0 (i32.add (local.get 0) (i32.load (local.get 0))))".repeat(450_000);
     let plugin = component(&format!("(func (local i32) {body})"));
     let says = "the component is not compiled: it takes more than 536870912 bytes of memory to compile";
-    check(&Bulkhead::new(&toml), &plugin, "host.compile.memory", says);
-    let host = Bulkhead::new(&toml);
+    check(&Bulkhead::new(&toml).cold(), &plugin, "host.compile.memory", says);
+    let host = Bulkhead::new(&toml).cold();
     std::fs::copy(guest("hostile"), host.path("bomb.wasm")).unwrap();
     let _ = host.run_until_idle();
 }
@@ -120,7 +120,7 @@ fn the_memory_that_a_plugin_may_take_can_be_set() {
 /// With a cache, nothing is compiled and no process is started.
 #[test]
 fn a_plugin_that_was_compiled_before_is_not_compiled_again() {
-    let host = Bulkhead::new(TOML);
+    let host = Bulkhead::new(TOML).cold();
     std::fs::copy(guest("hostile"), host.path("bomb.wasm")).unwrap();
     for compiled in [1, 0] {
         let log = host.run_until_idle().errors();

@@ -56,7 +56,7 @@ fn reason(host: &Bulkhead) -> String {
 
 #[test]
 fn a_plugin_that_is_swapped_while_it_is_read_is_compiled_recorded_and_cached_as_what_was_read() {
-    let host = Bulkhead::new(TOML);
+    let host = Bulkhead::new(TOML).cold();
     host.send("in", &["no-such-verb"]);
     let _ = run_swapped(&host, &["run", "--until-idle"], "hostile", "vandal").ok();
     assert_eq!(recorded(&host), sha256(&bytes("hostile")));
@@ -71,7 +71,7 @@ fn a_plugin_that_is_swapped_while_it_is_read_is_compiled_recorded_and_cached_as_
 
 #[test]
 fn a_swap_passes_no_lock_file_in_either_direction() {
-    let host = Bulkhead::new(TOML);
+    let host = Bulkhead::new(TOML).cold();
     fs::write(host.path("x.wasm"), bytes("hostile")).unwrap();
     let _ = host.run(&["lock"]).ok();
     // The accepted one lies there only when the other has been read.
@@ -101,7 +101,7 @@ fn check_anew(host: &Bulkhead) {
 
 #[test]
 fn code_of_another_plugin_is_not_run_under_the_hash_of_this_one() {
-    let host = Bulkhead::new(TOML);
+    let host = Bulkhead::new(TOML).cold();
     let (other, this) = (compiled(&host, "discard"), compiled(&host, "hostile"));
     fs::copy(other, this).unwrap();
     check_anew(&host);
@@ -110,7 +110,7 @@ fn code_of_another_plugin_is_not_run_under_the_hash_of_this_one() {
 /// As one would find it after an upgrade of the host.
 #[test]
 fn code_that_was_made_for_another_engine_is_not_looked_at() {
-    let host = Bulkhead::new(TOML);
+    let host = Bulkhead::new(TOML).cold();
     let path = compiled(&host, "hostile");
     let name = path.file_name().unwrap().to_str().unwrap();
     let (sha256, engine) = name.trim_end_matches(".cwasm").split_once('-').unwrap();

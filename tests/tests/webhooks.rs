@@ -277,6 +277,17 @@ fn a_stop_answers_what_it_has_taken() {
 }
 
 #[test]
+fn who_may_send_is_among_what_a_connector_may_do() {
+    let host = intake("methods = ['POST', 'PUT']");
+    let explained = host.run(&["check", "--explain", "intake"]).ok().output;
+    let line = "takes POST, PUT requests at /hooks/{shop} from senders that `bearer` verifies with `token`, and stores them in `orders`";
+    assert!(explained.contains(line), "{explained}");
+    let _ = host.start().terminate().ok();
+    let recorded = host.audit().into_iter().any(|event| event["permissions"][0] == line);
+    assert!(recorded);
+}
+
+#[test]
 fn a_plugin_that_takes_no_requests_is_refused() {
     let host = Bulkhead::new("[connectors.it]\nplugin = 'builtin:log'\nwebhook = { path = '/a', verify = 'none' }\n");
     let found = host.run(&["check"]).ended_with(2).output;

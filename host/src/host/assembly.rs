@@ -187,11 +187,13 @@ impl Assembly {
 
     /// Whoever reads the record later knows what ran and what it could do.
     fn record(&self, settings: &config::Connector, source: &config::Plugin, grants: &Grants) {
-        let permissions = grants.permissions();
-        let text = if permissions.is_empty() { "may do nothing" } else { "" };
+        let may = grants.permissions().into_iter().chain(settings.webhook.iter().map(|webhook| webhook.permission()));
         let sha256 = self.plugins.compiled.get(settings.name.as_str()).map_or("", Compiled::sha256).to_owned();
-        let event = Event::new(Kind::Grants, "", text).of(settings.name.as_str());
-        self.services.audit.note_in_turn(Event { sources: vec![source.source()], sha256, permissions, ..event });
+        self.note_grants(settings, Event { sources: vec![source.source()], sha256, ..grants_of(may.collect()) });
+    }
+
+    fn note_grants(&self, settings: &config::Connector, event: Event) {
+        self.services.audit.note_in_turn(event.of(settings.name.as_str()));
     }
 
     fn target(&self, queue: &Name) -> Option<Target> {
@@ -266,6 +268,9 @@ impl Assembly {
         under_way: &TaskTracker,
     ) -> anyhow::Result<Option<Hook>> {
         let Some(webhook) = &settings.webhook else { return Ok(None) };
+        if settings.plugin.is_none() {
+            self.note_grants(settings, grants_of(vec![webhook.permission()]));
+        }
         let name = Name::inbox_of(&settings.name);
         let inbox = self.directory.queue(name.as_str()).context("its inbox has no number in the ledger")?;
         let target = match &webhook.publish {
@@ -339,6 +344,12 @@ impl Assembly {
         };
         Ok(settings.schedules.iter().map(clockwork).collect())
     }
+}
+
+/// What somebody may do from now on.
+fn grants_of(permissions: Vec<String>) -> Event {
+    let text = if permissions.is_empty() { "may do nothing" } else { "" };
+    Event { permissions, ..Event::new(Kind::Grants, "", text) }
 }
 
 fn start_of(origin: &config::Origin) -> Event {

@@ -10,6 +10,7 @@ use crate::config::Connector;
 use crate::id::Name;
 use crate::limit::MESSAGE_BYTES_DEFAULT;
 use crate::settlement::{ConnectorId, QueueId};
+use crate::trigger::webhook::Settings;
 
 /// What a connector may do; `target` finds a queue that it may publish to.
 pub(super) fn grants(
@@ -26,7 +27,8 @@ pub(super) fn grants(
     Grants::new(services, subject, connector.limits.clone(), &connector.config, allow)
 }
 
-/// What a connector may do to the world, one permission a line, asked of the gate as it is built for it.
+/// What a connector may do to the world, and who may send to it, one permission a line: asked of the gate and of the
+/// webhook as they are built for it.
 #[must_use]
 pub fn permissions(runtime: Handle, connector: &Connector) -> Vec<String> {
     let name = connector.name.clone();
@@ -35,5 +37,6 @@ pub fn permissions(runtime: Handle, connector: &Connector) -> Vec<String> {
         let (id, message_bytes) = (QueueId(0), MESSAGE_BYTES_DEFAULT);
         Some(Target { name: queue.clone(), id, message_bytes, message_key: None })
     };
-    grants(&Services::idle(runtime), subject, connector, target).permissions()
+    let may = grants(&Services::idle(runtime), subject, connector, target).permissions();
+    may.into_iter().chain(connector.webhook.iter().map(Settings::permission)).collect()
 }

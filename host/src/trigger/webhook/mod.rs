@@ -59,6 +59,20 @@ pub struct Settings {
     pub cors: Option<cors::Cors>,
 }
 
+impl Settings {
+    /// What it takes from whom, and what becomes of it, in plain words.
+    #[must_use]
+    pub fn permission(&self) -> String {
+        let (methods, path, senders) = (self.methods.join(", "), &self.path, self.verify.senders());
+        let fate = match (&self.publish, self.respond) {
+            (Some(queue), _) => format!("stores them in `{queue}`"),
+            (None, Respond::Accepted { .. }) => "handles them later".to_owned(),
+            (None, Respond::Connector { .. }) => "answers them".to_owned(),
+        };
+        format!("takes {methods} requests at {path} from {senders}, and {fate}")
+    }
+}
+
 /// Who answers a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Respond {

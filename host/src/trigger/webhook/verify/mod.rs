@@ -284,6 +284,17 @@ fn usual_places(scheme: &Scheme) -> Vec<Place> {
     }
 }
 
+impl Settings {
+    /// Who may send, for people: names of secrets and no value.
+    #[must_use]
+    pub fn senders(&self) -> String {
+        let Some(scheme) = by(&self.scheme) else { return "anybody".to_owned() };
+        let names: Vec<String> = self.secrets.iter().map(|name| format!("`{name}`")).collect();
+        let with = if names.is_empty() { String::new() } else { format!(" with {}", names.join(" or ")) };
+        format!("senders that `{scheme}` verifies{with}")
+    }
+}
+
 fn by(scheme: &Scheme) -> Option<&'static str> {
     Some(match scheme {
         Scheme::Open => return None,
