@@ -251,7 +251,7 @@ impl Assembly {
         let name = queue;
         let queue = queue_id.with_context(|| format!("queue `{name}` has no number in the ledger"))?;
         let crashed = self.broker.crashed(subscription, queue)?;
-        let charged = connector.charge_crashed(subscription, &name, crashed).await;
+        let charged = connector.charge_crashed(subscription, name, crashed).await;
         charged.context("cannot charge the messages that were running when the process died")?;
         self.broker.subscribe(SubscriptionSettings { subscription, queue, pending_max, keys })
     }
