@@ -178,7 +178,7 @@ fn by_walking(expression: &Expression, zone: &TimeZone, minutes: std::ops::Range
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_next_time_is_the_one_that_a_walk_through_every_minute_finds(

@@ -137,3 +137,20 @@ fn what_cannot_be_fired_is_refused_and_says_why() {
     assert_eq!(malformed.status, 400, "{}", malformed.body);
     let _ = running.terminate().ok();
 }
+
+/// What the file of a zone without any changes holds.
+fn zone_file() -> Vec<u8> {
+    let head = [b"TZif2".as_slice(), &[0; 15 + 16], &[0, 0, 0, 1, 0, 0, 0, 4]].concat();
+    let zone = [0, 0, 0, 0, 0, 0, b'U', b'T', b'C', 0];
+    [&head, &zone[..], &head, &zone[..], b"\nUTC0\n"].concat()
+}
+
+/// The rules that came with the program stand in.
+#[test]
+fn a_machine_with_hardly_any_time_zones_knows_them_all_the_same() {
+    let zones = tempfile::tempdir().unwrap();
+    std::fs::write(zones.path().join("UTC"), zone_file()).unwrap();
+    let host = Bulkhead::new(&scheduled(IN_BERLIN)).variable("TZDIR", zones.path().to_str().unwrap());
+    let shown = host.schedules(&["--next", "1", "--from", "2026-06-01T00:00:00Z"]);
+    assert_eq!(shown[0]["next"], json!(["2027-03-29T00:30:00Z"]));
+}

@@ -82,7 +82,7 @@ fn too_large() -> Seen<'static> {
 #[test]
 fn one_that_never_answers_is_tried_again() {
     let fixture = Fixture::answering([Answer::Hang]);
-    check_sent(&fixture.url(), "wall = '1s'", &interrupted("the answer did not come in time"));
+    check_sent(&fixture.url(), "wall = '5s'", &interrupted("the answer did not come in time"));
     assert_eq!(fixture.requests().len(), ATTEMPTS);
 }
 

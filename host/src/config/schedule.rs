@@ -3,10 +3,11 @@
 //! Invariant: a schedule that can never fire is a problem where it is written; one whose end has come is not, or a host
 //! could not be started again on the day after.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
+use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 use super::problem::{Report, closest};
 use super::view::View;
@@ -61,7 +62,7 @@ fn when(view: &View<'_>, report: &mut Report<'_>) -> Option<When> {
             // What is wrong with it has been reported.
             view.duration_if("every").filter(|period| !period.is_zero()).map(When::Every)
         }
-        (false, true) => cron(view, zone?, report).map(|cron| When::Cron(Box::new(cron))),
+        (false, true) => cron(view, zone?, report).map(|cron| When::Cron(Arc::new(cron))),
         (true, true) => {
             let help = "keep one of `every` and `cron`";
             report.problem(view.place_of("cron"), &view.path_of("cron"), "says several things", help);
@@ -89,22 +90,20 @@ fn cron(view: &View<'_>, zone: TimeZone, report: &mut Report<'_>) -> Option<Cron
     }
 }
 
+/// By the rules of the machine; where it does not know the zone, by those that came with this program.
 fn zone(view: &View<'_>, report: &mut Report<'_>) -> Option<TimeZone> {
     let name = view.text("timezone")?;
-    let zone = TimeZone::get(name);
-    if zone.is_err() {
-        let known: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).collect();
-        let meant = closest(name, known.iter().map(String::as_str));
-        let help = meant
-            .map_or_else(|| "use a name such as \"Europe/Berlin\"".to_owned(), |it| format!("did you mean \"{it}\"?"));
-        report.problem(
-            view.place_of("timezone"),
-            &view.path_of("timezone"),
-            "not a time zone of the IANA database",
-            help,
-        );
+    let bundled = TimeZoneDatabase::bundled();
+    if let Ok(zone) = TimeZone::get(name).or_else(|_| bundled.get(name)) {
+        return Some(zone);
     }
-    zone.ok()
+    let known: Vec<String> = bundled.available().map(|name| name.to_string()).collect();
+    let help = match closest(name, known.iter().map(String::as_str)) {
+        Some(meant) => format!("did you mean \"{meant}\"?"),
+        None => "use a name such as \"Europe/Berlin\"".to_owned(),
+    };
+    report.problem(view.place_of("timezone"), &view.path_of("timezone"), "not a time zone of the IANA database", help);
+    None
 }
 
 /// A time as RFC 3339, in milliseconds since the Unix epoch.
@@ -146,48 +145,44 @@ fn check_catch_up(settings: &Settings, view: &View<'_>, report: &mut Report<'_>)
 
 /// Whether it ever fires, and ticks lie further apart than they are put off.
 fn check_times(settings: &Settings, view: &View<'_>, report: &mut Report<'_>) {
-    let (start_ms, end_ms) = (settings.start_ms.unwrap_or(0), settings.end_ms.unwrap_or(u64::MAX));
-    let mut never = |key: &str, message: &str, help: &str| {
-        report.problem(view.place_of(key), &view.path_of(key), message, help);
-    };
-    if end_ms < start_ms {
-        return never("end", "the schedule ends before it starts", "write a time after `start`");
-    }
+    let start_ms = settings.start_ms.unwrap_or(0);
     let plan = Plan::new("", &Settings { end_ms: None, ..settings.clone() });
     let Some(first_ms) = plan.after(start_ms.saturating_sub(1)) else {
-        return never(
-            "cron",
-            "never fires",
-            "no day is like that: look at the day of the month, the month and the day of the week",
-        );
+        let help = "no day is like that: look at the day of the month, the month and the day of the week";
+        return report.problem(view.place_of("cron"), &view.path_of("cron"), "never fires", help);
     };
-    let fires = match settings.when {
-        When::Every(period) => u128::from(end_ms - start_ms) >= period.as_millis(),
-        When::Cron(_) => first_ms <= end_ms,
-    };
-    if !fires {
-        return never("end", "never fires: no tick comes between `start` and `end`", "write a later time");
-    }
-    let now_ms = Timestamp::try_from(clock::wall()).map_or(0, Timestamp::as_millisecond);
-    if i64::try_from(end_ms).is_ok_and(|end_ms| end_ms < now_ms) {
-        let help = "take the schedule out, or write a later time";
-        report.warning(
-            view.place_of("end"),
-            &view.path_of("end"),
-            "this time has come: the schedule fires no more",
-            help,
-        );
+    if let Some(end_ms) = settings.end_ms {
+        check_end(settings, first_ms, end_ms, view, report);
     }
     let times = std::iter::successors(Some(first_ms), |time_ms| plan.after(*time_ms)).take(COMPARED);
     let times: Vec<u64> = times.collect();
     let closest_ms = times.windows(2).map(|pair| pair[1] - pair[0]).min().unwrap_or(u64::MAX);
     if settings.jitter > Duration::from_millis(closest_ms) {
+        let message = "a tick could be put off beyond the next one";
         let help = "write a `jitter` no longer than the time from one tick to the next";
-        report.problem(
-            view.place_of("jitter"),
-            &view.path_of("jitter"),
-            "a tick could be put off beyond the next one",
-            help,
-        );
+        report.problem(view.place_of("jitter"), &view.path_of("jitter"), message, help);
+    }
+}
+
+/// Whether a tick comes before the end, and the end after now.
+fn check_end(settings: &Settings, first_ms: u64, end_ms: u64, view: &View<'_>, report: &mut Report<'_>) {
+    let (place, path) = (view.place_of("end"), view.path_of("end"));
+    let start_ms = settings.start_ms.unwrap_or(0);
+    if end_ms < start_ms {
+        return report.problem(place, &path, "the schedule ends before it starts", "write a time after `start`");
+    }
+    let fires = match settings.when {
+        // Where in a period the phase lies is not known here.
+        When::Every(period) => u128::from(end_ms - start_ms) >= period.as_millis(),
+        When::Cron(_) => first_ms <= end_ms,
+    };
+    if !fires {
+        let message = "never fires: no tick comes between `start` and `end`";
+        return report.problem(place, &path, message, "write a later time");
+    }
+    let now_ms = Timestamp::try_from(clock::wall()).map_or(0, Timestamp::as_millisecond);
+    if i64::try_from(end_ms).is_ok_and(|end_ms| end_ms < now_ms) {
+        let help = "take the schedule out, or write a later time";
+        report.warning(place, &path, "this time has come: the schedule fires no more", help);
     }
 }

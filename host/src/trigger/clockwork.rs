@@ -24,8 +24,11 @@ use crate::settlement::{ConnectorId, QueueId, SubscriptionId};
 
 /// The longest sleep: a wall clock that was set is noticed within this time.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
-/// Wait before a tick that could not be stored (disk full), or was put off, is tried again.
+/// Wait before a tick that could not be stored (disk full) is tried again.
 const STORE_RETRY: Duration = Duration::from_secs(1);
+/// Wait before a tick that was missed is looked at again, while others are worked off: short, or a schedule that fires
+/// often would never catch up.
+const PUT_OFF: Duration = Duration::from_millis(100);
 
 /// One schedule of one connector.
 pub struct Clockwork {
@@ -119,7 +122,7 @@ impl Clockwork {
         let Some(unsettled) = self.unsettled() else { return STORE_RETRY };
         let admission = self.settings.overlap.admit(unsettled, &due);
         let tick = match admission {
-            Admission::PutOff => return STORE_RETRY,
+            Admission::PutOff => return PUT_OFF,
             Admission::Skipped => None,
             Admission::Made => Some(self.new_tick(due.planned_ms)),
         };
