@@ -152,6 +152,27 @@ fn two_thousand_idle_connections_keep_nobody_out() {
     assert_eq!(stored(&host, running).len(), 20);
 }
 
+/// Whatever is sent by whom: all bodies together have a bound, and who is within it is served.
+#[test]
+fn bodies_that_never_end_do_not_fill_the_memory() {
+    let (host, running) = intake("max_body = '15MiB'");
+    let before = running.memory_peak_bytes();
+    let piece = vec![b'x'; 14 << 20];
+    let mut lines: Vec<Line> = (0..24).map(|_| Line::open(host.webhooks())).collect();
+    for line in &mut lines {
+        line.say(b"POST /in HTTP/1.1\r\nHost: x\r\nContent-Length: 15728640\r\n\r\n");
+        line.say(&piece);
+    }
+    running.wait_until("refusal", PATIENCE, |metrics| {
+        metrics.value("bulkhead_webhooks_total", &[("connector", "it"), ("status", "503")]) >= 1.0
+    });
+    assert_eq!(post(host.webhooks(), "/in", &[], "small").status, 202);
+    let grown = running.memory_peak_bytes().saturating_sub(before);
+    assert!(grown < 512 << 20, "the host has grown by {grown} bytes");
+    drop(lines);
+    assert_eq!(stored(&host, running), [b"small"]);
+}
+
 #[test]
 fn http_2_is_spoken_too() {
     let (host, running) = intake("");

@@ -29,6 +29,7 @@ use crate::settlement::{Mark, QueueId};
 
 use answer::{Refusal, Reply};
 use event::Event;
+use server::Room;
 use synchronous::Synchronous;
 use verify::{Incoming, Verdict, Verified, Verifier};
 
@@ -127,6 +128,8 @@ pub struct Foundation {
 struct Whole {
     parts: Parts,
     body: Vec<u8>,
+    /// The body's share of the memory, as long as it is held.
+    room: Room,
     parameters: path::Values,
     remote_address: String,
     origin: String,
@@ -146,7 +149,7 @@ impl Hook {
     }
 
     /// Verifies a whole request, and stores it or has it answered.
-    async fn take(self: &Arc<Self>, whole: Whole) -> Result<Reply, Refusal> {
+    async fn take(self: &Arc<Self>, mut whole: Whole) -> Result<Reply, Refusal> {
         let target = whole.parts.uri.path_and_query().map_or("/", |target| target.as_str());
         let incoming = Incoming {
             method: whole.parts.method.as_str(),
@@ -166,13 +169,14 @@ impl Hook {
             bucket.take(now, now).map_err(|too_long| Refusal::Rate(too_long.wait))?;
         }
         let event = Event::of(&verified, &whole.parts.headers, &whole.body);
+        let room = std::mem::take(&mut whole.room);
         let request = request(whole, &verified, &event);
         let mark = |answer| {
             let (inbox, keys, message_id) = (self.inbox, event.keys.clone(), event.id.clone());
             (!keys.is_empty()).then_some(Mark { inbox, keys, message_id, answer })
         };
         match (&self.synchronous, self.settings.respond) {
-            (Some(synchronous), _) => synchronous.answer(self, request, mark(None)).await,
+            (Some(synchronous), _) => synchronous.answer(self, request, room, mark(None)).await,
             (None, Respond::Accepted { status }) => self.store(request, mark(None), status).await,
             (None, Respond::Connector { .. }) => Err(Refusal::Stopping),
         }

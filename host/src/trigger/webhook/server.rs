@@ -11,7 +11,7 @@ use http::request::Parts;
 use http::{Method, Request, Response, Version, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::answer::{Refusal, Reply};
 use super::path::Values;
@@ -32,6 +32,10 @@ pub const BOUNDS: Bounds = Bounds {
 const BODY_TIME: Duration = Duration::from_secs(30);
 /// Bytes of path and query.
 const TARGET_BYTES_MAX: usize = 8 << 10;
+/// Bytes of all bodies that are held at once: who is not known yet must not fill the memory, however many connections.
+const BODIES_BYTES_MAX: usize = 256 << 20;
+/// What of them is counted as one.
+const BODY_UNIT_BYTES: usize = 1 << 10;
 /// Headers of a request that become its message's.
 const HEADERS_MAX: usize = 48;
 
@@ -44,6 +48,7 @@ struct Inner {
     proxies: Proxies,
     metrics: Metrics,
     stopping: watch::Receiver<bool>,
+    bodies: Arc<Semaphore>,
 }
 
 impl Server {
@@ -51,7 +56,8 @@ impl Server {
     #[must_use]
     pub fn new(hooks: Vec<Hook>, proxies: Proxies, metrics: Metrics, stopping: watch::Receiver<bool>) -> Self {
         let hooks = hooks.into_iter().map(Arc::new).collect();
-        Self(Arc::new(Inner { hooks, proxies, metrics, stopping }))
+        let bodies = Arc::new(Semaphore::new(BODIES_BYTES_MAX / BODY_UNIT_BYTES));
+        Self(Arc::new(Inner { hooks, proxies, metrics, stopping, bodies }))
     }
 }
 
@@ -128,10 +134,33 @@ impl Inner {
         parameters: Values,
         peer: Peer,
     ) -> Result<Reply, Refusal> {
-        let body = read(body, hook.settings.body_bytes_max).await?;
+        let (body, room) = self.read(body, hook.settings.body_bytes_max).await?;
         let remote_address = self.proxies.sender(&peer, &parts.headers).to_string();
         let origin = self.proxies.origin(&peer, &parts.headers, host(&parts));
-        hook.take(Whole { parts, body, parameters, remote_address, origin }).await
+        hook.take(Whole { parts, body, room, parameters, remote_address, origin }).await
+    }
+
+    /// The whole body and its share of the memory, unless it is larger than `most` or takes too long.
+    async fn read(&self, mut body: Incoming, most: u64) -> Result<(Vec<u8>, Room), Refusal> {
+        if body.size_hint().exact().is_some_and(|bytes| bytes > most) {
+            return Err(Refusal::Body);
+        }
+        // Memory is taken for what is there, not for what is said to come.
+        let (mut whole, mut room) = (Vec::new(), Room::default());
+        let reading = async {
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|_| Refusal::Malformed)?;
+                let Ok(data) = frame.into_data() else { continue };
+                if (whole.len() + data.len()) as u64 > most {
+                    return Err(Refusal::Body);
+                }
+                room.grow(&self.bodies, whole.len() + data.len())?;
+                whole.extend_from_slice(&data);
+            }
+            Ok(())
+        };
+        tokio::time::timeout(BODY_TIME, reading).await.map_err(|_| Refusal::Slow)??;
+        Ok((whole, room))
     }
 }
 
@@ -146,26 +175,21 @@ fn host(parts: &Parts) -> &str {
     of_target.or_else(|| parts.headers.get(header::HOST)?.to_str().ok()).unwrap_or_default()
 }
 
-/// The whole body, unless it is larger than `most` or takes too long.
-async fn read(mut body: Incoming, most: u64) -> Result<Vec<u8>, Refusal> {
-    let said = body.size_hint().exact();
-    if said.is_some_and(|bytes| bytes > most) {
-        return Err(Refusal::Body);
-    }
-    // Memory is taken for what is there, not for what is said to come.
-    let begin = said.unwrap_or(0).min(16 << 10);
-    let mut whole = Vec::with_capacity(usize::try_from(begin).unwrap_or(0));
-    let reading = async {
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|_| Refusal::Malformed)?;
-            let Ok(data) = frame.into_data() else { continue };
-            if (whole.len() + data.len()) as u64 > most {
-                return Err(Refusal::Body);
-            }
-            whole.extend_from_slice(&data);
+/// A share of the memory for bodies; given back when dropped.
+#[derive(Debug, Default)]
+pub(super) struct Room(Option<OwnedSemaphorePermit>);
+
+impl Room {
+    /// Takes what a body of so many bytes needs beyond what it has.
+    fn grow(&mut self, bodies: &Arc<Semaphore>, bytes: usize) -> Result<(), Refusal> {
+        let wanted = bytes.div_ceil(BODY_UNIT_BYTES);
+        let missing = wanted.saturating_sub(self.0.as_ref().map_or(0, OwnedSemaphorePermit::num_permits));
+        let missing = u32::try_from(missing).map_err(|_| Refusal::Body)?;
+        let more = bodies.clone().try_acquire_many_owned(missing).map_err(|_| Refusal::NoRoom)?;
+        match &mut self.0 {
+            Some(room) => room.merge(more),
+            None => self.0 = Some(more),
         }
         Ok(())
-    };
-    tokio::time::timeout(BODY_TIME, reading).await.map_err(|_| Refusal::Slow)??;
-    Ok(whole)
+    }
 }

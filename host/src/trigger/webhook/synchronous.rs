@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Hook;
 use super::answer::{Refusal, Reply};
+use super::server::Room;
 use crate::delivery::direct::{Direct, Unanswered};
 use crate::limit::Limit;
 use crate::message::Message;
@@ -19,6 +20,9 @@ use crate::message::request::{Answer, Request};
 use crate::runtime::Engine;
 use crate::runtime::failure::Failure;
 use crate::settlement::Mark;
+
+/// Requests that wait for a run at most.
+const WAITING_MAX: usize = 1024;
 
 /// How a request ended.
 type Outcome = Result<Arc<Answer>, Refusal>;
@@ -38,6 +42,8 @@ pub(super) struct Synchronous {
     runs: Runs,
     timeout: Duration,
     places: Arc<Semaphore>,
+    /// Runs under way and those that wait for a place.
+    admitted: Arc<Semaphore>,
     /// By each key of their marks.
     marked: Arc<Marked>,
 }
@@ -55,7 +61,8 @@ struct Held {
 impl Synchronous {
     pub(super) fn new(runs: Runs, timeout: Duration, concurrency: usize) -> Self {
         let places = Arc::new(Semaphore::new(concurrency));
-        Self { runs, timeout, places, marked: Arc::default() }
+        let admitted = Arc::new(Semaphore::new(concurrency.saturating_add(WAITING_MAX)));
+        Self { runs, timeout, places, admitted, marked: Arc::default() }
     }
 
     /// Waits for the answer of the request's run, or of that of which it is a repeat.
@@ -63,6 +70,7 @@ impl Synchronous {
         &self,
         hook: &Arc<Hook>,
         request: Request,
+        room: Room,
         mark: Option<Mark>,
     ) -> Result<Reply, Refusal> {
         let deadline = Instant::now() + self.timeout;
@@ -70,8 +78,10 @@ impl Synchronous {
             Err(first) => first,
             Ok(held) => {
                 self.may_begin()?;
+                // More than these would only find out later that nobody waits for them any more.
+                let admission = self.admitted.clone().try_acquire_owned().map_err(|_| Refusal::RETRY)?;
                 let outcome = held.told.subscribe();
-                self.begin(hook, request, mark, held);
+                self.begin(hook, request, mark, held, (admission, room));
                 outcome
             }
         };
@@ -97,12 +107,14 @@ impl Synchronous {
         connector.pause().map_or(Ok(()), |left| Err(Refusal::Retry(left)))
     }
 
-    fn begin(&self, hook: &Arc<Hook>, request: Request, mark: Option<Mark>, held: Held) {
+    /// `kept` is what the request takes until its run has ended.
+    fn begin(&self, hook: &Arc<Hook>, request: Request, mark: Option<Mark>, held: Held, kept: impl Send + 'static) {
         let (hook, direct, places) = (hook.clone(), self.runs.direct.clone(), self.places.clone());
         let run = async move {
             // It is never closed.
             let _place = places.acquire_owned().await;
             let outcome = run(&hook, &direct, request, mark).await;
+            drop(kept);
             held.tell(outcome);
         };
         self.runs.under_way.spawn_on(run, self.runs.engine.guests());
