@@ -1,8 +1,8 @@
 //! The webhook trigger: HTTP requests from outside become deliveries.
 //!
-//! [`server`] finds the webhook of a request, [`verify`] says who sent it, [`event`] what it is about; then it is stored
-//! (`accepted`), or its connector answers it ([`synchronous`]). Invariant: nothing is read further than its bound, nothing
-//! is stored before it is verified, and no answer of 2xx leaves before what it promises is on disk.
+//! [`server`] finds the webhook of a request, [`verify`] says who sent it, `event` what it is about; then it is stored, or
+//! its connector answers it (`synchronous`). Invariant: nothing is read further than its bound, nothing is stored before
+//! it is verified, and no answer of 2xx leaves before what it promises is on disk.
 
 mod answer;
 pub mod cors;
