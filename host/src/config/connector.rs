@@ -6,7 +6,7 @@ use super::problem::{Report, closest};
 use super::validate::BUILTIN_PREFIX;
 use super::view::View;
 use super::{Connector, Consume, Plugin, Reuse, grant, schedule, webhook};
-use crate::delivery::retry::{Jitter, Policy};
+use crate::delivery::retry::{Cause, Jitter, Policy};
 use crate::id::Name;
 use crate::ledger::From;
 use crate::limit::{Limits, hostcall_bytes_for};
@@ -108,8 +108,18 @@ fn retry(view: &View<'_>) -> Policy {
         first: view.duration("first"),
         factor: view.number("factor"),
         max: view.duration("max"),
-        jitter: if view.text("jitter") == Some("none") { Jitter::None } else { Jitter::Full },
+        jitter: match view.text("jitter") {
+            Some("none") => Jitter::None,
+            Some("equal") => Jitter::Equal,
+            _ => Jitter::Full,
+        },
+        within: view.duration_if("within"),
+        on: Cause::ALL.into_iter().filter(|cause| tries_again(view, *cause)).collect(),
     }
+}
+
+fn tries_again(retry: &View<'_>, cause: Cause) -> bool {
+    !retry.has("on") || retry.texts("on").iter().any(|(word, _)| *word == cause.word())
 }
 
 fn limits(view: &View<'_>) -> Limits {

@@ -346,12 +346,22 @@ static RETRY: Section = Section {
         Key::new("max", Kind::Duration(Duration::ZERO, DELAY_MAX), Is("10m"), "The longest delay."),
         Key::new(
             "jitter",
-            Kind::Choice(&["full", "none"]),
+            Kind::Choice(&["full", "equal", "none"]),
             Is("full"),
-            "`full` spreads delays evenly between zero and the whole, so that failures do not come back together.",
+            "`full` spreads delays evenly between zero and the whole, so that failures do not come back together; `equal` keeps half of the delay and spreads the rest; `none` spreads nothing.",
         ),
-        Key::later("within", "Time after which a delivery is not tried again."),
-        Key::later("on", "Which failures are tried again."),
+        Key::new(
+            "within",
+            Kind::Duration(Duration::from_millis(1), TEN_YEARS),
+            Unset,
+            "Time from the acceptance of a message, its `delay` included, past which no further attempt begins: a failure whose next attempt would come later is a dead letter. One that is redriven by then has one attempt.",
+        ),
+        Key::new(
+            "on",
+            Kind::List(&Kind::Choice(&["retry", "trap", "limit", "timeout", "crash"])),
+            Words("all of them"),
+            "Failures that are tried again; any other is a dead letter at once: the plugin asks for it, it breaks, it runs into a limit, into `limits.wall`, or the process dies while the delivery runs alone.",
+        ),
     ],
 };
 

@@ -91,7 +91,7 @@ impl Connector {
     ) -> Result<(), SettleError> {
         let mut segment = Segment::new(subscription, self.id);
         for delivery in crashed {
-            let outcome = outcome::of_crash(&self.policy, delivery.attempt, self.clock.now_ms());
+            let outcome = outcome::of_crash(&self.policy, &delivery, self.clock.now_ms());
             self.report(&delivery, &outcome).await;
             if queue.is_inbox() {
                 segment.tick(tick_end(&delivery, &outcome));
