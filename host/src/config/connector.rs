@@ -39,6 +39,7 @@ fn connector(name: &str, view: &View<'_>, secrets: &[&str], runs: usize, report:
         enabled: view.boolean("enabled"),
         was: view.text("was").and_then(|was| Name::parse(was).ok()),
         brake: view.integer("brake"),
+        rate: view.rate_if("rate"),
         reuse: if view.text("reuse") == Some("always") { Reuse::Always } else { Reuse::Never },
         dead_retention: view.duration("dead_retention"),
         dead_max_bytes: view.size("dead_max_bytes"),
@@ -65,7 +66,7 @@ fn check_plugin(view: &View<'_>, report: &mut Report<'_>) {
     if view.written().any(|key| closest(key, ["plugin"]).is_some()) {
         return;
     }
-    let of_plugin = ["config", "reuse", "brake", "consume", "schedule", "retry", "limits", "allow"];
+    let of_plugin = ["config", "reuse", "brake", "consume", "schedule", "retry", "rate", "limits", "allow"];
     let idle = of_plugin.iter().find(|key| view.has(key));
     if idle.is_none() && view.has("webhook") {
         return;

@@ -241,7 +241,12 @@ static CONNECTOR: Section = Section {
         Key::new("limits", Kind::Table(&LIMITS), Unset, "What a sandbox and a call may use."),
         Key::new("allow", Kind::Table(&ALLOW), Unset, "What it may do; what is not named is refused."),
         Key::new("webhook", Kind::Table(&WEBHOOK), Unset, "Requests from outside that become deliveries."),
-        Key::later("rate", "Deliveries in a time."),
+        Key::new(
+            "rate",
+            Kind::Rate,
+            Unset,
+            "Attempts at deliveries in a time: up to that many at once, then evenly. The rest waits in its queue, at no attempt and without a sandbox; a request that `webhook.respond = \"connector\"` answers does not wait.",
+        ),
         Key::later("on_dead", "What else happens to a dead letter."),
     ],
 };

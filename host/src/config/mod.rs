@@ -29,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::capability::http::GrantSettings;
+use crate::capability::rate::Rate;
 use crate::delivery::retry;
 use crate::egress::proxy::Proxy;
 use crate::egress::trust::Roots;
@@ -333,6 +334,8 @@ pub struct Connector {
     pub was: Option<Name>,
     /// Deliveries dying in a row that pause it; 0 is never.
     pub brake: u32,
+    /// Attempts at deliveries in a time, where they are bounded.
+    pub rate: Option<Rate>,
     /// Whether a sandbox outlives its run.
     pub reuse: Reuse,
     /// How long dead letters are kept.

@@ -13,6 +13,7 @@ use super::{Host, Running, gate};
 use crate::audit::{Audit, Event, Kind};
 use crate::broker::{Broker, KeysInBatch, Subscription, SubscriptionSettings};
 use crate::capability::queue::Target;
+use crate::capability::rate::Bucket;
 use crate::capability::{Grants, Services, Subject, http};
 use crate::config::{self, Config};
 use crate::delivery::brake::Brake;
@@ -151,6 +152,7 @@ impl Assembly {
             plugin,
             keeps_sandbox: settings.reuse == config::Reuse::Always,
             policy: settings.retry.clone(),
+            rate: settings.rate.map(Bucket::new),
             brake: Brake::new(settings.brake),
             hold,
             metrics: self.metrics.of_connector(name),

@@ -83,6 +83,8 @@ pub enum Held {
     Disk,
     /// It runs alone after repeated conflicts of state.
     Conflict,
+    /// It has had what its rate allows.
+    Rate,
 }
 
 impl Held {
@@ -98,6 +100,7 @@ impl Held {
             Self::Breaker => "breaker",
             Self::Disk => "disk",
             Self::Conflict => "conflict",
+            Self::Rate => "rate",
         }
     }
 }
