@@ -91,6 +91,8 @@ pub enum Kind {
     Idempotency,
     /// An event of a webhook whose own id cannot be a message's.
     Event,
+    /// What tells of a dead letter.
+    Notice,
 }
 
 impl Kind {
@@ -100,6 +102,7 @@ impl Kind {
             Self::Tick => "tick",
             Self::Idempotency => "idempotency",
             Self::Event => "event",
+            Self::Notice => "notice",
         }
     }
 }

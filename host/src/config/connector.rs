@@ -43,6 +43,7 @@ fn connector(name: &str, view: &View<'_>, secrets: &[&str], runs: usize, report:
         reuse: if view.text("reuse") == Some("always") { Reuse::Always } else { Reuse::Never },
         dead_retention: view.duration("dead_retention"),
         dead_max_bytes: view.size("dead_max_bytes"),
+        on_dead: on_dead(view, report),
         consume: consume(view),
         schedules,
         webhook,
@@ -66,7 +67,7 @@ fn check_plugin(view: &View<'_>, report: &mut Report<'_>) {
     if view.written().any(|key| closest(key, ["plugin"]).is_some()) {
         return;
     }
-    let of_plugin = ["config", "reuse", "brake", "consume", "schedule", "retry", "rate", "limits", "allow"];
+    let of_plugin = ["config", "reuse", "brake", "consume", "schedule", "retry", "rate", "on_dead", "limits", "allow"];
     let idle = of_plugin.iter().find(|key| view.has(key));
     if idle.is_none() && view.has("webhook") {
         return;
@@ -101,6 +102,18 @@ fn consume(connector: &View<'_>) -> Option<Consume> {
         concurrency: view.integer("concurrency"),
         pending_max: view.integer("pending_max"),
     })
+}
+
+/// Whoever reads the queue must be somebody else: each notice that died would be the next one.
+fn on_dead(connector: &View<'_>, report: &mut Report<'_>) -> Option<Name> {
+    let view = connector.child("on_dead")?;
+    let queue = Name::parse(view.text("publish")?).ok()?;
+    if consume(connector).is_some_and(|consume| consume.queue == queue) {
+        let message = format!("the connector reads `{queue}` itself");
+        let help = "name a queue that another connector reads, or nobody";
+        report.problem(view.place_of("publish"), &view.path_of("publish"), message, help);
+    }
+    Some(queue)
 }
 
 fn retry(view: &View<'_>) -> Policy {

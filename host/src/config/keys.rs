@@ -247,8 +247,19 @@ static CONNECTOR: Section = Section {
             Unset,
             "Attempts at deliveries in a time: up to that many at once, then evenly. The rest waits in its queue, at no attempt and without a sandbox; a request that `webhook.respond = \"connector\"` answers does not wait.",
         ),
-        Key::later("on_dead", "What else happens to a dead letter."),
+        Key::new("on_dead", Kind::Table(&ON_DEAD), Unset, "What else happens when a delivery of it dies."),
     ],
+};
+
+static ON_DEAD: Section = Section {
+    about: "What else happens when a delivery dies.",
+    exactly_one: false,
+    keys: &[Key::new(
+        "publish",
+        Kind::Queue,
+        Required,
+        "A queue that is told, in the transaction that makes the dead letter: JSON with `id` (of the letter), `connector`, `queue`, `message_id`, `attempts`, `reason` and `died_at`. It is told also when it is full. What has died for its hops, 32 of them, makes no notice.",
+    )],
 };
 
 static PLUGIN: Section = Section {

@@ -342,6 +342,8 @@ pub struct Connector {
     pub dead_retention: Duration,
     /// Bytes of dead letters at which the connector is held.
     pub dead_max_bytes: u64,
+    /// The queue that is told of each of its dead letters, if any.
+    pub on_dead: Option<Name>,
     /// The queue it reads, if any.
     pub consume: Option<Consume>,
     /// Its schedules, if any.

@@ -53,7 +53,8 @@ fn named_by(connector: &Connector) -> impl Iterator<Item = &Name> {
 }
 
 fn published_by(connector: &Connector) -> impl Iterator<Item = &Name> {
-    connector.allow.publish.iter().chain(connector.webhook.iter().filter_map(|webhook| webhook.publish.as_ref()))
+    let of_webhook = connector.webhook.iter().filter_map(|webhook| webhook.publish.as_ref());
+    connector.allow.publish.iter().chain(of_webhook).chain(&connector.on_dead)
 }
 
 /// Who has the smallest `limits.message` of those who read the queue: what it takes, all of them can take.
@@ -76,8 +77,9 @@ fn warn_of_lonely(
     let named: BTreeSet<&str> = connectors.iter().flat_map(named_by).map(Name::as_str).collect();
     for (name, view) in root.named("queues") {
         if !named.contains(name) {
-            let help = meant(name, &named)
-                .unwrap_or_else(|| "a connector names it in `consume`, `allow.publish` or `webhook.publish`".into());
+            let help = meant(name, &named).unwrap_or_else(|| {
+                "a connector names it in `consume`, `allow.publish`, `webhook.publish` or `on_dead.publish`".into()
+            });
             report.warning(view.place, &view.path, "no connector names this queue", help);
         }
     }

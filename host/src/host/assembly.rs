@@ -54,6 +54,7 @@ pub fn layout(config: &Config) -> Layout {
         has_inbox: connector.has_inbox(),
         dead_retention: connector.dead_retention,
         state_max: StateUsage { keys: connector.limits.state_keys, bytes: connector.limits.state_bytes },
+        on_dead: connector.on_dead.clone(),
     });
     let mut queues = config.queues.clone();
     for connector in &config.connectors {

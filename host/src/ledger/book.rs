@@ -10,6 +10,7 @@ use super::ranges::Ranges;
 use super::schema::{sql, unsql};
 use super::{QueuePolicy, StateUsage};
 use crate::id::Name;
+use crate::settlement::QueueId;
 
 /// Everything the writer counts.
 #[derive(Debug, Default)]
@@ -83,6 +84,8 @@ pub(super) struct Connector {
     pub(super) dead_retention_ms: u64,
     /// The most that its state may come to.
     pub(super) state_max: StateUsage,
+    /// The queue that is told of its dead letters.
+    pub(super) on_dead: Option<QueueId>,
 }
 
 /// The stored counters of a connector; see the schema.
@@ -187,7 +190,7 @@ impl Book {
             };
             let name = Name::stored(row.get_ref(1)?.as_str()?);
             let (dead_retention_ms, state_max) = (unsql(row.get(5)?), StateUsage::default());
-            let connector = Connector { name, counts, dead_retention_ms, state_max };
+            let connector = Connector { name, counts, dead_retention_ms, state_max, on_dead: None };
             place(&mut self.connectors, row.get(0)?, connector);
         }
         Ok(())
@@ -256,6 +259,7 @@ impl Book {
         for (id, state_max) in &policies.state_max {
             if let Some(connector) = slot(&mut self.connectors, *id) {
                 connector.state_max = *state_max;
+                connector.on_dead = policies.on_dead.get(id).copied();
             }
         }
     }

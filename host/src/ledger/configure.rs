@@ -39,6 +39,8 @@ pub struct ConnectorLayout {
     pub dead_retention: Duration,
     /// The most that its state may come to.
     pub state_max: StateUsage,
+    /// The queue that is told of each of its dead letters.
+    pub on_dead: Option<Name>,
 }
 
 /// One queue that a connector reads.
@@ -127,6 +129,8 @@ pub(super) struct Policies {
     pub(super) queues: HashMap<u32, QueuePolicy>,
     /// For each connector: the most that its state may come to.
     pub(super) state_max: HashMap<u32, StateUsage>,
+    /// For each connector that has one: the queue that is told of its dead letters.
+    pub(super) on_dead: HashMap<u32, QueueId>,
 }
 
 impl Ledger {
@@ -166,6 +170,9 @@ impl Write<'_> {
             let (id, lineage) = self.connector_row(&connector.name)?;
             self.keep_retention(id, connector.dead_retention)?;
             policies.state_max.insert(id, connector.state_max);
+            if let Some(queue) = &connector.on_dead {
+                policies.on_dead.insert(id, QueueId(self.queue_row(queue)?));
+            }
             directory.connectors.insert(connector.name.clone(), (ConnectorId(id), lineage));
             for consumption in read_by(connector) {
                 let queue = self.queue_row(&consumption.queue)?;

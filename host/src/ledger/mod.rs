@@ -17,6 +17,7 @@ mod error;
 mod hold;
 mod inflight;
 mod intake;
+mod notice;
 mod open;
 mod preview;
 mod ranges;

@@ -52,6 +52,7 @@ fn connector(text: &str) -> ConnectorLayout {
         has_inbox: false,
         dead_retention: DAY,
         state_max: StateUsage { keys: 10_000, bytes: 64 << 20 },
+        on_dead: None,
     }
 }
 

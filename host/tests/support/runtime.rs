@@ -96,6 +96,7 @@ fn gate_with(limits: Limits, out: QueuePolicy, http: Vec<GrantSettings>) -> Gate
             has_inbox: true,
             dead_retention: Duration::from_secs(60),
             state_max: StateUsage { keys: 10_000, bytes: 64 << 20 },
+            on_dead: None,
         }],
     };
     let directory = ledger.configure(&layout).unwrap();

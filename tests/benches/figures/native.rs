@@ -93,6 +93,7 @@ fn layout() -> Layout {
         has_inbox: false,
         dead_retention: Duration::from_secs(60),
         state_max: StateUsage { keys: 10_000, bytes: 64 << 20 },
+        on_dead: None,
     };
     Layout {
         queues: BTreeMap::from([(name("in"), policy.clone()), (name("out"), policy)]),

@@ -132,6 +132,7 @@ pub(crate) fn grants(folder: &Path, limits: Limits) -> anyhow::Result<Grants> {
             has_inbox: false,
             dead_retention: Duration::from_secs(60),
             state_max: StateUsage { keys: 10_000, bytes: 64 << 20 },
+            on_dead: None,
         }],
     };
     let directory = ledger.configure(&layout)?;
