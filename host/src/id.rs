@@ -93,6 +93,8 @@ pub enum Kind {
     Event,
     /// What tells of a dead letter.
     Notice,
+    /// A copy that a route makes.
+    Route,
 }
 
 impl Kind {
@@ -103,6 +105,7 @@ impl Kind {
             Self::Idempotency => "idempotency",
             Self::Event => "event",
             Self::Notice => "notice",
+            Self::Route => "route",
         }
     }
 }

@@ -109,7 +109,7 @@ fn problems_are_json_for_tools() {
     printed["problems"][0]["file"] = "bulkhead.toml".into();
     let problem = serde_json::json!({
         "severity": "error", "file": "bulkhead.toml", "line": 1, "column": 1, "key": "hosst", "message": "unknown key",
-        "help": "did you mean `host`? allowed: host, secrets, queues, connectors",
+        "help": "did you mean `host`? allowed: host, secrets, queues, connectors, routes",
     });
     assert_eq!(printed, serde_json::json!({ "ok": false, "problems": [problem] }));
 }

@@ -5,6 +5,7 @@
 
 mod credential;
 mod limits;
+mod route;
 mod verify;
 mod webhook;
 
@@ -15,6 +16,7 @@ use super::schema::{Key, Kind, Section};
 use crate::delivery::retry::DELAY_MAX;
 use credential::{AUTH, HOST_PROXY_AUTH, PLACEHOLDER};
 use limits::{HOST_COMPILE, LIMITS};
+use route::ROUTE;
 use webhook::WEBHOOK;
 
 const KIB: u64 = 1 << 10;
@@ -42,7 +44,7 @@ pub(super) static ROOT: Section = Section {
         Key::new("secrets", Kind::Named(&Kind::SecretName, &SECRET), Unset, "Where secret values come from."),
         Key::new("queues", Kind::Named(&Kind::Queue, &QUEUE), Unset, "Queues that need other than the defaults."),
         Key::new("connectors", Kind::Named(&Kind::Name, &CONNECTOR), Unset, "What runs."),
-        Key::later("routes", "Messages copied from one queue to others by a condition."),
+        Key::new("routes", Kind::Named(&Kind::Name, &ROUTE), Unset, "Copies from one queue into others."),
     ],
 };
 

@@ -1,6 +1,6 @@
 //! Building a host: from names in the configuration to connected parts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -29,7 +29,7 @@ use crate::runtime::compile::Compiled;
 use crate::runtime::permit::{Budget, Permits};
 use crate::runtime::{Export, Plugin};
 use crate::secret_store::SecretStore;
-use crate::settlement::{ConnectorId, SubscriptionId};
+use crate::settlement::{ConnectorId, QueueId, SubscriptionId};
 use crate::trigger::clockwork::Clockwork;
 use crate::trigger::overlap::Overlap;
 use crate::trigger::queue::Consumption;
@@ -66,7 +66,7 @@ pub fn layout(config: &Config) -> Layout {
         });
         queues.extend(policy.map(|policy| (Name::inbox_of(&connector.name), policy)));
     }
-    Layout { queues, connectors: connectors.collect() }
+    Layout { queues, connectors: connectors.collect(), routes: config.routes.clone() }
 }
 
 /// What every connector is built with.
@@ -216,7 +216,6 @@ impl Assembly {
         let queue_text: Arc<str> = queue.as_str().into();
         let entry = if is_batch { Entry::Batch { queue: queue_text } } else { Entry::Message { queue: queue_text } };
         let policy = self.config.queues.get(queue.as_str());
-        let others = settings.allow.publish.iter().filter(|target| *target != queue);
         Ok(Consumption {
             queue: queue.clone(),
             subscription_id: self.subscription_id(queue, &settings.name)?,
@@ -226,8 +225,16 @@ impl Assembly {
             batch: consume.batch,
             batch_wait: consume.batch_wait,
             concurrency: consume.concurrency,
-            publishes_to: others.filter_map(|queue| self.directory.queue(queue.as_str())).collect(),
+            publishes_to: self.publishes_to(settings, Some(queue)),
         })
+    }
+
+    /// Where something lands that it may publish, by routes too; without the queue whose room it makes itself.
+    fn publishes_to(&self, settings: &config::Connector, consumed: Option<&Name>) -> Vec<QueueId> {
+        let granted = &settings.allow.publish;
+        let led_to = granted.iter().flat_map(|queue| self.config.led_to(queue));
+        let all: BTreeSet<&Name> = granted.iter().chain(led_to).filter(|queue| Some(*queue) != consumed).collect();
+        all.into_iter().filter_map(|queue| self.directory.queue(queue.as_str())).collect()
     }
 
     fn supersession(&self, settings: &config::Connector, id: ConnectorId) -> Supersession {
@@ -244,7 +251,6 @@ impl Assembly {
     ) -> anyhow::Result<Consumption> {
         let queue = Name::inbox_of(&connector.name);
         let subscription = self.subscribe(connector, &queue, usize::MAX, KeysInBatch::Several).await?;
-        let targets = settings.allow.publish.iter();
         // Ticks are rare, and those of one connector do not run beside each other.
         let takes_requests = settings.schedules.is_empty();
         let concurrency = settings.webhook.as_ref().filter(|_| takes_requests).map_or(1, |webhook| webhook.concurrency);
@@ -256,7 +262,7 @@ impl Assembly {
             batch: if takes_requests { INBOX_BATCH } else { 1 },
             batch_wait: std::time::Duration::ZERO,
             concurrency,
-            publishes_to: targets.filter_map(|queue| self.directory.queue(queue.as_str())).collect(),
+            publishes_to: self.publishes_to(settings, None),
             queue,
         })
     }

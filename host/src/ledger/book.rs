@@ -7,6 +7,7 @@ use rusqlite::{Connection, params};
 
 use super::configure::Policies;
 use super::ranges::Ranges;
+use super::route::Laid;
 use super::schema::{sql, unsql};
 use super::{QueuePolicy, StateUsage};
 use crate::id::Name;
@@ -30,6 +31,8 @@ pub(super) struct Queue {
     pub(super) counts: QueueCounts,
     /// Every subscription that holds its messages back, orphans included.
     pub(super) subscriptions: Vec<u32>,
+    /// Where its messages are copied to.
+    pub(super) routes: Vec<Laid>,
 }
 
 /// The stored counters of a queue; see the schema.
@@ -172,7 +175,8 @@ impl Book {
                 parked_bytes: number(9)?,
             };
             let name = Name::stored(row.get_ref(1)?.as_str()?);
-            let queue = Queue { name, policy: QueuePolicy::default(), counts, subscriptions: Vec::new() };
+            let queue =
+                Queue { name, policy: QueuePolicy::default(), counts, subscriptions: Vec::new(), routes: Vec::new() };
             place(&mut self.queues, row.get(0)?, queue);
         }
         Ok(())
@@ -254,6 +258,11 @@ impl Book {
         for (id, policy) in &policies.queues {
             if let Some(queue) = slot(&mut self.queues, *id) {
                 queue.policy = policy.clone();
+            }
+        }
+        for (id, routes) in &policies.routes {
+            if let Some(queue) = slot(&mut self.queues, *id) {
+                queue.routes.clone_from(routes);
             }
         }
         for (id, state_max) in &policies.state_max {

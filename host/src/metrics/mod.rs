@@ -249,6 +249,11 @@ impl Metrics {
         self.0.duplicates.get_or_create(&OfQueue { queue: queue.to_string() }).inc();
     }
 
+    /// Routes went round, and so many copies were not made.
+    pub fn unrouted(&self, queue: &Name, copies: u64) {
+        self.0.unrouted.get_or_create(&OfQueue { queue: queue.to_string() }).inc_by(copies);
+    }
+
     /// Messages expired before a connector settled them.
     pub fn expired(&self, queue: &Name, connector: &Name, messages: u64) {
         self.0.expired.get_or_create(&of_subscription(queue, connector)).inc_by(messages);

@@ -58,7 +58,7 @@ fn connector(text: &str) -> ConnectorLayout {
 
 fn layout(policy: QueuePolicy, connectors: &[&str]) -> Layout {
     let queues = [(name("in"), policy), (name("out"), QueuePolicy::default())].into();
-    Layout { queues, connectors: connectors.iter().map(|text| connector(text)).collect() }
+    Layout { queues, connectors: connectors.iter().map(|text| connector(text)).collect(), routes: Vec::new() }
 }
 
 fn open(dir: &Path, layout: &Layout) -> Host {

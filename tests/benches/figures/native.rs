@@ -96,6 +96,7 @@ fn layout() -> Layout {
         on_dead: None,
     };
     Layout {
+        routes: Vec::new(),
         queues: BTreeMap::from([(name("in"), policy.clone()), (name("out"), policy)]),
         connectors: vec![connector("map"), connector("discard")],
     }

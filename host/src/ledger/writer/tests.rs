@@ -28,7 +28,7 @@ fn open(dir: &Path, policy: QueuePolicy, consumer: Option<&str>) -> (Ledger, Dir
         on_dead: None,
     };
     let connectors = consumer.map(connector).into_iter().collect();
-    let layout = Layout { queues: [(name("q"), policy)].into(), connectors };
+    let layout = Layout { queues: [(name("q"), policy)].into(), connectors, routes: Vec::new() };
     let directory = ledger.configure(&layout).unwrap();
     (ledger, directory)
 }
