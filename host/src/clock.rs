@@ -11,6 +11,13 @@ const TRUST_AFTER: Duration = Duration::from_secs(600);
 /// A difference below this is drift, not a jump, and is followed at once.
 const DRIFT: Duration = Duration::from_secs(5);
 
+/// A time in milliseconds since the Unix epoch, as RFC 3339.
+#[must_use]
+pub fn rfc3339(ms: u64) -> String {
+    let ms = i64::try_from(ms).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| ms.to_string(), |time| time.to_string())
+}
+
 /// Two readings of the ledger's time, in milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {

@@ -91,6 +91,10 @@ pub enum Kind {
     Idempotency,
     /// An event of a webhook whose own id cannot be a message's.
     Event,
+    /// What tells of a dead letter.
+    Notice,
+    /// A copy that a route makes.
+    Route,
 }
 
 impl Kind {
@@ -100,6 +104,8 @@ impl Kind {
             Self::Tick => "tick",
             Self::Idempotency => "idempotency",
             Self::Event => "event",
+            Self::Notice => "notice",
+            Self::Route => "route",
         }
     }
 }

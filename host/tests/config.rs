@@ -109,7 +109,7 @@ fn problems_are_json_for_tools() {
     printed["problems"][0]["file"] = "bulkhead.toml".into();
     let problem = serde_json::json!({
         "severity": "error", "file": "bulkhead.toml", "line": 1, "column": 1, "key": "hosst", "message": "unknown key",
-        "help": "did you mean `host`? allowed: host, secrets, queues, connectors",
+        "help": "did you mean `host`? allowed: host, secrets, queues, connectors, routes",
     });
     assert_eq!(printed, serde_json::json!({ "ok": false, "problems": [problem] }));
 }
@@ -194,7 +194,10 @@ fn what_is_written_arrives() {
     let config = serde_json::json!({ "text": "x", "list": [1, 2.5, true] });
     assert_eq!(serde_json::Value::Object(connector.config), config);
     let [first, max] = [2, 3_600].map(Duration::from_secs);
-    assert_eq!(connector.retry, Policy { attempts: 3, first, factor: 1.5, max, jitter: Jitter::None });
+    assert_eq!(
+        connector.retry,
+        Policy { attempts: 3, first, factor: 1.5, max, jitter: Jitter::None, ..Policy::default() }
+    );
     let limits =
         Limits { memory_bytes: 32 << 20, cpu: Duration::from_secs(1), requests_at_once: 2, ..Limits::default() };
     assert_eq!(connector.limits, limits);

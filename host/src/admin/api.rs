@@ -237,12 +237,6 @@ pub fn unknown_connector(directory: &Directory, name: &str) -> Problem {
     unknown(&format!("there is no connector `{name}`"), name, directory.connectors().map(AsRef::as_ref))
 }
 
-/// A time of the ledger, in milliseconds since the Unix epoch, as RFC 3339.
-fn rfc3339(ms: u64) -> String {
-    let ms = i64::try_from(ms).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| ms.to_string(), |time| time.to_string())
-}
-
 fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Problem {
     let known: BTreeSet<&str> = known.collect();
     let meant = closest(name, known).map(|name| format!(": did you mean `{name}`?")).unwrap_or_default();

@@ -60,11 +60,20 @@ impl Bucket {
     /// # Errors
     /// There is none before `deadline`.
     pub fn take(&self, now: Instant, deadline: Instant) -> Result<Duration, TooLong> {
+        self.take_if(now, |wait| now + wait <= deadline)
+    }
+
+    /// The same for a caller that waits for as long as it takes.
+    pub fn reserve(&self, now: Instant) -> Duration {
+        self.take_if(now, |_| true).unwrap_or_else(|TooLong { wait }| wait)
+    }
+
+    fn take_if(&self, now: Instant, waits: impl FnOnce(Duration) -> bool) -> Result<Duration, TooLong> {
         let mut full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
         let step = self.rate.step();
         let full_after = full_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now)) + step;
         let wait = full_after.saturating_sub(self.rate.per);
-        if now + wait > deadline {
+        if !waits(wait) {
             return Err(TooLong { wait });
         }
         *full_at = Some(now + full_after);

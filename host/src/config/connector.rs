@@ -6,7 +6,7 @@ use super::problem::{Report, closest};
 use super::validate::BUILTIN_PREFIX;
 use super::view::View;
 use super::{Connector, Consume, Plugin, Reuse, grant, schedule, webhook};
-use crate::delivery::retry::{Jitter, Policy};
+use crate::delivery::retry::{Cause, Jitter, Policy};
 use crate::id::Name;
 use crate::ledger::From;
 use crate::limit::{Limits, hostcall_bytes_for};
@@ -39,9 +39,11 @@ fn connector(name: &str, view: &View<'_>, secrets: &[&str], runs: usize, report:
         enabled: view.boolean("enabled"),
         was: view.text("was").and_then(|was| Name::parse(was).ok()),
         brake: view.integer("brake"),
+        rate: view.rate_if("rate"),
         reuse: if view.text("reuse") == Some("always") { Reuse::Always } else { Reuse::Never },
         dead_retention: view.duration("dead_retention"),
         dead_max_bytes: view.size("dead_max_bytes"),
+        on_dead: on_dead(view, report),
         consume: consume(view),
         schedules,
         webhook,
@@ -65,7 +67,7 @@ fn check_plugin(view: &View<'_>, report: &mut Report<'_>) {
     if view.written().any(|key| closest(key, ["plugin"]).is_some()) {
         return;
     }
-    let of_plugin = ["config", "reuse", "brake", "consume", "schedule", "retry", "limits", "allow"];
+    let of_plugin = ["config", "reuse", "brake", "consume", "schedule", "retry", "rate", "on_dead", "limits", "allow"];
     let idle = of_plugin.iter().find(|key| view.has(key));
     if idle.is_none() && view.has("webhook") {
         return;
@@ -102,14 +104,36 @@ fn consume(connector: &View<'_>) -> Option<Consume> {
     })
 }
 
+/// Whoever reads the queue must be somebody else: each notice that died would be the next one.
+fn on_dead(connector: &View<'_>, report: &mut Report<'_>) -> Option<Name> {
+    let view = connector.child("on_dead")?;
+    let queue = Name::parse(view.text("publish")?).ok()?;
+    if consume(connector).is_some_and(|consume| consume.queue == queue) {
+        let message = format!("the connector reads `{queue}` itself");
+        let help = "name a queue that another connector reads, or nobody";
+        report.problem(view.place_of("publish"), &view.path_of("publish"), message, help);
+    }
+    Some(queue)
+}
+
 fn retry(view: &View<'_>) -> Policy {
     Policy {
         attempts: view.integer("attempts"),
         first: view.duration("first"),
         factor: view.number("factor"),
         max: view.duration("max"),
-        jitter: if view.text("jitter") == Some("none") { Jitter::None } else { Jitter::Full },
+        jitter: match view.text("jitter") {
+            Some("none") => Jitter::None,
+            Some("equal") => Jitter::Equal,
+            _ => Jitter::Full,
+        },
+        within: view.duration_if("within"),
+        on: Cause::ALL.into_iter().filter(|cause| tries_again(view, *cause)).collect(),
     }
+}
+
+fn tries_again(retry: &View<'_>, cause: Cause) -> bool {
+    !retry.has("on") || retry.texts("on").iter().any(|(word, _)| *word == cause.word())
 }
 
 fn limits(view: &View<'_>) -> Limits {

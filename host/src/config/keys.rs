@@ -5,6 +5,7 @@
 
 mod credential;
 mod limits;
+mod route;
 mod verify;
 mod webhook;
 
@@ -15,6 +16,7 @@ use super::schema::{Key, Kind, Section};
 use crate::delivery::retry::DELAY_MAX;
 use credential::{AUTH, HOST_PROXY_AUTH, PLACEHOLDER};
 use limits::{HOST_COMPILE, LIMITS};
+use route::ROUTE;
 use webhook::WEBHOOK;
 
 const KIB: u64 = 1 << 10;
@@ -42,7 +44,7 @@ pub(super) static ROOT: Section = Section {
         Key::new("secrets", Kind::Named(&Kind::SecretName, &SECRET), Unset, "Where secret values come from."),
         Key::new("queues", Kind::Named(&Kind::Queue, &QUEUE), Unset, "Queues that need other than the defaults."),
         Key::new("connectors", Kind::Named(&Kind::Name, &CONNECTOR), Unset, "What runs."),
-        Key::later("routes", "Messages copied from one queue to others by a condition."),
+        Key::new("routes", Kind::Named(&Kind::Name, &ROUTE), Unset, "Copies from one queue into others."),
     ],
 };
 
@@ -241,9 +243,25 @@ static CONNECTOR: Section = Section {
         Key::new("limits", Kind::Table(&LIMITS), Unset, "What a sandbox and a call may use."),
         Key::new("allow", Kind::Table(&ALLOW), Unset, "What it may do; what is not named is refused."),
         Key::new("webhook", Kind::Table(&WEBHOOK), Unset, "Requests from outside that become deliveries."),
-        Key::later("rate", "Deliveries in a time."),
-        Key::later("on_dead", "What else happens to a dead letter."),
+        Key::new(
+            "rate",
+            Kind::Rate,
+            Unset,
+            "Attempts at deliveries in a time: up to that many at once, then evenly. The rest waits in its queue, at no attempt and without a sandbox; a request that `webhook.respond = \"connector\"` answers does not wait.",
+        ),
+        Key::new("on_dead", Kind::Table(&ON_DEAD), Unset, "What else happens when a delivery of it dies."),
     ],
+};
+
+static ON_DEAD: Section = Section {
+    about: "What else happens when a delivery dies.",
+    exactly_one: false,
+    keys: &[Key::new(
+        "publish",
+        Kind::Queue,
+        Required,
+        "A queue that is told, in the transaction that makes the dead letter: JSON with `id` (of the letter), `connector`, `queue`, `message_id`, `attempts`, `reason` and `died_at`. It is told also when it is full. What has died for its hops, 32 of them, makes no notice.",
+    )],
 };
 
 static PLUGIN: Section = Section {
@@ -346,12 +364,22 @@ static RETRY: Section = Section {
         Key::new("max", Kind::Duration(Duration::ZERO, DELAY_MAX), Is("10m"), "The longest delay."),
         Key::new(
             "jitter",
-            Kind::Choice(&["full", "none"]),
+            Kind::Choice(&["full", "equal", "none"]),
             Is("full"),
-            "`full` spreads delays evenly between zero and the whole, so that failures do not come back together.",
+            "`full` spreads delays evenly between zero and the whole, so that failures do not come back together; `equal` keeps half of the delay and spreads the rest; `none` spreads nothing.",
         ),
-        Key::later("within", "Time after which a delivery is not tried again."),
-        Key::later("on", "Which failures are tried again."),
+        Key::new(
+            "within",
+            Kind::Duration(Duration::from_millis(1), TEN_YEARS),
+            Unset,
+            "Time from the acceptance of a message, its `delay` included, past which no further attempt begins: a failure whose next attempt would come later is a dead letter. One that is redriven by then has one attempt.",
+        ),
+        Key::new(
+            "on",
+            Kind::List(&Kind::Choice(&["retry", "trap", "limit", "timeout", "crash"])),
+            Words("all of them"),
+            "Failures that are tried again; any other is a dead letter at once: the plugin asks for it, it breaks, it runs into a limit, into `limits.wall`, or the process dies while the delivery runs alone.",
+        ),
     ],
 };
 

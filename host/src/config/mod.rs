@@ -16,6 +16,7 @@ mod problem;
 mod quantity;
 mod queue;
 mod reference;
+mod route;
 mod schedule;
 mod schema;
 mod validate;
@@ -29,11 +30,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::capability::http::GrantSettings;
+use crate::capability::rate::Rate;
 use crate::delivery::retry;
 use crate::egress::proxy::Proxy;
 use crate::egress::trust::Roots;
 use crate::id::Name;
-use crate::ledger::{From, QueuePolicy};
+use crate::ledger::{From, QueuePolicy, Route, led_to};
 use crate::limit::{CompileLimits, Limits, MESSAGE_BYTES_DEFAULT};
 use crate::listener::tls;
 use crate::secret_store;
@@ -76,6 +78,8 @@ pub struct Config {
     pub queues: BTreeMap<Name, QueuePolicy>,
     /// In the order of their names.
     pub connectors: Vec<Connector>,
+    /// In the order of their names.
+    pub routes: Vec<Route>,
 }
 
 impl Config {
@@ -86,6 +90,12 @@ impl Config {
         let keepers = self.connectors.iter().filter(|connector| connector.reuse == Reuse::Always);
         let kept: u64 = keepers.map(|it| (it.limits.memory_bytes / 2).saturating_mul(it.workers() as u64)).sum();
         self.host.memory.saturating_sub(kept)
+    }
+
+    /// Every queue that messages of this one may be copied to, by however many routes.
+    #[must_use]
+    pub fn led_to(&self, queue: &Name) -> Vec<&Name> {
+        led_to(queue, &self.routes).into_iter().collect()
     }
 
     /// The key that says how large a message the queue takes: its own bound, or that of the consumer which takes the
@@ -202,14 +212,16 @@ fn build(root: &View<'_>, origin: Origin, report: &mut Report<'_>) -> Config {
     if root.named("connectors").is_empty() && !report.has_problems() {
         report.warning(root.place, "connectors", "no connector is configured", "add a table `[connectors.NAME]`");
     }
+    let routes = route::routes(root, report);
     let secrets = host::secrets(root, report);
     let names: Vec<&str> = secrets.keys().map(String::as_str).collect();
     let config = Config {
         origin,
         host: host::host(&host, &names, report),
         secrets,
-        queues: queue::queues(root, &connectors, report),
+        queues: queue::queues(root, &connectors, &routes, report),
         connectors,
+        routes,
     };
     host::check_memory(&host, &config, report);
     config
@@ -333,12 +345,16 @@ pub struct Connector {
     pub was: Option<Name>,
     /// Deliveries dying in a row that pause it; 0 is never.
     pub brake: u32,
+    /// Attempts at deliveries in a time, where they are bounded.
+    pub rate: Option<Rate>,
     /// Whether a sandbox outlives its run.
     pub reuse: Reuse,
     /// How long dead letters are kept.
     pub dead_retention: Duration,
     /// Bytes of dead letters at which the connector is held.
     pub dead_max_bytes: u64,
+    /// The queue that is told of each of its dead letters, if any.
+    pub on_dead: Option<Name>,
     /// The queue it reads, if any.
     pub consume: Option<Consume>,
     /// Its schedules, if any.

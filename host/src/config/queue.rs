@@ -6,13 +6,14 @@ use super::Connector;
 use super::problem::{Report, closest};
 use super::view::View;
 use crate::id::Name;
-use crate::ledger::{Ordering, QueuePolicy};
+use crate::ledger::{Ordering, QueuePolicy, Route};
 use crate::limit::MESSAGE_BYTES_DEFAULT;
 
 /// Every queue that a table, a consumer or a grant names, each with its policy.
 pub(super) fn queues(
     root: &View<'_>,
     connectors: &[Connector],
+    routes: &[Route],
     report: &mut Report<'_>,
 ) -> BTreeMap<Name, QueuePolicy> {
     let mut queues = BTreeMap::new();
@@ -21,8 +22,9 @@ pub(super) fn queues(
             queues.insert(name, policy(&view));
         }
     }
-    warn_of_lonely(root, &queues, connectors, report);
-    for name in connectors.iter().flat_map(named_by) {
+    warn_of_lonely(root, &queues, connectors, routes, report);
+    let routed = routes.iter().flat_map(|route| route.to.iter().chain([&route.from]));
+    for name in connectors.iter().flat_map(named_by).chain(routed) {
         queues.entry(name.clone()).or_default();
     }
     for (name, policy) in &mut queues {
@@ -53,7 +55,8 @@ fn named_by(connector: &Connector) -> impl Iterator<Item = &Name> {
 }
 
 fn published_by(connector: &Connector) -> impl Iterator<Item = &Name> {
-    connector.allow.publish.iter().chain(connector.webhook.iter().filter_map(|webhook| webhook.publish.as_ref()))
+    let of_webhook = connector.webhook.iter().filter_map(|webhook| webhook.publish.as_ref());
+    connector.allow.publish.iter().chain(of_webhook).chain(&connector.on_dead)
 }
 
 /// Who has the smallest `limits.message` of those who read the queue: what it takes, all of them can take.
@@ -67,22 +70,27 @@ fn warn_of_lonely(
     root: &View<'_>,
     tables: &BTreeMap<Name, QueuePolicy>,
     connectors: &[Connector],
+    routes: &[Route],
     report: &mut Report<'_>,
 ) {
     if connectors.len() < root.named("connectors").len() {
         // One that could not be read may name any of them.
         return;
     }
-    let named: BTreeSet<&str> = connectors.iter().flat_map(named_by).map(Name::as_str).collect();
+    let ends = || routes.iter().flat_map(|route| &route.to);
+    let by_routes = routes.iter().map(|route| &route.from).chain(ends());
+    let named: BTreeSet<&str> = connectors.iter().flat_map(named_by).chain(by_routes).map(Name::as_str).collect();
     for (name, view) in root.named("queues") {
         if !named.contains(name) {
-            let help = meant(name, &named)
-                .unwrap_or_else(|| "a connector names it in `consume`, `allow.publish` or `webhook.publish`".into());
+            let help = meant(name, &named).unwrap_or_else(|| {
+                "a connector names it in `consume`, `allow.publish`, `webhook.publish` or `on_dead.publish`, or a route does".into()
+            });
             report.warning(view.place, &view.path, "no connector names this queue", help);
         }
     }
-    let published: BTreeSet<&str> = connectors.iter().flat_map(published_by).map(Name::as_str).collect();
+    let published: BTreeSet<&str> = connectors.iter().flat_map(published_by).chain(ends()).map(Name::as_str).collect();
     let known: BTreeSet<&str> = published.iter().copied().chain(tables.keys().map(Name::as_str)).collect();
+    warn_of_strange_sources(root, connectors, &known, report);
     for (_, connector) in root.named("connectors") {
         let consume = connector.child("consume");
         let (view, key) = consume.as_ref().map_or((&connector, "consume"), |consume| (consume, "queue"));
@@ -92,6 +100,20 @@ fn warn_of_lonely(
         {
             let message = format!("no connector publishes to `{queue}`");
             report.warning(view.place_of(key), &view.path_of(key), message, help);
+        }
+    }
+}
+
+/// A route begins at a queue that something else names too; `known` are those that something is put into.
+fn warn_of_strange_sources(root: &View<'_>, connectors: &[Connector], known: &BTreeSet<&str>, report: &mut Report<'_>) {
+    let consumed = connectors.iter().filter_map(|connector| Some(connector.consume.as_ref()?.queue.as_str()));
+    let named: BTreeSet<&str> = known.iter().copied().chain(consumed).collect();
+    for (_, route) in root.named("routes") {
+        if let Some(from) = route.text("from").filter(|from| !named.contains(from))
+            && let Some(help) = meant(from, &named)
+        {
+            let message = format!("nothing else names `{from}`");
+            report.warning(route.place_of("from"), &route.path_of("from"), message, help);
         }
     }
 }

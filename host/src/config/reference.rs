@@ -93,6 +93,7 @@ fn value(kind: &Kind) -> String {
         Kind::Name => "name".into(),
         Kind::SecretName => "name of a secret".into(),
         Kind::Variable => "name of an environment variable".into(),
+        Kind::OneOrList(Kind::Queue) => "name of a queue, or list of such".into(),
         Kind::List(Kind::Queue) => "list of names of queues".into(),
         Kind::List(Kind::SecretName) => "list of names of secrets".into(),
         Kind::List(Kind::Text) => "list of strings".into(),

@@ -91,6 +91,8 @@ pub(super) enum Kind {
     Choice(&'static [&'static str]),
     /// A list.
     List(&'static Self),
+    /// A list, or what it holds one of.
+    OneOrList(&'static Self),
     /// Any TOML value.
     Any,
     /// A table whose keys are somebody else's.
@@ -174,6 +176,7 @@ impl Kind {
             | Self::Rate
             | Self::Time
             | Self::List(_)
+            | Self::OneOrList(_)
             | Self::Any
             | Self::AnyTable
             | Self::Table(_)
@@ -211,6 +214,7 @@ impl Kind {
             Self::Time => "a time such as \"2026-03-01T09:00:00Z\"".into(),
             Self::Choice(words) => words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" or "),
             Self::List(kind) => format!("a list, each {}", kind.expected()),
+            Self::OneOrList(kind) => format!("{}, or a list of such", kind.expected()),
             Self::Any => "any value".into(),
             Self::AnyTable | Self::Table(_) => "a table".into(),
             Self::Tables(_) => "a list of tables".into(),

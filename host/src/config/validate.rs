@@ -112,7 +112,8 @@ fn check_value(node: &Node, kind: &'static Kind, path: &str, key_place: Place, r
             }
         }
         (Kind::Named(name, section), Value::Table(table)) => check_named(table, name, section, path, report),
-        (Kind::List(kind), Value::List(nodes)) => {
+        (Kind::OneOrList(one), _) if node.list().is_none() => check_scalar(node, one, kind, path, report),
+        (Kind::List(kind) | Kind::OneOrList(kind), Value::List(nodes)) => {
             for (index, node) in nodes.iter().enumerate() {
                 check_value(node, kind, &format!("{path}[{index}]"), node.place, report);
             }

@@ -11,6 +11,7 @@ use super::outcome;
 use super::retry::Policy;
 use super::segment::Segment;
 use super::supersession::Supersession;
+use crate::capability::rate::Bucket;
 use crate::clock::Clock;
 use crate::id::Name;
 use crate::ledger::Ledger;
@@ -33,6 +34,8 @@ pub struct Connector {
     pub keeps_sandbox: bool,
     /// When failures are tried again.
     pub policy: Policy,
+    /// Attempts in a time, where they are bounded.
+    pub rate: Option<Bucket>,
     /// Stops it when only deaths come out.
     pub brake: Brake,
     /// Why it takes no work just now.
@@ -91,7 +94,7 @@ impl Connector {
     ) -> Result<(), SettleError> {
         let mut segment = Segment::new(subscription, self.id);
         for delivery in crashed {
-            let outcome = outcome::of_crash(&self.policy, delivery.attempt, self.clock.now_ms());
+            let outcome = outcome::of_crash(&self.policy, &delivery, self.clock.now_ms());
             self.report(&delivery, &outcome).await;
             if queue.is_inbox() {
                 segment.tick(tick_end(&delivery, &outcome));

@@ -197,7 +197,7 @@ impl Handing {
         self.worker.lacks(delivery.origin, failure.lack());
         let connector = &self.connector;
         let now_ms = connector.clock.now_ms();
-        let outcome = outcome::of_failure(&connector.policy, delivery.attempt, failure, now_ms, random());
+        let outcome = outcome::of_failure(&connector.policy, delivery, failure, now_ms, random());
         connector.report(delivery, &outcome).await;
         outcome
     }

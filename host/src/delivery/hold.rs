@@ -111,5 +111,7 @@ fn is_stop(reasons: &BTreeMap<Held, usize>) -> bool {
         Held::Full | Held::Disk | Held::Breaker => false,
         // Nothing more is read; what was read has to be worked off.
         Held::Pending => false,
+        // Each worker waits for tokens of its own.
+        Held::Rate => false,
     })
 }

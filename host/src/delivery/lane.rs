@@ -14,6 +14,7 @@ use super::connector::{Connector, Entry, Turn};
 use super::handing::Handing;
 pub use super::handing::Place;
 use crate::broker::{Batch, Worker};
+use crate::metrics::Held;
 use crate::runtime::permit::Permit;
 use crate::runtime::{Sandbox, failure::Failure};
 use crate::settlement::{Delivery, SettleError};
@@ -26,6 +27,13 @@ pub struct Lane {
     stop: watch::Receiver<bool>,
     /// The sandbox of the run, until a call in it fails; with `reuse = "always"` that of the run before too.
     sandbox: Option<Sandbox>,
+}
+
+/// How a batch came through the connector's rate.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Paced {
+    AtOnce,
+    Waited,
 }
 
 /// What one call came to.
@@ -75,6 +83,10 @@ impl Lane {
     /// The ledger has stopped; what was not committed is delivered again after the next start.
     pub async fn deliver(&mut self, mut batch: Batch) -> Result<(), SettleError> {
         self.handing.settle_unrun(&mut batch).await?;
+        if self.pace(&mut batch).await? == Paced::Waited {
+            // Some may have expired meanwhile.
+            self.handing.settle_unrun(&mut batch).await?;
+        }
         if batch.deliveries.is_empty() {
             return Ok(());
         }
@@ -108,6 +120,39 @@ impl Lane {
     /// The ledger has stopped.
     pub async fn drain(&mut self) -> Result<(), SettleError> {
         self.handing.drain().await
+    }
+
+    /// Keeps of the batch what the connector's rate allows now, waiting for the first of it; the rest goes back. A batch
+    /// that has no token when the stop comes goes back as a whole.
+    async fn pace(&mut self, batch: &mut Batch) -> Result<Paced, SettleError> {
+        let connector = self.connector.clone();
+        let Some(rate) = connector.rate.as_ref().filter(|_| !batch.deliveries.is_empty()) else {
+            return Ok(Paced::AtOnce);
+        };
+        // Whoever comes first waits first: the token is taken now, and good when the time has come.
+        let now = Instant::now();
+        let wait = rate.reserve(now);
+        let mut stop = self.stop.clone();
+        let mut paced = Paced::AtOnce;
+        if !wait.is_zero() {
+            let _waiting = connector.hold.wait(Held::Rate);
+            paced = Paced::Waited;
+            // Nobody else counts meanwhile what gets to the disk.
+            self.handing.drain().await?;
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|stopped| *stopped) => {
+                    self.handing.release(std::mem::take(&mut batch.deliveries));
+                    return Ok(paced);
+                }
+                () = tokio::time::sleep_until((now + wait).into()) => {}
+            }
+        }
+        let now = Instant::now();
+        let others = batch.deliveries.iter().skip(1);
+        let paid = 1 + others.take_while(|_| rate.take(now, now).is_ok()).count();
+        self.handing.release(batch.deliveries.split_off(paid));
+        Ok(paced)
     }
 
     /// Whether no further call may begin, also not in the batch at hand: the host stops, or the connector is held.

@@ -5,29 +5,34 @@
 
 use std::time::Duration;
 
-use super::retry::{DELAY_MAX, Policy};
+use super::retry::{Cause, DELAY_MAX, Policy};
 use crate::clock::Now;
-use crate::limit::HOPS_MAX;
+use crate::limit::{HOPS_MAX, Limit};
 use crate::message::Message;
 use crate::runtime::failure::Failure;
-use crate::settlement::Outcome;
+use crate::settlement::{Delivery, Outcome};
 
 /// A delay asked for by the gate is never shorter: an answer of 0 must not become a loop.
 const HELD_MIN: Duration = Duration::from_millis(100);
 
-/// Decides about a delivery whose attempt number `attempt` (from 1) failed at `now_ms`.
+/// Decides about a delivery that failed at `now_ms`.
 #[must_use]
-pub fn of_failure(policy: &Policy, attempt: u32, failure: Failure, now_ms: u64, random: f64) -> Outcome {
+pub fn of_failure(policy: &Policy, delivery: &Delivery, failure: Failure, now_ms: u64, random: f64) -> Outcome {
+    let charged = |cause, after: Option<Duration>, reason| {
+        // Past its attempts it dies of its own reason, whatever else would end it too.
+        let Some(delay) = policy.delay(delivery.attempt, after, random) else { return Outcome::Dead { reason } };
+        again(policy, &delivery.message, cause, later(now_ms, delay), reason)
+    };
     match failure {
         Failure::Reject { reason } => Outcome::Dead { reason },
         Failure::Held { reason, delay, lack: _ } => {
             let delay = delay.clamp(HELD_MIN, DELAY_MAX);
             Outcome::Retry { due_ms: later(now_ms, delay), charged: false, reason }
         }
-        Failure::Retry { reason, after } => charged(policy, attempt, after, reason, now_ms, random),
-        Failure::Trap { reason } | Failure::Limit { reason, .. } => {
-            charged(policy, attempt, None, reason, now_ms, random)
-        }
+        Failure::Retry { reason, after } => charged(Cause::Retry, after, reason),
+        Failure::Trap { reason } => charged(Cause::Trap, None, reason),
+        Failure::Limit { limit: Limit::Wall, reason } => charged(Cause::Timeout, None, reason),
+        Failure::Limit { reason, .. } => charged(Cause::Limit, None, reason),
     }
 }
 
@@ -44,29 +49,27 @@ pub fn without_run(message: &Message, now: Now) -> Option<Outcome> {
     }
 }
 
-/// Decides about a delivery whose attempt number `attempt` (from 1) took the process down while it ran alone: the next
-/// one comes at once, for the start of a process is delay enough.
+/// Decides about a delivery that took the process down while it ran alone: the next attempt comes at once, for the start
+/// of a process is delay enough.
 #[must_use]
-pub fn of_crash(policy: &Policy, attempt: u32, now_ms: u64) -> Outcome {
+pub fn of_crash(policy: &Policy, delivery: &Delivery, now_ms: u64) -> Outcome {
     let reason = "the process ended while this message was running alone".to_owned();
-    if attempt >= policy.attempts {
+    if delivery.attempt >= policy.attempts {
         Outcome::Dead { reason }
     } else {
-        Outcome::Retry { due_ms: now_ms, charged: true, reason }
+        again(policy, &delivery.message, Cause::Crash, now_ms, reason)
     }
 }
 
-fn charged(
-    policy: &Policy,
-    attempt: u32,
-    after: Option<Duration>,
-    reason: String,
-    now_ms: u64,
-    random: f64,
-) -> Outcome {
-    match policy.delay(attempt, after, random) {
-        Some(delay) => Outcome::Retry { due_ms: later(now_ms, delay), charged: true, reason },
-        None => Outcome::Dead { reason },
+/// Another attempt at `due_ms`, unless the policy tries such a failure not at all, or not as late.
+fn again(policy: &Policy, message: &Message, cause: Cause, due_ms: u64, reason: String) -> Outcome {
+    let end_ms = policy.within.map(|within| later(message.enqueued_at_ms, within));
+    if !policy.on.contains(&cause) {
+        Outcome::Dead { reason: format!("`retry.on` is without \"{}\": {reason}", cause.word()) }
+    } else if end_ms.is_some_and(|end_ms| due_ms > end_ms) {
+        Outcome::Dead { reason: format!("the next attempt would be past `retry.within`: {reason}") }
+    } else {
+        Outcome::Retry { due_ms, charged: true, reason }
     }
 }
 
@@ -77,11 +80,21 @@ fn later(now_ms: u64, delay: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limit::Limit;
+    use crate::delivery::retry::Jitter;
+    use crate::settlement::Origin;
+
+    fn policy() -> Policy {
+        Policy { attempts: 3, jitter: Jitter::None, ..Policy::default() }
+    }
+
+    /// Accepted at 500.
+    fn delivery(attempt: u32) -> Delivery {
+        let message = Message { enqueued_at_ms: 500, ..Message::default() };
+        Delivery { origin: Origin::Log(1), attempt, message }
+    }
 
     fn check(attempt: u32, failure: Failure, expected: &Outcome) {
-        let policy = Policy { attempts: 3, jitter: super::super::retry::Jitter::None, ..Policy::default() };
-        assert_eq!(of_failure(&policy, attempt, failure, 1_000, 0.5), *expected);
+        assert_eq!(of_failure(&policy(), &delivery(attempt), failure, 1_000, 0.5), *expected);
     }
 
     fn reason() -> String {
@@ -113,6 +126,28 @@ mod tests {
         check(3, Failure::Held { reason: reason(), delay: Duration::ZERO, lack: None }, &expected);
     }
 
+    #[test]
+    fn an_attempt_past_the_whole_time_is_not_made() {
+        let retry = |within_ms| {
+            let policy = Policy { within: Some(Duration::from_millis(within_ms)), ..policy() };
+            of_failure(&policy, &delivery(2), Failure::Trap { reason: reason() }, 1_000, 0.5)
+        };
+        assert_eq!(retry(2_500), Outcome::Retry { due_ms: 3_000, charged: true, reason: reason() });
+        let text = "the next attempt would be past `retry.within`: why".to_owned();
+        assert_eq!(retry(2_499), Outcome::Dead { reason: text });
+    }
+
+    #[test]
+    fn a_failure_that_is_not_listed_is_the_end() {
+        let failure = |limit| Failure::Limit { limit, reason: reason() };
+        let policy = Policy { on: vec![Cause::Limit], ..policy() };
+        let listed = of_failure(&policy, &delivery(1), failure(Limit::Cpu), 1_000, 0.5);
+        assert_eq!(listed, Outcome::Retry { due_ms: 2_000, charged: true, reason: reason() });
+        let text = "`retry.on` is without \"timeout\": why".to_owned();
+        let other = of_failure(&policy, &delivery(1), failure(Limit::Wall), 1_000, 0.5);
+        assert_eq!(other, Outcome::Dead { reason: text });
+    }
+
     fn check_unrun(message: &Message, expected: Option<Outcome>) {
         let now = Now { due_ms: 90_000, settled_ms: 5_000 };
         assert_eq!(without_run(message, now), expected);
@@ -135,7 +170,7 @@ mod tests {
     #[test]
     fn a_crash_is_charged_and_the_last_one_is_the_end() {
         let policy = Policy { attempts: 2, ..Policy::default() };
-        assert!(matches!(of_crash(&policy, 1, 7), Outcome::Retry { due_ms: 7, charged: true, .. }));
-        assert!(matches!(of_crash(&policy, 2, 7), Outcome::Dead { .. }));
+        assert!(matches!(of_crash(&policy, &delivery(1), 7), Outcome::Retry { due_ms: 7, charged: true, .. }));
+        assert!(matches!(of_crash(&policy, &delivery(2), 7), Outcome::Dead { .. }));
     }
 }

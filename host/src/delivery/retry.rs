@@ -1,4 +1,4 @@
-//! When a failed delivery is tried again: exponential backoff with jitter.
+//! When a failed delivery is tried again, and which failures are: exponential backoff with jitter.
 //!
 //! Pure: takes the attempt, the plugin's wish and a random number, answers a delay or the end.
 
@@ -12,8 +12,42 @@ pub const DELAY_MAX: Duration = Duration::from_secs(24 * 3600);
 pub enum Jitter {
     /// Evenly between zero and the full delay: a thousand failures do not come back together.
     Full,
+    /// Half of the delay, and evenly up to as much again: never at once, and not all together.
+    Equal,
     /// The delay itself.
     None,
+}
+
+/// What a failure that costs an attempt came from, as `retry.on` names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The plugin asks for another attempt.
+    Retry,
+    /// The plugin broke.
+    Trap,
+    /// A limit other than that of time ended the call.
+    Limit,
+    /// `limits.wall` ended the call.
+    Timeout,
+    /// The process died while the delivery was running alone.
+    Crash,
+}
+
+impl Cause {
+    /// Every one.
+    pub const ALL: [Self; 5] = [Self::Retry, Self::Trap, Self::Limit, Self::Timeout, Self::Crash];
+
+    /// The word for it in `retry.on`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Retry => "retry",
+            Self::Trap => "trap",
+            Self::Limit => "limit",
+            Self::Timeout => "timeout",
+            Self::Crash => "crash",
+        }
+    }
 }
 
 /// `retry` of a connector.
@@ -29,6 +63,10 @@ pub struct Policy {
     pub max: Duration,
     /// How delays are spread.
     pub jitter: Jitter,
+    /// No attempt begins later than this after the message was accepted.
+    pub within: Option<Duration>,
+    /// Failures that are tried again; any other is the end at once.
+    pub on: Vec<Cause>,
 }
 
 impl Default for Policy {
@@ -39,6 +77,8 @@ impl Default for Policy {
             factor: 2.0,
             max: Duration::from_secs(600),
             jitter: Jitter::Full,
+            within: None,
+            on: Cause::ALL.to_vec(),
         }
     }
 }
@@ -55,6 +95,7 @@ impl Policy {
         let full = (self.first.as_secs_f64() * self.factor.powi(exponent)).min(self.max.as_secs_f64());
         let spread = match self.jitter {
             Jitter::Full => full * random,
+            Jitter::Equal => full / 2.0 * (1.0 + random),
             Jitter::None => full,
         };
         let own = Duration::try_from_secs_f64(spread).unwrap_or(self.max);
@@ -79,6 +120,14 @@ mod tests {
         check(&policy, 11, None, Some(600));
         check(&policy, 12, None, None);
         check(&policy, u32::MAX, None, None);
+    }
+
+    #[test]
+    fn an_equal_jitter_keeps_half_of_the_delay() {
+        let policy = Policy { first: Duration::from_secs(8), jitter: Jitter::Equal, ..Policy::default() };
+        assert_eq!(policy.delay(1, None, 0.0), Some(Duration::from_secs(4)));
+        check(&policy, 1, None, Some(6));
+        check(&policy, 2, None, Some(12));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Building a host: from names in the configuration to connected parts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -13,6 +13,7 @@ use super::{Host, Running, gate};
 use crate::audit::{Audit, Event, Kind};
 use crate::broker::{Broker, KeysInBatch, Subscription, SubscriptionSettings};
 use crate::capability::queue::Target;
+use crate::capability::rate::Bucket;
 use crate::capability::{Grants, Services, Subject, http};
 use crate::config::{self, Config};
 use crate::delivery::brake::Brake;
@@ -28,7 +29,7 @@ use crate::runtime::compile::Compiled;
 use crate::runtime::permit::{Budget, Permits};
 use crate::runtime::{Export, Plugin};
 use crate::secret_store::SecretStore;
-use crate::settlement::{ConnectorId, SubscriptionId};
+use crate::settlement::{ConnectorId, QueueId, SubscriptionId};
 use crate::trigger::clockwork::Clockwork;
 use crate::trigger::overlap::Overlap;
 use crate::trigger::queue::Consumption;
@@ -53,6 +54,7 @@ pub fn layout(config: &Config) -> Layout {
         has_inbox: connector.has_inbox(),
         dead_retention: connector.dead_retention,
         state_max: StateUsage { keys: connector.limits.state_keys, bytes: connector.limits.state_bytes },
+        on_dead: connector.on_dead.clone(),
     });
     let mut queues = config.queues.clone();
     for connector in &config.connectors {
@@ -64,7 +66,7 @@ pub fn layout(config: &Config) -> Layout {
         });
         queues.extend(policy.map(|policy| (Name::inbox_of(&connector.name), policy)));
     }
-    Layout { queues, connectors: connectors.collect() }
+    Layout { queues, connectors: connectors.collect(), routes: config.routes.clone() }
 }
 
 /// What every connector is built with.
@@ -151,6 +153,7 @@ impl Assembly {
             plugin,
             keeps_sandbox: settings.reuse == config::Reuse::Always,
             policy: settings.retry.clone(),
+            rate: settings.rate.map(Bucket::new),
             brake: Brake::new(settings.brake),
             hold,
             metrics: self.metrics.of_connector(name),
@@ -215,7 +218,6 @@ impl Assembly {
         let queue_text: Arc<str> = queue.as_str().into();
         let entry = if is_batch { Entry::Batch { queue: queue_text } } else { Entry::Message { queue: queue_text } };
         let policy = self.config.queues.get(queue.as_str());
-        let others = settings.allow.publish.iter().filter(|target| *target != queue);
         Ok(Consumption {
             queue: queue.clone(),
             subscription_id: self.subscription_id(queue, &settings.name)?,
@@ -225,8 +227,16 @@ impl Assembly {
             batch: consume.batch,
             batch_wait: consume.batch_wait,
             concurrency: consume.concurrency,
-            publishes_to: others.filter_map(|queue| self.directory.queue(queue.as_str())).collect(),
+            publishes_to: self.publishes_to(settings, Some(queue)),
         })
+    }
+
+    /// Where something lands that it may publish, by routes too; without the queue whose room it makes itself.
+    fn publishes_to(&self, settings: &config::Connector, consumed: Option<&Name>) -> Vec<QueueId> {
+        let granted = &settings.allow.publish;
+        let led_to = granted.iter().flat_map(|queue| self.config.led_to(queue));
+        let all: BTreeSet<&Name> = granted.iter().chain(led_to).filter(|queue| Some(*queue) != consumed).collect();
+        all.into_iter().filter_map(|queue| self.directory.queue(queue.as_str())).collect()
     }
 
     fn supersession(&self, settings: &config::Connector, id: ConnectorId) -> Supersession {
@@ -243,7 +253,6 @@ impl Assembly {
     ) -> anyhow::Result<Consumption> {
         let queue = Name::inbox_of(&connector.name);
         let subscription = self.subscribe(connector, &queue, usize::MAX, KeysInBatch::Several).await?;
-        let targets = settings.allow.publish.iter();
         // Ticks are rare, and those of one connector do not run beside each other.
         let takes_requests = settings.schedules.is_empty();
         let concurrency = settings.webhook.as_ref().filter(|_| takes_requests).map_or(1, |webhook| webhook.concurrency);
@@ -255,7 +264,7 @@ impl Assembly {
             batch: if takes_requests { INBOX_BATCH } else { 1 },
             batch_wait: std::time::Duration::ZERO,
             concurrency,
-            publishes_to: targets.filter_map(|queue| self.directory.queue(queue.as_str())).collect(),
+            publishes_to: self.publishes_to(settings, None),
             queue,
         })
     }

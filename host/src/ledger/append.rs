@@ -4,7 +4,7 @@
 //! in pieces, so that one huge batch is not one huge transaction. Invariant: what is answered is on disk.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -115,12 +115,21 @@ impl Ledger {
             *wanted.entry(*queue).or_default() += bytes;
             sizes.push(bytes);
         }
+        wanted.keys().try_for_each(|queue| self.check_routes(*queue))?;
         // Held until every piece has room of its own.
         let _whole = wanted
             .iter()
             .map(|(queue, bytes)| self.reserve(*queue, *bytes).map_err(|full| self.refusal(*queue, full)))
             .collect::<Result<Vec<_>, _>>()?;
         Ok(self.cut(drafts, &sizes))
+    }
+
+    /// Whether a queue that routes lead to has no room. What is copied is known only when it is written, so nothing is
+    /// reserved there: it may go beyond its bound by what is on its way.
+    fn check_routes(&self, queue: QueueId) -> Result<(), AppendError> {
+        let led_to = self.shared().led_to.read().unwrap_or_else(PoisonError::into_inner);
+        let full = led_to.get(&queue).into_iter().flatten().find(|to| self.is_full(**to));
+        full.map_or(Ok(()), |to| Err(self.refusal(*to, if self.disk_is_full() { Full::Disk } else { Full::Bound })))
     }
 
     fn cut(&self, drafts: Vec<(QueueId, Draft)>, sizes: &[u64]) -> Vec<Piece> {

@@ -7,9 +7,11 @@ use rusqlite::{Connection, params};
 
 use super::configure::Policies;
 use super::ranges::Ranges;
+use super::route::Laid;
 use super::schema::{sql, unsql};
 use super::{QueuePolicy, StateUsage};
 use crate::id::Name;
+use crate::settlement::QueueId;
 
 /// Everything the writer counts.
 #[derive(Debug, Default)]
@@ -29,6 +31,8 @@ pub(super) struct Queue {
     pub(super) counts: QueueCounts,
     /// Every subscription that holds its messages back, orphans included.
     pub(super) subscriptions: Vec<u32>,
+    /// Where its messages are copied to.
+    pub(super) routes: Vec<Laid>,
 }
 
 /// The stored counters of a queue; see the schema.
@@ -83,6 +87,8 @@ pub(super) struct Connector {
     pub(super) dead_retention_ms: u64,
     /// The most that its state may come to.
     pub(super) state_max: StateUsage,
+    /// The queue that is told of its dead letters.
+    pub(super) on_dead: Option<QueueId>,
 }
 
 /// The stored counters of a connector; see the schema.
@@ -169,7 +175,8 @@ impl Book {
                 parked_bytes: number(9)?,
             };
             let name = Name::stored(row.get_ref(1)?.as_str()?);
-            let queue = Queue { name, policy: QueuePolicy::default(), counts, subscriptions: Vec::new() };
+            let queue =
+                Queue { name, policy: QueuePolicy::default(), counts, subscriptions: Vec::new(), routes: Vec::new() };
             place(&mut self.queues, row.get(0)?, queue);
         }
         Ok(())
@@ -187,7 +194,7 @@ impl Book {
             };
             let name = Name::stored(row.get_ref(1)?.as_str()?);
             let (dead_retention_ms, state_max) = (unsql(row.get(5)?), StateUsage::default());
-            let connector = Connector { name, counts, dead_retention_ms, state_max };
+            let connector = Connector { name, counts, dead_retention_ms, state_max, on_dead: None };
             place(&mut self.connectors, row.get(0)?, connector);
         }
         Ok(())
@@ -253,9 +260,15 @@ impl Book {
                 queue.policy = policy.clone();
             }
         }
+        for (id, routes) in &policies.routes {
+            if let Some(queue) = slot(&mut self.queues, *id) {
+                queue.routes.clone_from(routes);
+            }
+        }
         for (id, state_max) in &policies.state_max {
             if let Some(connector) = slot(&mut self.connectors, *id) {
                 connector.state_max = *state_max;
+                connector.on_dead = policies.on_dead.get(id).copied();
             }
         }
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::route::{Laid, Route, led_to};
 use super::schema::sql;
 use super::write::Write;
 use super::{From, Ledger, QueuePolicy, StateUsage};
@@ -22,6 +23,8 @@ pub struct Layout {
     pub queues: BTreeMap<Name, QueuePolicy>,
     /// Every connector, enabled or not.
     pub connectors: Vec<ConnectorLayout>,
+    /// Every route, between queues that are named here.
+    pub routes: Vec<Route>,
 }
 
 /// One connector of the configuration.
@@ -39,6 +42,8 @@ pub struct ConnectorLayout {
     pub dead_retention: Duration,
     /// The most that its state may come to.
     pub state_max: StateUsage,
+    /// The queue that is told of each of its dead letters.
+    pub on_dead: Option<Name>,
 }
 
 /// One queue that a connector reads.
@@ -127,6 +132,12 @@ pub(super) struct Policies {
     pub(super) queues: HashMap<u32, QueuePolicy>,
     /// For each connector: the most that its state may come to.
     pub(super) state_max: HashMap<u32, StateUsage>,
+    /// For each connector that has one: the queue that is told of its dead letters.
+    pub(super) on_dead: HashMap<u32, QueueId>,
+    /// By the queue that they begin at.
+    pub(super) routes: HashMap<u32, Vec<Laid>>,
+    /// For each of these: where routes lead from it, by however many steps.
+    pub(super) led_to: HashMap<QueueId, Vec<QueueId>>,
 }
 
 impl Ledger {
@@ -166,6 +177,9 @@ impl Write<'_> {
             let (id, lineage) = self.connector_row(&connector.name)?;
             self.keep_retention(id, connector.dead_retention)?;
             policies.state_max.insert(id, connector.state_max);
+            if let Some(queue) = &connector.on_dead {
+                policies.on_dead.insert(id, QueueId(self.queue_row(queue)?));
+            }
             directory.connectors.insert(connector.name.clone(), (ConnectorId(id), lineage));
             for consumption in read_by(connector) {
                 let queue = self.queue_row(&consumption.queue)?;
@@ -175,10 +189,23 @@ impl Write<'_> {
                 wanted.push(subscription);
             }
         }
+        self.lay_routes(&layout.routes, &mut policies)?;
         self.mark_orphans(&wanted)?;
         directory.orphans = self.orphans()?;
         self.changes.laid_out = Some(policies);
         Ok(Ok(directory))
+    }
+
+    fn lay_routes(&self, routes: &[Route], policies: &mut Policies) -> rusqlite::Result<()> {
+        let number = |queue: &Name| self.queue_row(queue).map(QueueId);
+        for route in routes {
+            let from = number(&route.from)?;
+            let to = route.to.iter().map(number).collect::<rusqlite::Result<_>>()?;
+            policies.routes.entry(from.0).or_default().push(Laid { route: route.clone(), to });
+            let led_to = led_to(&route.from, routes).into_iter().map(number).collect::<rusqlite::Result<_>>()?;
+            policies.led_to.insert(from, led_to);
+        }
+        Ok(())
     }
 
     /// Renames every connector that has a new name, or none: a start that is refused changes nothing.

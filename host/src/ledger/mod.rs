@@ -17,12 +17,14 @@ mod error;
 mod hold;
 mod inflight;
 mod intake;
+mod notice;
 mod open;
 mod preview;
 mod ranges;
 mod read;
 mod receive;
 mod report;
+mod route;
 mod schedule;
 mod schema;
 mod settle;
@@ -33,6 +35,7 @@ mod upkeep;
 mod write;
 mod writer;
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
@@ -60,6 +63,7 @@ pub use preview::Unread;
 pub use read::{PAGE_KNOWN, Position};
 pub use receive::Received;
 pub use report::{QueueReport, SubscriptionReport};
+pub use route::{Condition, Route, Subject, Test, led_to};
 pub use schedule::{LastOutcome, NewTick, Planned, ScheduleRow};
 pub use settled::{Receipt, Returned, Returns};
 pub use state::{KeyPage, StateUsage};
@@ -186,6 +190,8 @@ struct Shared {
     readers: Readers,
     tails: RwLock<Vec<watch::Sender<Tail>>>,
     policies: RwLock<Vec<Option<Named>>>,
+    /// For each queue that has any: where routes lead from it, by however many steps.
+    led_to: RwLock<HashMap<QueueId, Vec<QueueId>>>,
     committed: watch::Sender<u64>,
     fatal: watch::Sender<Option<Arc<str>>>,
     /// Opened only where runs are started: a look into the ledger must not make suspects forgotten.
@@ -252,6 +258,7 @@ impl Ledger {
             appending: Arc::new(Semaphore::new(APPENDING_BYTES_MAX)),
             tails: RwLock::default(),
             policies: RwLock::default(),
+            led_to: RwLock::default(),
             committed: watch::Sender::new(0),
             fatal: watch::Sender::new(None),
         });

@@ -7,6 +7,7 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::book::{Connector, SubscriptionCounts};
+use super::notice::Died;
 use super::schema::{row_id, sql, unsql};
 use super::write::Write;
 use crate::settlement::{Origin, Outcome, Settlement, StateChanges};
@@ -20,7 +21,7 @@ macro_rules! bury_from {
              SELECT ?1, ?2, ?3, ?4, ?5, ?6, bytes, enqueued_ms, expires_ms, hops, message_id, key, parent, headers,
              body FROM ",
             $table,
-            " WHERE id = ?7 RETURNING bytes"
+            " WHERE id = ?7 RETURNING id, bytes, message_id, hops"
         )
     };
 }
@@ -206,7 +207,7 @@ impl Write<'_> {
 
     /// Copies a message from where it lies into the dead letters.
     fn bury(
-        &self,
+        &mut self,
         place: Place,
         counts: &mut SubscriptionCounts,
         origin: Origin,
@@ -219,13 +220,16 @@ impl Write<'_> {
             Origin::Parked(row) => (BURY_PARKED, row),
         };
         let (now_ms, attempts) = (sql(self.now.due_ms), pending.attempts + 1);
-        let letter = params![place.connector, place.subscription, now_ms, attempts, shortened(reason), history, row];
-        let bytes: Option<i64> = self.db.prepare_cached(insert)?.query_row(letter, |row| row.get(0)).optional()?;
-        if let Some(bytes) = bytes {
-            counts.dead += 1;
-            counts.dead_bytes += unsql(bytes);
-        }
-        Ok(())
+        let reason = shortened(reason);
+        let letter = params![place.connector, place.subscription, now_ms, attempts, reason, history, row];
+        let buried = self.db.prepare_cached(insert)?.query_row(letter, |row| {
+            let died = Died { id: row.get(0)?, message_id: row.get(2)?, hops: row.get(3)?, attempts, reason };
+            Ok((unsql(row.get(1)?), died))
+        });
+        let Some((bytes, died)) = buried.optional()? else { return Ok(()) };
+        counts.dead += 1;
+        counts.dead_bytes += bytes;
+        self.give_notice(place.connector, place.queue, &died)
     }
 
     fn settle_parked(

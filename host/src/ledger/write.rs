@@ -30,6 +30,8 @@ pub(super) struct Changes {
     pub(super) redriven: Vec<u32>,
     /// Repeats dropped, by queue.
     pub(super) duplicates: Vec<u32>,
+    /// Copies that routes did not make, by queue.
+    pub(super) unrouted: Vec<(u32, u64)>,
     /// Messages expired, by subscription.
     pub(super) expired: Vec<(u32, u64)>,
     /// When the first message that was delayed here falls due.
@@ -59,16 +61,29 @@ impl Write<'_> {
     /// Accepts what a settlement publishes: nobody waits for its ids.
     pub(super) fn publish_all(&mut self, publishes: &[Publish]) -> rusqlite::Result<()> {
         let mut log = Log::open(self.db)?;
-        publishes.iter().try_for_each(|publish| self.store(&mut log, publish.queue, &publish.draft).map(drop))
+        publishes.iter().try_for_each(|publish| self.store_and_copy(&mut log, publish.queue, &publish.draft).map(drop))
     }
 
     fn accept_into(&mut self, log: &mut Log<'_>, queue: QueueId, draft: &Draft) -> rusqlite::Result<Appended> {
-        let first = self.store(log, queue, draft)?;
+        let first = self.store_and_copy(log, queue, draft)?;
         Ok(Appended { duplicate: first.is_some(), id: first.unwrap_or_else(|| draft.id.clone()) })
     }
 
+    fn store_and_copy(&mut self, log: &mut Log<'_>, queue: QueueId, draft: &Draft) -> rusqlite::Result<Option<String>> {
+        let first = self.store(log, queue, draft)?;
+        if first.is_none() && self.book.queue(queue.0).is_some_and(|queue| !queue.routes.is_empty()) {
+            self.copy_along_routes(log, queue, draft)?;
+        }
+        Ok(first)
+    }
+
     /// Stores a message; where the queue had it already, nothing is stored, and the id of the first one is answered.
-    fn store(&mut self, log: &mut Log<'_>, queue: QueueId, draft: &Draft) -> rusqlite::Result<Option<String>> {
+    pub(super) fn store(
+        &mut self,
+        log: &mut Log<'_>,
+        queue: QueueId,
+        draft: &Draft,
+    ) -> rusqlite::Result<Option<String>> {
         let Some(entry) = self.book.queue(queue.0) else { return Err(rusqlite::Error::QueryReturnedNoRows) };
         let policy = &entry.policy;
         if policy.dedup.is_some() {

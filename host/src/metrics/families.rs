@@ -69,6 +69,7 @@ pub(super) struct Families {
     pub(super) held: Family<HeldBy, Gauge>,
     pub(super) conflicts: Family<OfConnector, Counter>,
     pub(super) duplicates: Family<OfQueue, Counter>,
+    pub(super) unrouted: Family<OfQueue, Counter>,
     pub(super) expired: Family<OfSubscription, Counter>,
     pub(super) orphaned_messages: Family<OfSubscription, Gauge>,
     pub(super) panics: Counter,
@@ -101,6 +102,7 @@ impl Families {
             held: Family::default(),
             conflicts: Family::default(),
             duplicates: Family::default(),
+            unrouted: Family::default(),
             expired: Family::default(),
             orphaned_messages: Family::default(),
             panics: Counter::default(),
@@ -147,6 +149,7 @@ impl Families {
         add(registry, "held", "1 while a connector takes no work for this reason", &self.held);
         add(registry, "conflicts", "Settlements discarded because state had changed", &self.conflicts);
         add(registry, "duplicates", "Messages dropped as repeats", &self.duplicates);
+        add(registry, "unrouted", "Copies that routes in a circle did not make", &self.unrouted);
         add(registry, "expired", "Messages that expired unsettled", &self.expired);
         add(registry, "orphaned_messages", "Messages of removed connectors", &self.orphaned_messages);
         add(registry, "panics", "Panics of host code caught at a run's border", &self.panics);

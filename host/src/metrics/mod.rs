@@ -83,6 +83,8 @@ pub enum Held {
     Disk,
     /// It runs alone after repeated conflicts of state.
     Conflict,
+    /// It has had what its rate allows.
+    Rate,
 }
 
 impl Held {
@@ -98,6 +100,7 @@ impl Held {
             Self::Breaker => "breaker",
             Self::Disk => "disk",
             Self::Conflict => "conflict",
+            Self::Rate => "rate",
         }
     }
 }
@@ -244,6 +247,11 @@ impl Metrics {
     /// A repeat of a message was dropped.
     pub fn duplicate(&self, queue: &Name) {
         self.0.duplicates.get_or_create(&OfQueue { queue: queue.to_string() }).inc();
+    }
+
+    /// Routes went round, and so many copies were not made.
+    pub fn unrouted(&self, queue: &Name, copies: u64) {
+        self.0.unrouted.get_or_create(&OfQueue { queue: queue.to_string() }).inc_by(copies);
     }
 
     /// Messages expired before a connector settled them.

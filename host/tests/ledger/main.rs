@@ -52,12 +52,13 @@ fn connector(text: &str) -> ConnectorLayout {
         has_inbox: false,
         dead_retention: DAY,
         state_max: StateUsage { keys: 10_000, bytes: 64 << 20 },
+        on_dead: None,
     }
 }
 
 fn layout(policy: QueuePolicy, connectors: &[&str]) -> Layout {
     let queues = [(name("in"), policy), (name("out"), QueuePolicy::default())].into();
-    Layout { queues, connectors: connectors.iter().map(|text| connector(text)).collect() }
+    Layout { queues, connectors: connectors.iter().map(|text| connector(text)).collect(), routes: Vec::new() }
 }
 
 fn open(dir: &Path, layout: &Layout) -> Host {

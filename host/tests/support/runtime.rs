@@ -88,6 +88,7 @@ fn gate_with(limits: Limits, out: QueuePolicy, http: Vec<GrantSettings>) -> Gate
     let (in_name, out_name, name) = (name("in"), name("out"), name(CONNECTOR));
     let message_bytes = out.message_bytes;
     let layout = Layout {
+        routes: Vec::new(),
         queues: BTreeMap::from([(in_name, QueuePolicy::default()), (out_name.clone(), out)]),
         connectors: vec![ConnectorLayout {
             name: name.clone(),
@@ -96,6 +97,7 @@ fn gate_with(limits: Limits, out: QueuePolicy, http: Vec<GrantSettings>) -> Gate
             has_inbox: true,
             dead_retention: Duration::from_secs(60),
             state_max: StateUsage { keys: 10_000, bytes: 64 << 20 },
+            on_dead: None,
         }],
     };
     let directory = ledger.configure(&layout).unwrap();

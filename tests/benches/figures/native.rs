@@ -93,8 +93,10 @@ fn layout() -> Layout {
         has_inbox: false,
         dead_retention: Duration::from_secs(60),
         state_max: StateUsage { keys: 10_000, bytes: 64 << 20 },
+        on_dead: None,
     };
     Layout {
+        routes: Vec::new(),
         queues: BTreeMap::from([(name("in"), policy.clone()), (name("out"), policy)]),
         connectors: vec![connector("map"), connector("discard")],
     }

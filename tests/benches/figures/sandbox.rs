@@ -122,6 +122,7 @@ pub(crate) fn grants(folder: &Path, limits: Limits) -> anyhow::Result<Grants> {
     let ledger = Ledger::open(settings, Clock::default(), metrics.clone())?;
     let name = |text: &str| Name::parse(text).map_err(anyhow::Error::msg);
     let layout = Layout {
+        routes: Vec::new(),
         queues: BTreeMap::from(
             [("in", ()), ("out", ())].map(|(queue, ())| (Name::parse(queue).expect("a name"), QueuePolicy::default())),
         ),
@@ -132,6 +133,7 @@ pub(crate) fn grants(folder: &Path, limits: Limits) -> anyhow::Result<Grants> {
             has_inbox: false,
             dead_retention: Duration::from_secs(60),
             state_max: StateUsage { keys: 10_000, bytes: 64 << 20 },
+            on_dead: None,
         }],
     };
     let directory = ledger.configure(&layout)?;

@@ -7,9 +7,10 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::{Problem, malformed, rfc3339, unknown_connector};
+use super::{Problem, malformed, unknown_connector};
 use crate::admin::Admin;
 use crate::audit::Event;
+use crate::clock::rfc3339;
 use crate::ledger::{DeadLetter, DeadSummary, Directory, FailedAttempt, Ledger};
 use crate::message::Header;
 use crate::settlement::{ConnectorId, SubscriptionId};

@@ -8,9 +8,10 @@ use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Problem, malformed, of_append, rfc3339, unknown, unknown_connector};
+use super::{Problem, malformed, of_append, unknown, unknown_connector};
 use crate::admin::Admin;
 use crate::audit::Event;
+use crate::clock::rfc3339;
 use crate::config::Config;
 use crate::id::Name;
 use crate::ledger::{Directory, Ledger, ScheduleRow};

@@ -30,6 +30,13 @@ impl Writer {
         for queue in changes.duplicates.iter().filter_map(|id| self.book.queue(*id)) {
             self.shared.metrics.duplicate(&queue.name);
         }
+        for (id, copies) in &changes.unrouted {
+            if let Some(queue) = self.book.queue(*id) {
+                self.shared.metrics.unrouted(&queue.name, *copies);
+                let queue = &queue.name;
+                tracing::error!(%queue, copies, "routes go round: copies of a message were not made any more, look for a loop");
+            }
+        }
         let mut expired = BTreeMap::<u32, u64>::new();
         changes.expired.iter().for_each(|(id, messages)| *expired.entry(*id).or_default() += messages);
         expired.into_iter().for_each(|(id, messages)| self.count_expired(id, messages));
@@ -62,6 +69,7 @@ impl Writer {
             }
         }
         self.count_orphans();
+        *self.shared.led_to.write().unwrap_or_else(PoisonError::into_inner) = self.policies.led_to.clone();
         *self.shared.policies.write().unwrap_or_else(PoisonError::into_inner) = known;
         Ok(())
     }

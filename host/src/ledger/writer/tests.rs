@@ -25,9 +25,10 @@ fn open(dir: &Path, policy: QueuePolicy, consumer: Option<&str>) -> (Ledger, Dir
         has_inbox: false,
         dead_retention: Duration::from_secs(60),
         state_max: StateUsage { keys: 10_000, bytes: 64 << 20 },
+        on_dead: None,
     };
     let connectors = consumer.map(connector).into_iter().collect();
-    let layout = Layout { queues: [(name("q"), policy)].into(), connectors };
+    let layout = Layout { queues: [(name("q"), policy)].into(), connectors, routes: Vec::new() };
     let directory = ledger.configure(&layout).unwrap();
     (ledger, directory)
 }
