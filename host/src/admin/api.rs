@@ -53,6 +53,7 @@ routes! {
     "/queues/{name}/messages" => POST send;
     "/queues/{name}/subscriptions/{connector}" => DELETE subscription::drop_one;
     "/dead" => GET dead::list;
+    "/dead/groups" => GET dead::list_groups;
     "/dead/retry" => POST dead::retry_many;
     "/dead/drop" => POST dead::drop_many;
     "/dead/{id}" => GET dead::show, DELETE dead::drop_one;

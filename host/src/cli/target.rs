@@ -121,25 +121,33 @@ impl Target {
         }
     }
 
-    /// All dead letters, of one connector or of all.
+    /// All dead letters that a filter means.
     ///
     /// # Errors
     /// There is no such connector, the ledger cannot be read, or the host does not answer.
-    pub async fn dead_list(&self, connector: Option<&str>) -> anyhow::Result<Vec<dead::Entry>> {
+    pub async fn dead_list(&self, filter: &dead::Filter) -> anyhow::Result<Vec<dead::Entry>> {
         let mut all: Vec<dead::Entry> = Vec::new();
         loop {
             let after = all.last().map_or_else(|| "0".to_owned(), |entry| entry.id.clone());
             let page = match self {
-                Self::Running(admin) => {
-                    let filter = connector.map(|name| format!("&connector={name}")).unwrap_or_default();
-                    admin.get(&format!("dead?after={after}{filter}")).await?
-                }
-                Self::Stopped(alone) => dead::page(&alone.ledger, connector, &after)?,
+                Self::Running(admin) => admin.get(&format!("dead?after={after}&{}", filter.query())).await?,
+                Self::Stopped(alone) => dead::page(&alone.ledger, filter, &after)?,
             };
             if page.is_empty() {
                 return Ok(all);
             }
             all.extend(page);
+        }
+    }
+
+    /// Dead letters that a filter means, together by reason.
+    ///
+    /// # Errors
+    /// There is no such connector, the ledger cannot be read, or the host does not answer.
+    pub async fn dead_groups(&self, filter: &dead::Filter) -> anyhow::Result<Vec<dead::group::Group>> {
+        match self {
+            Self::Running(admin) => admin.get(&format!("dead/groups?{}", filter.query())).await,
+            Self::Stopped(alone) => Ok(dead::groups(&alone.ledger, filter)?),
         }
     }
 

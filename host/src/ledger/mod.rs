@@ -51,7 +51,7 @@ use crate::settlement::{ConnectorId, Lack, Origin, QueueId, SettleError, Settlem
 pub use account::Reservation;
 pub use append::Appended;
 pub use configure::{ConnectorLayout, Consumption, Directory, Layout, Orphan};
-pub use dead::{DeadLetter, DeadSummary, FailedAttempt};
+pub use dead::{DeadLetter, DeadSummary, FailedAttempt, Redrive};
 pub use disk::Disk;
 pub use error::{AppendError, Full, OpenError};
 pub use inflight::{Inflight, Slot, Suspect};

@@ -11,6 +11,7 @@ mod native;
 mod neighbour;
 mod order;
 mod pipeline;
+mod redrive;
 mod reference;
 mod report;
 mod sandbox;
@@ -46,7 +47,7 @@ struct Arguments {
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
-    /// Parts to measure: sandbox, start, gate, kills, neighbour, schedules, send, pipeline, backlog; all when none is named
+    /// Parts to measure: sandbox, start, gate, kills, neighbour, schedules, send, redrive, pipeline, backlog; all when none is named
     parts: Vec<Part>,
 }
 
@@ -61,9 +62,10 @@ enum Part {
     Kills,
     Neighbour,
     Schedules,
+    Redrive,
 }
 
-const ALL: [Part; 9] = [
+const ALL: [Part; 10] = [
     Part::Sandbox,
     Part::Start,
     Part::Gate,
@@ -71,6 +73,7 @@ const ALL: [Part; 9] = [
     Part::Neighbour,
     Part::Schedules,
     Part::Send,
+    Part::Redrive,
     Part::Pipeline,
     Part::Backlog,
 ];
@@ -103,6 +106,7 @@ fn measure(part: Part, arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
         Part::Schedules => schedules::measure(),
         Part::Pipeline => pipeline(arguments),
         Part::Send => send(arguments),
+        Part::Redrive => redrive(arguments),
         Part::Backlog => backlog(arguments),
         Part::Start => Ok(vec![Figure::of_rounds(
             "start_100_connectors_ms",
@@ -148,6 +152,12 @@ fn send(arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
     let file = Figure::of_rounds("send_per_second", "messages/s", &file, how);
     let how = "the same through a running host";
     Ok(vec![Figure::of_rounds("send_to_host_per_second", "messages/s", &host, how).against(&file), file])
+}
+
+fn redrive(arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
+    let rounds: Vec<f64> = (0..arguments.rounds).map(|_| redrive::pass()).collect::<Result<_, _>>()?;
+    let how = "`dead retry --all` of 100,000 letters of 1 KB, no host running; the whole process";
+    Ok(vec![Figure::of_rounds("redrive_per_second", "letters/s", &rounds, how)])
 }
 
 fn backlog(arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
