@@ -32,6 +32,7 @@ use crate::egress::{self, Egress};
 use crate::id::Name;
 use crate::ledger::{Ledger, Reservation};
 use crate::limit::{Limit, Limits};
+use crate::message::trace::Trace;
 use crate::metrics::{Effect, Metrics};
 use crate::secret_store::SecretStore;
 use crate::settlement::{Barrier, ConnectorId, Lack, Publish, StateChanges};
@@ -203,6 +204,8 @@ pub struct Cause<'a> {
     pub id: &'a str,
     /// How many connectors it has passed through.
     pub hops: u32,
+    /// The trace that it belongs to, if any: what is made of it belongs to the same.
+    pub trace: Option<Trace>,
 }
 
 /// What a call has staged.
@@ -261,12 +264,15 @@ impl Session {
         self.queue.begin_call(call);
         self.state.begin_call(call.segment);
         let needs_id = call.causes.len() == 1 && self.grants.http.gives_keys();
+        // The messages of a batch may belong to several.
+        let trace = if call.causes.len() == 1 { call.causes[0].trace } else { None };
         self.http.begin_call(http::CallScope {
             message_id: call.causes.first().filter(|_| needs_id).map(|cause| cause.id.to_owned()),
             deadline: call.deadline,
             barrier: call.barrier.clone(),
+            trace,
         });
-        self.log.begin_call(call.causes.first().map_or("", |cause| cause.id), self.grants.limits.log_bytes);
+        self.log.begin_call(call.causes.first().map_or("", |cause| cause.id), trace, self.grants.limits.log_bytes);
     }
 
     /// A call has ended: takes what it staged.

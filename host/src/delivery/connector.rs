@@ -14,7 +14,7 @@ use super::supersession::Supersession;
 use crate::clock::Clock;
 use crate::id::Name;
 use crate::ledger::Ledger;
-use crate::message;
+use crate::message::{self, trace::Trace};
 use crate::metrics::{ConnectorMetrics, Held};
 use crate::runtime::Plugin;
 use crate::runtime::permit::Permits;
@@ -59,19 +59,21 @@ impl Connector {
     /// Tells people what became of a delivery that did not succeed: log and metric, and the brake where too many died.
     pub(super) async fn report(&self, delivery: &Delivery, outcome: &Outcome) {
         let (name, message_id, attempt) = (&self.name, &delivery.message.id, delivery.attempt);
+        let trace = Trace::of(&delivery.message.headers);
+        let trace_id = trace.as_ref().map(Trace::id);
         match outcome {
             // What expires is counted and logged where it is committed.
             Outcome::Done | Outcome::Expired => {}
             Outcome::Superseded => {
-                tracing::info!(connector = %name, message_id, attempt, "a tick is cancelled: a later one takes its place");
+                tracing::info!(connector = %name, message_id, trace_id, attempt, "a tick is cancelled: a later one takes its place");
             }
             Outcome::Retry { reason, charged, .. } => {
                 self.metrics.retry.inc();
-                tracing::debug!(connector = %name, message_id, attempt, charged, reason, "delivery is put off");
+                tracing::debug!(connector = %name, message_id, trace_id, attempt, charged, reason, "delivery is put off");
             }
             Outcome::Dead { reason } => {
                 self.metrics.dead.inc();
-                tracing::warn!(connector = %name, message_id, attempt, reason, "delivery became a dead letter");
+                tracing::warn!(connector = %name, message_id, trace_id, attempt, reason, "delivery became a dead letter");
                 if self.brake.died() {
                     self.put_brake_on(reason).await;
                 }

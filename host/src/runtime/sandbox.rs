@@ -17,6 +17,7 @@ use crate::bindings::exports::bulkhead::connector::{about, batch_consumer, consu
 use crate::capability::{Call, Cause, Ended, OverLimit, Session};
 use crate::limit::Limit;
 use crate::message::request::{Answer, Parts};
+use crate::message::trace::Trace;
 use crate::message::{self, Header, Message};
 use crate::settlement::{Barrier, Delivery};
 
@@ -387,7 +388,8 @@ fn begin(
 }
 
 fn cause(delivery: &Delivery) -> Cause<'_> {
-    Cause { id: &delivery.message.id, hops: delivery.message.hops }
+    let message = &delivery.message;
+    Cause { id: &message.id, hops: message.hops, trace: Trace::of(&message.headers) }
 }
 
 fn borrowed(headers: &[Header]) -> Vec<(&str, &str)> {

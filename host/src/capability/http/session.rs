@@ -23,6 +23,7 @@ use crate::capability::OverLimit;
 use crate::capability::credential::placeholder::Words;
 use crate::id;
 use crate::limit::Limit;
+use crate::message::trace::{TRACEPARENT, Trace};
 use crate::settlement::Barrier;
 
 /// A guest's timeout is at least this: zero would be no request at all, and a timer's panic elsewhere.
@@ -46,6 +47,8 @@ pub struct CallScope {
     pub deadline: Instant,
     /// What the first unsafe request waits behind.
     pub barrier: Barrier,
+    /// The trace that requests belong to.
+    pub trace: Option<Trace>,
 }
 
 /// What a call did, as far as its settlement is concerned.
@@ -211,6 +214,7 @@ impl Gate {
         check_body(&grant, settings, asked.body_bytes)?;
         settings.check_signed_body(target.url(), asked.body_bytes)?;
         let mut headers = header::admit(asked.headers)?;
+        call.add_trace(&mut headers);
         let barrier = if method.is_safe() {
             None
         } else {
@@ -249,6 +253,13 @@ impl Call {
 
     fn held_left(&mut self, grant: &Grant) -> Arc<AtomicU64> {
         self.held_left.get_or_insert_with(|| Arc::new(AtomicU64::new(grant.limits.memory_bytes))).clone()
+    }
+
+    /// Carries the trace of the message on; one that the plugin chose itself stays.
+    fn add_trace(&self, headers: &mut HeaderMap) {
+        let Some(trace) = &self.scope.trace else { return };
+        let value = HeaderValue::from_str(&trace.parent_of(&id::random())).expect("it is letters, digits and `-`");
+        headers.entry(TRACEPARENT).or_insert(value);
     }
 
     /// A key that the plugin chose itself stays: it may mean something to the receiver.
