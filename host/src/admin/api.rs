@@ -7,6 +7,7 @@ pub mod dead;
 pub mod schedules;
 pub mod secrets;
 pub mod subscription;
+pub mod trace;
 
 use std::collections::BTreeSet;
 
@@ -58,6 +59,7 @@ routes! {
     "/dead/drop" => POST dead::drop_many;
     "/dead/{id}" => GET dead::show, DELETE dead::drop_one;
     "/dead/{id}/retry" => POST dead::retry_one;
+    "/messages/{id}" => GET trace::show;
     "/connectors/{name}/pause" => POST pause;
     "/connectors/{name}/resume" => POST resume;
     "/schedules" => GET schedules::list_all;

@@ -18,6 +18,7 @@ pub mod schedules;
 pub mod secrets;
 pub mod send;
 pub mod target;
+pub mod trace;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -86,6 +87,12 @@ pub enum Command {
         /// What to do with them.
         #[command(subcommand)]
         command: Dead,
+    },
+    /// Show what a message was made from, where it lies, how far its deliveries are, and what was made of it
+    Trace {
+        /// Its id
+        #[arg(value_name = "MESSAGE_ID")]
+        message_id: String,
     },
     /// Keep values of secrets encrypted in the data directory
     Secrets {

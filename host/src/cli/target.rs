@@ -6,10 +6,11 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use jiff::Timestamp;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::main::Failed;
 use crate::admin::api::subscription::{self, Forgotten};
-use crate::admin::api::{self, Accepted, Incoming, dead, schedules, unknown_connector, unknown_queue};
+use crate::admin::api::{self, Accepted, Incoming, dead, schedules, trace, unknown_connector, unknown_queue};
 use crate::audit::{Audit, Event};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -189,6 +190,20 @@ impl Target {
                 selection.event("dead drop", removed).into_iter().for_each(|event| alone.record(event));
                 Ok(removed)
             }
+        }
+    }
+
+    /// The tree of a message.
+    ///
+    /// # Errors
+    /// Nothing is known of this id, the ledger cannot be read, or the host does not answer.
+    pub async fn trace(&self, message_id: &str) -> anyhow::Result<trace::Tree> {
+        match self {
+            Self::Running(admin) => {
+                let id = utf8_percent_encode(message_id, NON_ALPHANUMERIC);
+                admin.get(&format!("messages/{id}")).await
+            }
+            Self::Stopped(alone) => Ok(trace::tree(&alone.ledger, message_id)?),
         }
     }
 

@@ -29,6 +29,7 @@ mod settle;
 mod settled;
 mod state;
 mod sweep;
+mod trace;
 mod upkeep;
 mod write;
 mod writer;
@@ -63,6 +64,7 @@ pub use report::{QueueReport, SubscriptionReport};
 pub use schedule::{LastOutcome, NewTick, Planned, ScheduleRow};
 pub use settled::{Receipt, Returned, Returns};
 pub use state::{KeyPage, StateUsage};
+pub use trace::{By, Place, Progress, Search, Sighting, Standing};
 
 use account::Accounts;
 use intake::{Intake, Job, Settle, Task};

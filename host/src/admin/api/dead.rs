@@ -73,7 +73,7 @@ pub struct Letter {
 }
 
 /// One failed attempt.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     /// When, as RFC 3339.
     pub at: String,
