@@ -171,6 +171,7 @@ impl Ledger {
                 Ok(page)
             })?;
             search.found_left -= page.len();
+            search.is_cut |= search.found_left == 0;
             found.extend(page);
             after = last;
         }

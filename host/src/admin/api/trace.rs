@@ -4,6 +4,7 @@
 //! longer known where something else still names it. Invariant: an answer that may lack something says so.
 
 use std::collections::{HashMap, HashSet};
+use std::slice::from_ref;
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -106,7 +107,7 @@ fn ascend(ledger: &Ledger, message: &Node, search: &mut Search) -> Result<Vec<No
         if ancestors.len() > HOPS_MAX as usize || ancestors.iter().any(|known| known.message_id == id) {
             break;
         }
-        let node = Node::of(&id, &ledger.sightings(By::Id, &[id.clone()], search)?);
+        let node = Node::of(&id, &ledger.sightings(By::Id, from_ref(&id), search)?);
         next.clone_from(&node.parent);
         ancestors.push(node);
     }
