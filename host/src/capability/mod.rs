@@ -15,6 +15,7 @@ pub mod memory;
 pub mod metrics;
 pub mod queue;
 pub mod rate;
+mod recorder;
 pub mod secrets;
 pub mod state;
 pub mod wasi;
@@ -23,6 +24,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use recorder::Recorder;
 use tokio::runtime::Handle;
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
 
@@ -35,6 +37,7 @@ use crate::limit::{Limit, Limits};
 use crate::message::trace::Trace;
 use crate::metrics::{Effect, Metrics};
 use crate::secret_store::SecretStore;
+use crate::settlement::attempt::Effect as Done;
 use crate::settlement::{Barrier, ConnectorId, Lack, Publish, StateChanges};
 
 /// What all connectors share. Cheap to clone.
@@ -161,6 +164,13 @@ impl Grants {
         self.http.permissions().chain(self.queue.permissions()).chain(self.secrets.permissions()).collect()
     }
 
+    /// A publish, as an effect.
+    #[must_use]
+    pub fn published(&self, publish: &Publish, is_committed: bool) -> Done {
+        let queue = self.queue.name(publish.queue).unwrap_or_default().to_owned();
+        Done::Publish { queue, id: publish.draft.id.clone(), is_committed }
+    }
+
     /// Counts and records a limit that bit.
     pub fn limit_hit(&self, limit: Limit) {
         self.hit(limit, limit.key(self.subject.name.as_str()).as_deref());
@@ -233,6 +243,7 @@ pub struct Session {
     log: log::Session,
     wasi: wasi::State,
     http: http::Session,
+    recorder: Recorder,
     held: Option<Duration>,
     lack: Option<Lack>,
 }
@@ -241,7 +252,7 @@ impl Session {
     /// For a fresh sandbox.
     #[must_use]
     pub fn new(grants: Arc<Grants>) -> Self {
-        let mut table = ResourceTable::new();
+        let (mut table, recorder) = (ResourceTable::new(), Recorder::default());
         table.set_max_capacity(grants.limits.handles as usize);
         Self {
             table,
@@ -250,7 +261,8 @@ impl Session {
             state: state::Stage::default(),
             log: log::Session::new(&grants),
             wasi: wasi::State::default(),
-            http: http::Session::new(grants.http.clone()),
+            http: http::Session::recorded(grants.http.clone(), recorder.clone()),
+            recorder,
             held: None,
             lack: None,
             grants,
@@ -261,6 +273,7 @@ impl Session {
     pub fn begin_call(&mut self, call: &Call<'_>) {
         (self.held, self.lack) = (None, None);
         self.memory.begin_call();
+        self.recorder.begin_call();
         self.queue.begin_call(call);
         self.state.begin_call(call.segment);
         let needs_id = call.causes.len() == 1 && self.grants.http.gives_keys();
@@ -289,6 +302,17 @@ impl Session {
         let requests = self.http.end_call();
         let held = self.held.max(requests.held).map(|delay| HeldBack { delay, lack: self.lack });
         Ended { publishes, causes, reservation, state, unsafe_sent: requests.unsafe_sent, held }
+    }
+
+    /// A call has failed: what it published is dropped, and noted as that.
+    pub fn note_dropped(&self, ended: &Ended) {
+        ended.publishes.iter().for_each(|publish| self.recorder.add(self.grants.published(publish, false)));
+    }
+
+    /// Takes what the call that has ended did to the world, in the order in which it began.
+    #[must_use]
+    pub fn take_effects(&self) -> Vec<Done> {
+        self.recorder.take()
     }
 
     /// What its connector may do.

@@ -48,6 +48,10 @@ impl Grant {
         self.targets.iter().map(|target| format!("may publish to `{}`", target.name))
     }
 
+    pub(super) fn name(&self, id: QueueId) -> Option<&str> {
+        self.targets.iter().find(|target| target.id == id).map(|target| target.name.as_str())
+    }
+
     fn target(&self, name: &str) -> Option<&Target> {
         self.targets.iter().find(|target| target.name.as_str() == name)
     }

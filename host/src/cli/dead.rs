@@ -15,6 +15,7 @@ use crate::admin::api::{Incoming, malformed};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::id::Name;
+use crate::settlement::attempt::Effect;
 
 /// `bulkhead dead`.
 #[derive(Clone, Debug, Subcommand)]
@@ -253,9 +254,29 @@ fn show(letter: &Letter) -> String {
     lines.extend(letter.key.iter().map(|key| format!("key        {key}")));
     lines.extend(letter.parent.iter().map(|parent| format!("parent     {parent}")));
     lines.extend(letter.headers.iter().map(|(name, value)| format!("header     {name}: {value}")));
-    lines.extend(letter.history.iter().map(|attempt| format!("attempt    {}: {}", attempt.at, attempt.reason)));
+    for attempt in &letter.history {
+        let started = attempt.started_at.as_ref().map(|at| format!(", begun {at}")).unwrap_or_default();
+        lines.push(format!("attempt    {}: {}{started}", attempt.at, attempt.reason));
+        lines.extend(attempt.effects.iter().map(|effect| format!("             {}", effect_text(effect))));
+    }
     lines.push(String::new());
     lines.extend(letter.body.clone());
     lines.extend(letter.body_base64.iter().map(|body| format!("(base64) {body}")));
     lines.join("\n")
+}
+
+/// What an attempt did, in a line.
+pub(super) fn effect_text(effect: &Effect) -> String {
+    match effect {
+        Effect::Request { method, url, status, duration_ms } => {
+            let answer = status.map_or_else(|| "no whole answer".to_owned(), |status| status.to_string());
+            let took = duration_ms.map(|ms| format!(" after {ms} ms")).unwrap_or_default();
+            format!("{method} {url}: {answer}{took}")
+        }
+        Effect::Publish { queue, id, is_committed } => {
+            format!("publish {id} to `{queue}`{}", if *is_committed { "" } else { ", dropped" })
+        }
+        Effect::State { keys } => format!("state: {} written", counted(*keys, "key")),
+        Effect::Secret { name } => format!("secret `{name}` used"),
+    }
 }

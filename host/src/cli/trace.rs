@@ -1,9 +1,10 @@
 //! `bulkhead trace`: the tree of a message, for people.
 
+use super::dead::effect_text;
 use super::main::Failed;
 use super::output::{counted, plain, print};
 use super::target::Target;
-use crate::admin::api::trace::{Copy, Delivery, Node, Tree};
+use crate::admin::api::trace::{Copy, Delivery, Ended, Node, Tree};
 use crate::config::Config;
 
 /// Shows it.
@@ -34,7 +35,7 @@ fn show(tree: &Tree) -> String {
 
 fn add(lines: &mut Vec<String>, node: &Node, depth: usize) {
     let indent = "  ".repeat(depth);
-    let known = if node.copies.is_empty() { ", no longer known" } else { "" };
+    let known = if node.copies.is_empty() && node.attempts.is_empty() { ", no longer known" } else { "" };
     lines.push(format!("{indent}message {}{known}", node.message_id));
     for copy in &node.copies {
         lines.push(format!("{indent}    {}", place(copy)));
@@ -45,6 +46,14 @@ fn add(lines: &mut Vec<String>, node: &Node, depth: usize) {
                 attempts.map(|attempt| format!("{indent}        {}: {}", attempt.at, first_line(&attempt.reason))),
             );
         }
+    }
+    for ended in &node.attempts {
+        let Ended { connector, attempt, started_at, ended_at, outcome, reason, effects, .. } = ended;
+        let reason = reason.as_ref().map(|reason| format!(": {}", first_line(reason))).unwrap_or_default();
+        lines.push(format!(
+            "{indent}    attempt {attempt} of {connector}, {started_at} to {ended_at}, {outcome}{reason}"
+        ));
+        lines.extend(effects.iter().map(|effect| format!("{indent}      {}", effect_text(effect))));
     }
     node.children.iter().for_each(|child| add(lines, child, depth + 1));
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use super::brake::Brake;
+use super::history::{History, Record};
 use super::hold::{Hold, Waiting};
 use super::outcome;
 use super::retry::Policy;
@@ -31,6 +32,8 @@ pub struct Connector {
     pub plugin: Plugin,
     /// Whether a sandbox outlives its run, as long as it succeeds and has not grown to half its limit.
     pub keeps_sandbox: bool,
+    /// Which of its attempts are kept.
+    pub history: History,
     /// When failures are tried again.
     pub policy: Policy,
     /// Stops it when only deaths come out.
@@ -98,12 +101,14 @@ impl Connector {
             if queue.is_inbox() {
                 segment.tick(tick_end(&delivery, &outcome));
             }
+            let record = Record::empty(self.clock.now_ms());
+            segment.note(self.history.failure(queue.as_str(), &delivery, record, &outcome));
             segment.settle(delivery.origin, outcome);
         }
-        match segment.close() {
-            Some(closed) => self.ledger.settle(closed.settlement).await,
-            None => Ok(()),
-        }
+        let Some(closed) = segment.close() else { return Ok(()) };
+        self.ledger.settle(closed.settlement).await?;
+        self.history.note(closed.attempts);
+        Ok(())
     }
 
     /// Pauses the connector until an operator resumes it; on disk when it returns, so that it survives a restart.

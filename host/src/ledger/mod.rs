@@ -14,6 +14,7 @@ mod dead;
 mod dedup;
 mod disk;
 mod error;
+mod history;
 mod hold;
 mod inflight;
 mod intake;
@@ -188,6 +189,7 @@ struct Shared {
     readers: Readers,
     tails: RwLock<Vec<watch::Sender<Tail>>>,
     policies: RwLock<Vec<Option<Named>>>,
+    history: history::Waiting,
     committed: watch::Sender<u64>,
     fatal: watch::Sender<Option<Arc<str>>>,
     /// Opened only where runs are started: a look into the ledger must not make suspects forgotten.
@@ -254,6 +256,7 @@ impl Ledger {
             appending: Arc::new(Semaphore::new(APPENDING_BYTES_MAX)),
             tails: RwLock::default(),
             policies: RwLock::default(),
+            history: history::Waiting::default(),
             committed: watch::Sender::new(0),
             fatal: watch::Sender::new(None),
         });

@@ -67,6 +67,8 @@ pub enum Place {
     Delayed(u64),
     /// Delivered again to one connector, after it was a dead letter.
     Redriven,
+    /// Nowhere any more: an attempt at it is in the history.
+    Gone,
     /// Among the dead letters, under this number.
     Dead(i64),
 }
@@ -107,6 +109,7 @@ const DEAD: &str =
     "SELECT dead.id, message_id, parent, enqueued_ms, queue.name, connector.name, attempts, history, died_ms
      FROM dead JOIN subscription ON subscription.id = dead.subscription JOIN queue ON queue.id = subscription.queue
      JOIN connector ON connector.id = dead.connector";
+const ATTEMPT: &str = "SELECT id, message_id, parent, accepted_ms, queue FROM attempt";
 const STANDINGS: &str = "SELECT connector.name, subscription.cursor >= ?2 OR EXISTS (SELECT 1 FROM settled
          WHERE settled.subscription = subscription.id AND first <= ?2 AND last >= ?2),
      pending.due_ms, coalesce(pending.attempts, 0), pending.history, pending.reason IS NOT NULL
@@ -122,9 +125,12 @@ impl Ledger {
     pub fn sightings(&self, by: By, ids: &[String], search: &mut Search) -> anyhow::Result<Vec<Sighting>> {
         let ids = serde_json::to_string(ids)?;
         let mut found = Vec::new();
-        for (table, select, read) in
-            [("dead", DEAD, dead as Read), ("parked", PARKED, parked), ("message", LOG, logged)]
-        {
+        for (table, select, read) in [
+            ("attempt", ATTEMPT, gone as Read),
+            ("dead", DEAD, dead),
+            ("parked", PARKED, parked),
+            ("message", LOG, logged),
+        ] {
             let column = match by {
                 By::Id => "message_id",
                 By::Parent => "parent",
@@ -202,6 +208,10 @@ fn logged(db: &Connection, row: &Row<'_>) -> rusqlite::Result<Sighting> {
         db.prepare_cached(STANDINGS)?.query_map([queue, seq], standing)?.collect();
     let name = db.prepare_cached("SELECT name FROM queue WHERE id = ?1")?.query_row([queue], |row| row.get(0));
     sighting(row, name.optional()?.unwrap_or_default(), Place::Queue, deliveries?)
+}
+
+fn gone(_: &Connection, row: &Row<'_>) -> rusqlite::Result<Sighting> {
+    sighting(row, row.get(4)?, Place::Gone, Vec::new())
 }
 
 fn parked(_: &Connection, row: &Row<'_>) -> rusqlite::Result<Sighting> {

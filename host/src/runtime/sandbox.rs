@@ -19,6 +19,7 @@ use crate::limit::Limit;
 use crate::message::request::{Answer, Parts};
 use crate::message::trace::Trace;
 use crate::message::{self, Header, Message};
+use crate::settlement::attempt::Effect;
 use crate::settlement::{Barrier, Delivery};
 
 pub use crate::capability::Staged;
@@ -134,6 +135,12 @@ impl Sandbox {
     #[must_use]
     pub fn is_worn(&self) -> bool {
         self.is_finished || self.store.data().memory_bytes() > self.plugin.grants().limits().memory_bytes / 2
+    }
+
+    /// Takes what the last call did to the world.
+    #[must_use]
+    pub fn take_effects(&self) -> Vec<Effect> {
+        self.store.data().take_effects()
     }
 
     /// Hands over what lies in an inbox as what it is, anything else as a message.
@@ -260,6 +267,7 @@ impl Sandbox {
         let (answer, ended) = self.end(answered)?;
         let webhook::Response { status, headers, body } = answer.map_err(|failure| {
             self.is_finished = true;
+            self.store.data().note_dropped(&ended);
             Failure::of_plugin(failure, ended.held)
         })?;
         if !(200..=599).contains(&status) {
@@ -329,6 +337,7 @@ impl Sandbox {
             Ok(()) => Ok(staged(ended)),
             Err(failure) => {
                 self.is_finished = true;
+                self.store.data().note_dropped(&ended);
                 Err(Failure::of_plugin(failure, ended.held))
             }
         }

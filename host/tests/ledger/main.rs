@@ -7,6 +7,7 @@
 mod crash;
 mod dead;
 mod file;
+mod history;
 mod layout;
 mod lease;
 mod queue;

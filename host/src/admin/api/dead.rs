@@ -19,11 +19,14 @@ use crate::audit::Event;
 use crate::config;
 use crate::ledger::{DeadLetter, DeadSummary, Directory, FailedAttempt, Ledger, Redrive};
 use crate::message::Header;
-use crate::settlement::SubscriptionId;
+use crate::settlement::attempt::Effect;
+use crate::settlement::{self, SubscriptionId};
 pub use filter::Filter;
 use filter::Wanted;
 use group::Group;
 
+/// From the end of an attempt until it is on disk, in milliseconds, also on a disk that was full for a while.
+const SETTLED_WITHIN_MS: u64 = 600_000;
 /// The last of many letters is delivered again no later than this: no due time of the ledger lies further ahead.
 const SPREAD_MAX: Duration = Duration::from_secs(24 * 3600);
 
@@ -79,6 +82,12 @@ pub struct Attempt {
     pub at: String,
     /// Why.
     pub reason: String,
+    /// When it began, where it is in the history.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<String>,
+    /// What it did to the world, as far as the history knows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub effects: Vec<Effect>,
 }
 
 /// Which letters, and how they are delivered again.
@@ -191,9 +200,27 @@ impl Entry {
     }
 }
 
+impl Attempt {
+    /// A failed attempt with what the history has kept of it: the last one of its number that ended before, and not long.
+    pub(super) fn of(place: usize, failed: &FailedAttempt, queue: &str, kept: &[settlement::attempt::Attempt]) -> Self {
+        let settled_within = |ended_ms: u64| ended_ms <= failed.at_ms && failed.at_ms - ended_ms <= SETTLED_WITHIN_MS;
+        let kept = kept
+            .iter()
+            .rev()
+            .find(|kept| kept.number as usize == place + 1 && kept.queue == queue && settled_within(kept.ended_ms));
+        Self {
+            at: rfc3339(failed.at_ms),
+            reason: failed.reason.clone(),
+            started_at: kept.map(|kept| rfc3339(kept.started_ms)),
+            effects: kept.map(|kept| kept.effects.clone()).unwrap_or_default(),
+        }
+    }
+}
+
 impl Letter {
-    fn of(letter: DeadLetter) -> Self {
-        let attempt = |attempt: FailedAttempt| Attempt { at: rfc3339(attempt.at_ms), reason: attempt.reason };
+    fn of(letter: DeadLetter, kept: &[settlement::attempt::Attempt]) -> Self {
+        let history = letter.history.iter().enumerate();
+        let history = history.map(|(place, failed)| Attempt::of(place, failed, &letter.summary.queue, kept)).collect();
         let (body, body_base64) = match String::from_utf8(letter.message.body) {
             Ok(text) => (Some(text), None),
             Err(error) => (None, Some(data_encoding::BASE64.encode(error.as_bytes()))),
@@ -207,7 +234,7 @@ impl Letter {
             parent: letter.message.parent,
             hops: letter.message.hops,
             enqueued_at: rfc3339(letter.message.enqueued_at_ms),
-            history: letter.history.into_iter().map(attempt).collect(),
+            history,
         }
     }
 }
@@ -244,7 +271,10 @@ pub fn groups(ledger: &Ledger, filter: &Filter) -> Result<Vec<Group>, Problem> {
 /// There is none of this id, or the ledger cannot be read.
 pub fn letter(ledger: &Ledger, id: &str) -> Result<Letter, Problem> {
     let letter = id.parse().ok().map(|id| ledger.dead_show(id)).transpose()?.flatten();
-    letter.map(Letter::of).ok_or_else(|| no_letter(id))
+    let letter = letter.ok_or_else(|| no_letter(id))?;
+    let connector = ledger.dead_connector(&letter.summary.connector)?;
+    let kept = ledger.attempts_of(&letter.summary.message_id, connector)?;
+    Ok(Letter::of(letter, &kept))
 }
 
 /// Delivers letters again, where they died or in `to`.

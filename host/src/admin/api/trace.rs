@@ -16,9 +16,10 @@ use super::{Problem, rfc3339};
 use crate::admin::Admin;
 use crate::ledger::{By, FailedAttempt, Ledger, Place, Progress, Search, Sighting, Standing};
 use crate::limit::HOPS_MAX;
+use crate::settlement::attempt::{self, Effect};
 
 /// What is true of every answer.
-const NOTE: &str = "a message that every connector has settled is removed from its queue, and no longer known";
+const NOTE: &str = "a message that every connector has settled is removed from its queue, and no longer known but by its history (`host.history`)";
 
 /// The tree of one message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,8 +43,32 @@ pub struct Node {
     pub parent: Option<String>,
     /// Where it lies; nowhere where it is no longer known.
     pub copies: Vec<Copy>,
+    /// The attempts at it that are in the history, the oldest first.
+    pub attempts: Vec<Ended>,
     /// What was made of it.
     pub children: Vec<Node>,
+}
+
+/// An attempt that is in the history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// The connector's name.
+    pub connector: String,
+    /// The queue that the message came from.
+    pub queue: String,
+    /// Counted from 1.
+    pub attempt: u32,
+    /// When it began, as RFC 3339.
+    pub started_at: String,
+    /// When it ended.
+    pub ended_at: String,
+    /// `done`, `retry` or `dead`.
+    pub outcome: String,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What it did to the world.
+    pub effects: Vec<Effect>,
 }
 
 /// A message where it lies.
@@ -88,10 +113,10 @@ pub struct Delivery {
 pub fn tree(ledger: &Ledger, message_id: &str) -> Result<Tree, Problem> {
     let mut search = Search::default();
     let own = ledger.sightings(By::Id, &[message_id.to_owned()], &mut search)?;
-    let mut message = Node::of(message_id, &own);
+    let mut message = Node::of(ledger, message_id, &own)?;
     let children = descend(ledger, message_id, &mut search)?;
-    message.children = children.below(message_id);
-    if message.copies.is_empty() && message.children.is_empty() {
+    message.children = children.below(ledger, message_id)?;
+    if message.copies.is_empty() && message.attempts.is_empty() && message.children.is_empty() {
         let detail = format!("there is no message `{message_id}`, and nothing that was made of it: {NOTE}");
         return Err(Problem::new(StatusCode::NOT_FOUND, detail));
     }
@@ -107,7 +132,7 @@ fn ascend(ledger: &Ledger, message: &Node, search: &mut Search) -> Result<Vec<No
         if ancestors.len() > HOPS_MAX as usize || ancestors.iter().any(|known| known.message_id == id) {
             break;
         }
-        let node = Node::of(&id, &ledger.sightings(By::Id, from_ref(&id), search)?);
+        let node = Node::of(ledger, &id, &ledger.sightings(By::Id, from_ref(&id), search)?)?;
         next.clone_from(&node.parent);
         ancestors.push(node);
     }
@@ -143,24 +168,43 @@ fn descend(ledger: &Ledger, message_id: &str, search: &mut Search) -> Result<Des
 
 impl Descendants {
     /// Every id stands below one parent only: it ends.
-    fn below(&self, message_id: &str) -> Vec<Node> {
+    fn below(&self, ledger: &Ledger, message_id: &str) -> Result<Vec<Node>, Problem> {
         let ids = self.of.get(message_id).map(Vec::as_slice).unwrap_or_default();
         let node = |id: &String| {
             let sightings = self.sightings.get(id).map(Vec::as_slice).unwrap_or_default();
-            Node { children: self.below(id), ..Node::of(id, sightings) }
+            Ok(Node { children: self.below(ledger, id)?, ..Node::of(ledger, id, sightings)? })
         };
         ids.iter().map(node).collect()
     }
 }
 
 impl Node {
-    fn of(message_id: &str, sightings: &[Sighting]) -> Self {
-        Self {
+    fn of(ledger: &Ledger, message_id: &str, sightings: &[Sighting]) -> Result<Self, Problem> {
+        let kept = ledger.attempts_of(message_id, None)?;
+        let of_history = kept.iter().find_map(|attempt| attempt.parent.clone());
+        let there = sightings.iter().filter(|found| found.place != Place::Gone);
+        Ok(Self {
             message_id: message_id.to_owned(),
-            parent: sightings.iter().find_map(|found| found.parent.clone()),
-            copies: sightings.iter().map(Copy::of).collect(),
+            parent: sightings.iter().find_map(|found| found.parent.clone()).or(of_history),
+            copies: there.map(Copy::of).collect(),
+            attempts: kept.into_iter().map(|attempt| Ended::of(ledger, attempt)).collect::<Result<_, _>>()?,
             children: Vec::new(),
-        }
+        })
+    }
+}
+
+impl Ended {
+    fn of(ledger: &Ledger, attempt: attempt::Attempt) -> Result<Self, Problem> {
+        Ok(Self {
+            connector: ledger.connector_name(attempt.connector)?.unwrap_or_default(),
+            queue: attempt.queue,
+            attempt: attempt.number,
+            started_at: rfc3339(attempt.started_ms),
+            ended_at: rfc3339(attempt.ended_ms),
+            outcome: attempt.outcome,
+            reason: attempt.reason,
+            effects: attempt.effects,
+        })
     }
 }
 
@@ -168,6 +212,7 @@ impl Copy {
     fn of(found: &Sighting) -> Self {
         let (place, due_ms, letter) = match found.place {
             Place::Queue => ("queue", None, None),
+            Place::Gone => ("gone", None, None),
             Place::Delayed(due_ms) => ("delayed", Some(due_ms), None),
             Place::Redriven => ("redriven", None, None),
             Place::Dead(id) => ("dead", None, Some(id.to_string())),
@@ -191,13 +236,13 @@ impl Delivery {
             Progress::Settled => ("settled", None),
             Progress::Dead(died_ms) => ("dead", Some(died_ms)),
         };
-        let attempt = |attempt: &FailedAttempt| Attempt { at: rfc3339(attempt.at_ms), reason: attempt.reason.clone() };
+        let attempt = |(place, attempt): (usize, &FailedAttempt)| Attempt::of(place, attempt, "", &[]);
         Self {
             connector: standing.connector.clone(),
             state: state.to_owned(),
             attempts: standing.attempts,
             at: at_ms.map(rfc3339),
-            history: standing.history.iter().map(attempt).collect(),
+            history: standing.history.iter().enumerate().map(attempt).collect(),
         }
     }
 }

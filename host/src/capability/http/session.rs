@@ -21,6 +21,7 @@ use super::{Grant, GrantSettings, header, interface};
 use crate::bindings::bulkhead::connector::http::{HttpError, Request, Response};
 use crate::capability::OverLimit;
 use crate::capability::credential::placeholder::Words;
+use crate::capability::recorder::Recorder;
 use crate::id;
 use crate::limit::Limit;
 use crate::message::trace::{TRACEPARENT, Trace};
@@ -88,6 +89,7 @@ pub(super) struct Gate {
     words: Words,
     /// Requests under way, those of earlier calls whose answers were kept included.
     under_way: Arc<AtomicU32>,
+    recorder: Recorder,
     call: Option<Call>,
 }
 
@@ -114,10 +116,15 @@ impl Session {
     /// Starts a run's session.
     #[must_use]
     pub fn new(grant: Arc<Grant>) -> Self {
+        Self::recorded(grant, Recorder::default())
+    }
+
+    /// Starts a run's session whose requests are noted.
+    pub(in crate::capability) fn recorded(grant: Arc<Grant>, recorder: Recorder) -> Self {
         let mut wasi = WasiHttpCtx::new();
         wasi.set_field_size_limit(FIELD_BYTES_MAX);
         let (reports, under_way) = (Arc::default(), Arc::default());
-        Self { gate: Gate { grant, reports, words: Words::default(), under_way, call: None }, wasi }
+        Self { gate: Gate { grant, reports, words: Words::default(), under_way, recorder, call: None }, wasi }
     }
 
     /// A call begins: its counts start at zero.
@@ -235,6 +242,7 @@ impl Gate {
             words,
             held_left,
             under_way: self.under_way.clone(),
+            recorder: self.recorder.clone(),
             barrier,
             deadline: deadline.into(),
             head_by: None,
