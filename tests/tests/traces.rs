@@ -112,3 +112,20 @@ fn a_message_that_is_settled_everywhere_is_said_to_be_known_no_longer() {
     let unknown = host.run(&["trace", "never"]).ended_with(2);
     assert!(unknown.errors().contains("there is no message `never`"), "{}", unknown.errors());
 }
+
+#[test]
+fn a_tree_that_is_too_large_says_that_it_is_not_all() {
+    let host = Bulkhead::new(
+        "[connectors.map]\nplugin = 'builtin:jq'\nconsume = 'in'\nconfig = { program = 'range(.)', publish = 'mid' }\n
+        allow.publish = ['mid']\nlimits = { publishes = 2000 }\n
+        [connectors.log]\nplugin = 'builtin:log'\nconsume = 'mid'\nenabled = false\n",
+    );
+    for (count, is_complete) in [(900, true), (1_100, false)] {
+        let id = count.to_string();
+        let _ = host.run(&["send", "in", "--body", &id, "--id", &id]).ok();
+        let _ = host.run_until_idle();
+        let tree = host.run(&["trace", &id, "--json"]).ok().json();
+        let children = tree["message"]["children"].as_array().unwrap().len();
+        assert_eq!((children, &tree["is_complete"]), (count.min(1_000), &json!(is_complete)), "{id}");
+    }
+}
