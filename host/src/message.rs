@@ -4,6 +4,7 @@
 //! Invariant: header names are lower case; a body is bytes, never text.
 
 pub mod request;
+pub mod trace;
 
 use serde::{Deserialize, Serialize};
 
@@ -108,7 +109,7 @@ const ID_BYTES_MAX: usize = 256;
 /// Bytes of a key.
 const KEY_BYTES_MAX: usize = 512;
 /// Headers of a message.
-const HEADERS_MAX: usize = 64;
+pub const HEADERS_MAX: usize = 64;
 /// Bytes of a header's name.
 const HEADER_NAME_BYTES_MAX: usize = 128;
 /// Bytes of a header's value.

@@ -3,6 +3,8 @@
 //! A [`Settlement`] is the only thing that a run hands back: the ledger commits all of it in one transaction, or none.
 //! It does not know how either is stored.
 
+pub mod attempt;
+
 use std::sync::Arc;
 
 use tokio::sync::{Notify, watch};

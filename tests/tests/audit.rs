@@ -200,7 +200,7 @@ fn what_people_change_is_recorded_with_and_without_a_host() {
     let _ = host.run_with(&["secrets", "set", "sealed"], b"value").ok();
     let running = host.start();
     let _ = host.run(&["resume", "hostile"]).ok();
-    let _ = host.run(&["dead", "drop", "1"]).ok();
+    let _ = host.run(&["dead", "drop", "1", "--yes"]).ok();
     let _ = host.run(&["secrets", "rm", "sealed"]).ok();
     let _ = running.terminate().ok();
     let _ = host.run(&["dead", "retry", "2"]).ok();

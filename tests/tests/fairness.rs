@@ -1,5 +1,4 @@
 //! Connectors that share too few sandboxes.
-#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

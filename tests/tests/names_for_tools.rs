@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// All of them, with their labels in the order of the alphabet.
-const METRICS: [&str; 26] = [
+const METRICS: [&str; 27] = [
     "bulkhead_attempt_seconds{connector}",
     "bulkhead_breaker_open{connector,host}",
     "bulkhead_build_info{version}",
@@ -23,6 +23,7 @@ const METRICS: [&str; 26] = [
     "bulkhead_duplicates_total{queue}",
     "bulkhead_expired_total{connector,queue}",
     "bulkhead_held{connector,reason}",
+    "bulkhead_history_dropped_total{}",
     "bulkhead_http_request_seconds{connector,host}",
     "bulkhead_http_requests_total{connector,host,status}",
     "bulkhead_ledger_commit_seconds{}",

@@ -1,5 +1,4 @@
 //! A queue that is told of every dead letter.
-#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

@@ -46,7 +46,7 @@ fn a_dead_letter_of_a_running_host_is_listed_shown_retried_and_dropped() {
     assert_eq!(running.api("GET", &format!("dead/{}", ids[0]), "").json(), shown);
     assert_eq!(bulkhead.run(&["dead", "retry", ids[0], "--json"]).ok().json(), json!({ "count": 1 }));
     fixture.wait_for(3, PATIENCE);
-    assert_eq!(bulkhead.run(&["dead", "drop", "--connector", "deliver"]).ok().output, "1 dropped\n");
+    assert_eq!(bulkhead.run(&["dead", "drop", "--connector", "deliver", "--yes"]).ok().output, "1 dropped\n");
     assert_eq!(running.api("GET", "dead", "").json(), json!([]));
     let _ = running.terminate().ok();
     let ledger = bulkhead.ledger();
@@ -64,7 +64,7 @@ fn a_dead_letter_is_listed_shown_retried_and_dropped_without_a_host() {
     let _ = bulkhead.run_until_idle();
     let again = bulkhead.dead()[0]["id"].as_str().unwrap().to_owned();
     assert_ne!(again, id, "it died once more");
-    assert_eq!(bulkhead.run(&["dead", "drop", &again]).ok().output, "1 dropped\n");
+    assert_eq!(bulkhead.run(&["dead", "drop", &again, "--yes"]).ok().output, "1 dropped\n");
     assert_eq!(bulkhead.dead(), Vec::<Value>::new());
 }
 

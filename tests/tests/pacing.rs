@@ -1,5 +1,4 @@
 //! A connector's own rate: what is over it waits in the queue, at no attempt and in nobody's way.
-#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

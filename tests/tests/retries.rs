@@ -1,5 +1,4 @@
 //! When a failed delivery is tried again, and when it is not.
-#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

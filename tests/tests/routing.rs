@@ -1,5 +1,4 @@
 //! Routes: what is copied where, with its parent or not at all.
-#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

@@ -152,7 +152,7 @@ fn a_batch_run_does_not_wait_for_dead_letters_to_be_dropped() {
     host.send("in", &["ok"]);
     check_held(&host, "dead_letters");
     // Room makes it go on.
-    let _ = host.run(&["dead", "drop", "--all"]).ok();
+    let _ = host.run(&["dead", "drop", "--all", "--yes"]).ok();
     let _ = host.run_until_idle();
     assert!(host.ledger().messages("in").is_empty());
 }

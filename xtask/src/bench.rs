@@ -17,7 +17,7 @@ pub(crate) struct Options {
     /// The long backlog
     #[arg(long)]
     backlog: Option<u64>,
-    /// Parts to measure: sandbox, start, gate, kills, neighbour, schedules, send, pipeline, backlog; all when none is named
+    /// Parts to measure: sandbox, start, gate, kills, neighbour, schedules, send, redrive, pipeline, backlog; all when none is named
     parts: Vec<String>,
 }
 

@@ -7,6 +7,7 @@ pub mod dead;
 pub mod schedules;
 pub mod secrets;
 pub mod subscription;
+pub mod trace;
 
 use std::collections::BTreeSet;
 
@@ -53,10 +54,12 @@ routes! {
     "/queues/{name}/messages" => POST send;
     "/queues/{name}/subscriptions/{connector}" => DELETE subscription::drop_one;
     "/dead" => GET dead::list;
+    "/dead/groups" => GET dead::list_groups;
     "/dead/retry" => POST dead::retry_many;
     "/dead/drop" => POST dead::drop_many;
     "/dead/{id}" => GET dead::show, DELETE dead::drop_one;
     "/dead/{id}/retry" => POST dead::retry_one;
+    "/messages/{id}" => GET trace::show;
     "/connectors/{name}/pause" => POST pause;
     "/connectors/{name}/resume" => POST resume;
     "/schedules" => GET schedules::list_all;

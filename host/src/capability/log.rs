@@ -14,6 +14,7 @@ use wasmtime_wasi_io::streams::{OutputStream, StreamResult};
 use super::Grants;
 use crate::bindings::logging_draft::wasi::logging::logging::{self, Level};
 use crate::id::Name;
+use crate::message::trace::Trace;
 
 /// Bytes of one line; a longer one is cut into several.
 const LINE_BYTES_MAX: usize = 8 * 1024;
@@ -30,6 +31,7 @@ pub(super) struct Session(Arc<Mutex<Lines>>);
 struct Lines {
     connector: Name,
     delivery: String,
+    trace: Option<Trace>,
     bytes_left: u64,
     bytes_dropped: u64,
     out: Vec<u8>,
@@ -55,6 +57,7 @@ impl Session {
         Self(Arc::new(Mutex::new(Lines {
             connector: grants.subject.name.clone(),
             delivery: String::new(),
+            trace: None,
             bytes_left: grants.limits.log_bytes,
             bytes_dropped: 0,
             out: Vec::new(),
@@ -63,10 +66,11 @@ impl Session {
         })))
     }
 
-    pub(super) fn begin_call(&self, delivery: &str, bytes_max: u64) {
+    pub(super) fn begin_call(&self, delivery: &str, trace: Option<Trace>, bytes_max: u64) {
         let mut lines = lock(&self.0);
         lines.delivery.clear();
         lines.delivery.push_str(delivery);
+        lines.trace = trace;
         (lines.bytes_left, lines.bytes_dropped) = (bytes_max, 0);
         lines.tail.clear();
     }
@@ -153,9 +157,10 @@ impl Lines {
 
     fn print(&self, level: Level, context: &str, text: &str) {
         let (connector, delivery, text) = (&self.connector, self.delivery.as_str(), escaped(text));
+        let trace_id = self.trace.as_ref().map(Trace::id);
         macro_rules! line {
             ($level:ident) => {
-                tracing::$level!(target: "bulkhead::plugin", %connector, delivery, context, "{text}")
+                tracing::$level!(target: "bulkhead::plugin", %connector, delivery, trace_id, context, "{text}")
             };
         }
         match level {

@@ -15,6 +15,7 @@ pub mod memory;
 pub mod metrics;
 pub mod queue;
 pub mod rate;
+mod recorder;
 pub mod secrets;
 pub mod state;
 pub mod wasi;
@@ -23,6 +24,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use recorder::Recorder;
 use tokio::runtime::Handle;
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
 
@@ -32,8 +34,10 @@ use crate::egress::{self, Egress};
 use crate::id::Name;
 use crate::ledger::{Ledger, Reservation};
 use crate::limit::{Limit, Limits};
+use crate::message::trace::Trace;
 use crate::metrics::{Effect, Metrics};
 use crate::secret_store::SecretStore;
+use crate::settlement::attempt::Effect as Done;
 use crate::settlement::{Barrier, ConnectorId, Lack, Publish, StateChanges};
 
 /// What all connectors share. Cheap to clone.
@@ -160,6 +164,13 @@ impl Grants {
         self.http.permissions().chain(self.queue.permissions()).chain(self.secrets.permissions()).collect()
     }
 
+    /// A publish, as an effect.
+    #[must_use]
+    pub fn published(&self, publish: &Publish, is_committed: bool) -> Done {
+        let queue = self.queue.name(publish.queue).unwrap_or_default().to_owned();
+        Done::Publish { queue, id: publish.draft.id.clone(), is_committed }
+    }
+
     /// Counts and records a limit that bit.
     pub fn limit_hit(&self, limit: Limit) {
         self.hit(limit, limit.key(self.subject.name.as_str()).as_deref());
@@ -203,6 +214,8 @@ pub struct Cause<'a> {
     pub id: &'a str,
     /// How many connectors it has passed through.
     pub hops: u32,
+    /// The trace that it belongs to, if any: what is made of it belongs to the same.
+    pub trace: Option<Trace>,
 }
 
 /// What a call has staged.
@@ -230,6 +243,7 @@ pub struct Session {
     log: log::Session,
     wasi: wasi::State,
     http: http::Session,
+    recorder: Recorder,
     held: Option<Duration>,
     lack: Option<Lack>,
 }
@@ -238,7 +252,7 @@ impl Session {
     /// For a fresh sandbox.
     #[must_use]
     pub fn new(grants: Arc<Grants>) -> Self {
-        let mut table = ResourceTable::new();
+        let (mut table, recorder) = (ResourceTable::new(), Recorder::default());
         table.set_max_capacity(grants.limits.handles as usize);
         Self {
             table,
@@ -247,7 +261,8 @@ impl Session {
             state: state::Stage::default(),
             log: log::Session::new(&grants),
             wasi: wasi::State::default(),
-            http: http::Session::new(grants.http.clone()),
+            http: http::Session::recorded(grants.http.clone(), recorder.clone()),
+            recorder,
             held: None,
             lack: None,
             grants,
@@ -258,15 +273,19 @@ impl Session {
     pub fn begin_call(&mut self, call: &Call<'_>) {
         (self.held, self.lack) = (None, None);
         self.memory.begin_call();
+        self.recorder.begin_call();
         self.queue.begin_call(call);
         self.state.begin_call(call.segment);
         let needs_id = call.causes.len() == 1 && self.grants.http.gives_keys();
+        // The messages of a batch may belong to several.
+        let trace = if call.causes.len() == 1 { call.causes[0].trace } else { None };
         self.http.begin_call(http::CallScope {
             message_id: call.causes.first().filter(|_| needs_id).map(|cause| cause.id.to_owned()),
             deadline: call.deadline,
             barrier: call.barrier.clone(),
+            trace,
         });
-        self.log.begin_call(call.causes.first().map_or("", |cause| cause.id), self.grants.limits.log_bytes);
+        self.log.begin_call(call.causes.first().map_or("", |cause| cause.id), trace, self.grants.limits.log_bytes);
     }
 
     /// A call has ended: takes what it staged.
@@ -283,6 +302,17 @@ impl Session {
         let requests = self.http.end_call();
         let held = self.held.max(requests.held).map(|delay| HeldBack { delay, lack: self.lack });
         Ended { publishes, causes, reservation, state, unsafe_sent: requests.unsafe_sent, held }
+    }
+
+    /// A call has failed: what it published is dropped, and noted as that.
+    pub fn note_dropped(&self, ended: &Ended) {
+        ended.publishes.iter().for_each(|publish| self.recorder.add(self.grants.published(publish, false)));
+    }
+
+    /// Takes what the call that has ended did to the world, in the order in which it began.
+    #[must_use]
+    pub fn take_effects(&self) -> Vec<Done> {
+        self.recorder.take()
     }
 
     /// What its connector may do.

@@ -11,6 +11,7 @@ use crate::bindings::bulkhead::connector::types;
 use crate::id::{self, Kind, Name};
 use crate::ledger::{Full, Reservation};
 use crate::limit::Limit;
+use crate::message::trace::{TRACEPARENT, Trace};
 use crate::message::{self, Draft};
 use crate::metrics::Effect;
 use crate::settlement::{Lack, Publish, QueueId};
@@ -45,6 +46,10 @@ impl Grant {
 
     pub(super) fn permissions(&self) -> impl Iterator<Item = String> {
         self.targets.iter().map(|target| format!("may publish to `{}`", target.name))
+    }
+
+    pub(super) fn name(&self, id: QueueId) -> Option<&str> {
+        self.targets.iter().find(|target| target.id == id).map(|target| target.name.as_str())
     }
 
     fn target(&self, name: &str) -> Option<&Target> {
@@ -83,6 +88,7 @@ pub(super) struct Published {
 struct Parent {
     id: String,
     hops: u32,
+    trace: Option<Trace>,
     /// Counts its drafts, refused ones too.
     ordinal: u64,
 }
@@ -92,7 +98,7 @@ impl Parent {
     fn begin(&mut self, cause: &super::Cause<'_>) {
         self.id.clear();
         self.id.push_str(cause.id);
-        (self.hops, self.ordinal) = (cause.hops, 0);
+        (self.hops, self.trace, self.ordinal) = (cause.hops, cause.trace, 0);
     }
 }
 
@@ -231,7 +237,7 @@ impl Stage {
         }
         let hops =
             parent.map_or_else(|| self.parents.iter().map(|parent| parent.hops).max().unwrap_or(0), |it| it.hops);
-        let draft = Draft {
+        let mut draft = Draft {
             id,
             key: draft.key,
             headers: draft.headers,
@@ -244,6 +250,9 @@ impl Stage {
         let size = draft.size_bytes();
         if size > target.message_bytes {
             return Err(too_large(target, size));
+        }
+        if let Some(trace) = parent.and_then(|parent| parent.trace) {
+            carry_on(trace, &mut draft, target.message_bytes - size);
         }
         Ok(draft)
     }
@@ -286,6 +295,16 @@ impl Stage {
     fn staged_bytes(&self, queue: QueueId) -> u64 {
         let staged = self.staged.iter().filter(|publish| publish.queue == queue);
         staged.map(|publish| publish.draft.size_bytes()).sum()
+    }
+}
+
+/// A draft belongs to the trace of its parent, unless it names one itself, or has no room left for that.
+fn carry_on(trace: Trace, draft: &mut Draft, room_bytes: u64) {
+    let names_one = draft.headers.iter().any(|(name, _)| name == TRACEPARENT);
+    let value =
+        if names_one || draft.headers.len() >= message::HEADERS_MAX { return } else { trace.parent_of(&draft.id) };
+    if (TRACEPARENT.len() + value.len()) as u64 <= room_bytes {
+        draft.headers.push((TRACEPARENT.to_owned(), value));
     }
 }
 

@@ -22,7 +22,8 @@ impl Rate {
     }
 
     /// From one token to the next.
-    fn step(self) -> Duration {
+    #[must_use]
+    pub fn step(self) -> Duration {
         self.per / self.amount.get()
     }
 }

@@ -16,6 +16,7 @@ use crate::bindings::bulkhead::connector::secrets::{Host, HostSecret, SecretErro
 use crate::mask::Secret;
 use crate::metrics::Effect;
 use crate::secret_store::SecretStore;
+use crate::settlement::attempt::Effect as Done;
 
 /// `allow.secrets` of one connector, and the secrets that its grants have a place for.
 pub(super) struct Grant {
@@ -106,6 +107,7 @@ impl reveal::Host for Session {
         };
         let (connector, services) = (&self.grants.subject.name, &self.grants.services);
         services.audit.secret_used(connector, &name, &format!("connectors.{connector}.allow.secrets"));
+        self.recorder.add(Done::Secret { name });
         Ok(Ok(value.expose().to_vec()))
     }
 }

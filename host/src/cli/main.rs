@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use super::{
     Cli, Command, audit, check, dead, explain, inspect, load, lock, parse, pause, queues, run, schedules, secrets,
-    send, unusable,
+    send, trace, unusable,
 };
 use crate::admin::problem::Problem;
 use crate::config::Loaded;
@@ -75,6 +75,9 @@ pub fn main() -> ExitCode {
         Command::Resume(of) => with_config(&cli, |loaded| done(pause::resume(&loaded.config, &of.connector, cli.json))),
         Command::Dead { command } => {
             with_config(&cli, |loaded| done(dead::run(&loaded.config, command.clone(), cli.json)))
+        }
+        Command::Trace { message_id } => {
+            with_config(&cli, |loaded| done(trace::run(&loaded.config, message_id, cli.json)))
         }
         Command::Audit { command } => with_config(&cli, |loaded| audit::run(&loaded.config, command, cli.json)),
         Command::Secrets { command } => with_config(&cli, |loaded| {

@@ -18,6 +18,7 @@ pub mod schedules;
 pub mod secrets;
 pub mod send;
 pub mod target;
+pub mod trace;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -86,6 +87,12 @@ pub enum Command {
         /// What to do with them.
         #[command(subcommand)]
         command: Dead,
+    },
+    /// Show what a message was made from, where it lies, how far its deliveries are, and what was made of it
+    Trace {
+        /// Its id
+        #[arg(value_name = "MESSAGE_ID")]
+        message_id: String,
     },
     /// Keep values of secrets encrypted in the data directory
     Secrets {
@@ -224,38 +231,6 @@ pub enum Body {
     Stdin,
 }
 
-/// `bulkhead dead`.
-#[derive(Clone, Debug, Subcommand)]
-pub enum Dead {
-    /// List dead letters
-    List {
-        /// Only those of this connector
-        #[arg(long, value_name = "NAME", value_parser = Name::parse)]
-        connector: Option<Name>,
-    },
-    /// Show a dead letter with its message and attempts
-    Show {
-        /// Its id, as `dead list` prints it
-        #[arg(value_parser = parse_letter)]
-        id: String,
-    },
-    /// Deliver dead letters again
-    Retry {
-        /// Which.
-        #[command(flatten)]
-        selection: Selection,
-        /// Deliver to this connector instead of the one in which they died
-        #[arg(long, value_name = "CONNECTOR", value_parser = Name::parse)]
-        to: Option<Name>,
-    },
-    /// Remove dead letters for ever
-    Drop {
-        /// Which.
-        #[command(flatten)]
-        selection: Selection,
-    },
-}
-
 /// `bulkhead audit`.
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub enum Audit {
@@ -288,21 +263,7 @@ pub enum Secrets {
     },
 }
 
-/// Which dead letters are meant: some, those of a connector, or all.
-#[derive(Clone, Debug, Args)]
-#[group(required = true, multiple = false)]
-pub struct Selection {
-    /// Their ids, as `dead list` prints them
-    #[arg(value_name = "ID", value_parser = parse_letter)]
-    pub ids: Vec<String>,
-    /// Every dead letter of this connector
-    #[arg(long, value_name = "NAME", value_parser = Name::parse)]
-    pub connector: Option<Name>,
-    /// Every dead letter
-    #[arg(long)]
-    pub all: bool,
-}
-
+pub use dead::Dead;
 pub use main::main;
 
 /// Reads the process's arguments; wrong ones end it with a message and exit code 2.
@@ -348,11 +309,6 @@ fn parse_queue(text: &str) -> Result<Name, String> {
         Some(connector) => Name::parse(connector).map(|connector| Name::inbox_of(&connector)),
         None => Name::parse(text),
     }
-}
-
-fn parse_letter(text: &str) -> Result<String, String> {
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then(|| text.to_owned()).ok_or_else(|| "ids are numbers: `bulkhead dead list` prints them".to_owned())
 }
 
 fn parse_time(text: &str) -> Result<Timestamp, String> {
@@ -420,6 +376,11 @@ mod tests {
             "secrets set a b",
             "secrets set a:b",
             "dead drop --all 7",
+            "dead drop --all --connector a",
+            "dead retry 7 --reason a",
+            "dead retry --all --edit-body a",
+            "dead retry --all --rate 100",
+            "dead list --since yesterday",
             "inspect",
             "schedules --from yesterday",
             "schedules --next -1",

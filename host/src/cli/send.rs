@@ -54,13 +54,18 @@ pub async fn run(config: &Config, arguments: Send, as_json: bool) -> Result<(), 
 }
 
 async fn send_body(target: &Target, arguments: &Send) -> anyhow::Result<Vec<String>> {
-    let body = match &arguments.body {
-        Some(Body::Text(text)) => text.clone().into_bytes(),
-        Some(Body::File(path)) => read_file(path)?,
-        Some(Body::Stdin) | None => read_all(std::io::stdin().lock())?,
-    };
+    let body = read_body(arguments.body.as_ref().unwrap_or(&Body::Stdin))?;
     let message = Incoming { id: arguments.id.clone(), ..incoming(arguments, body) };
     target.send(arguments.queue.as_str(), vec![message]).await
+}
+
+/// The bytes of a body from where the argument says; no more than any message may have.
+pub(super) fn read_body(body: &Body) -> anyhow::Result<Vec<u8>> {
+    match body {
+        Body::Text(text) => Ok(text.clone().into_bytes()),
+        Body::File(path) => read_file(path),
+        Body::Stdin => read_all(std::io::stdin().lock()),
+    }
 }
 
 fn read_file(path: &Path) -> anyhow::Result<Vec<u8>> {

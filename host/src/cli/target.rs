@@ -6,10 +6,11 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use jiff::Timestamp;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::main::Failed;
 use crate::admin::api::subscription::{self, Forgotten};
-use crate::admin::api::{self, Accepted, Incoming, dead, schedules, unknown_connector, unknown_queue};
+use crate::admin::api::{self, Accepted, Incoming, dead, schedules, trace, unknown_connector, unknown_queue};
 use crate::audit::{Audit, Event};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -121,25 +122,33 @@ impl Target {
         }
     }
 
-    /// All dead letters, of one connector or of all.
+    /// All dead letters that a filter means.
     ///
     /// # Errors
     /// There is no such connector, the ledger cannot be read, or the host does not answer.
-    pub async fn dead_list(&self, connector: Option<&str>) -> anyhow::Result<Vec<dead::Entry>> {
+    pub async fn dead_list(&self, filter: &dead::Filter) -> anyhow::Result<Vec<dead::Entry>> {
         let mut all: Vec<dead::Entry> = Vec::new();
         loop {
             let after = all.last().map_or_else(|| "0".to_owned(), |entry| entry.id.clone());
             let page = match self {
-                Self::Running(admin) => {
-                    let filter = connector.map(|name| format!("&connector={name}")).unwrap_or_default();
-                    admin.get(&format!("dead?after={after}{filter}")).await?
-                }
-                Self::Stopped(alone) => dead::page(&alone.ledger, connector, &after)?,
+                Self::Running(admin) => admin.get(&format!("dead?after={after}&{}", filter.query())).await?,
+                Self::Stopped(alone) => dead::page(&alone.ledger, filter, &after)?,
             };
             if page.is_empty() {
                 return Ok(all);
             }
             all.extend(page);
+        }
+    }
+
+    /// Dead letters that a filter means, together by reason.
+    ///
+    /// # Errors
+    /// There is no such connector, the ledger cannot be read, or the host does not answer.
+    pub async fn dead_groups(&self, filter: &dead::Filter) -> anyhow::Result<Vec<dead::group::Group>> {
+        match self {
+            Self::Running(admin) => admin.get(&format!("dead/groups?{}", filter.query())).await,
+            Self::Stopped(alone) => Ok(dead::groups(&alone.ledger, filter)?),
         }
     }
 
@@ -181,6 +190,20 @@ impl Target {
                 selection.event("dead drop", removed).into_iter().for_each(|event| alone.record(event));
                 Ok(removed)
             }
+        }
+    }
+
+    /// The tree of a message.
+    ///
+    /// # Errors
+    /// Nothing is known of this id, the ledger cannot be read, or the host does not answer.
+    pub async fn trace(&self, message_id: &str) -> anyhow::Result<trace::Tree> {
+        match self {
+            Self::Running(admin) => {
+                let id = utf8_percent_encode(message_id, NON_ALPHANUMERIC);
+                admin.get(&format!("messages/{id}")).await
+            }
+            Self::Stopped(alone) => Ok(trace::tree(&alone.ledger, message_id)?),
         }
     }
 

@@ -12,6 +12,7 @@ use crate::egress::trust::Roots;
 use crate::limit::CompileLimits;
 use crate::listener::tls::{Certificate, Files};
 use crate::secret_store::Source;
+use crate::settlement::attempt::Keep;
 use crate::trigger::webhook::proxies::Proxies;
 
 /// Where the system does not say how much memory there is.
@@ -35,6 +36,7 @@ pub(super) fn host(view: &View<'_>, secrets: &[&str], report: &mut Report<'_>) -
         runs: runs(view),
         memory: view.size_if("memory").unwrap_or_else(memory_by_machine),
         min_free: view.size_if("min_free"),
+        history: history(view),
         compile: compile(&view.child_or_empty("compile")),
         roots,
         proxy,
@@ -82,6 +84,14 @@ fn certificate(view: &View<'_>, report: &mut Report<'_>) -> Option<Certificate> 
     let loaded = Certificate::load(Files { cert, key });
     let help = "name two PEM files: the certificate (and those that lead to its root), and its private key";
     loaded.map_err(|message| report.problem(tls.place_of("cert"), &tls.path_of("cert"), message, help)).ok()
+}
+
+fn history(view: &View<'_>) -> Keep {
+    match (view.child("history"), view.text("history")) {
+        (Some(table), _) => Keep::Sample(table.number("sample")),
+        (None, Some("all")) => Keep::All,
+        (None, _) => Keep::Failures,
+    }
 }
 
 fn compile(view: &View<'_>) -> CompileLimits {

@@ -97,7 +97,12 @@ static HOST: Section = Section {
             "Listener for webhooks; opened where a connector has one.",
         ),
         Key::new("compile", Kind::Table(&HOST_COMPILE), Unset, "What compiling a plugin may use."),
-        Key::later("history", "For which deliveries attempts and effects are kept."),
+        Key::new(
+            "history",
+            Kind::ShortOrTable(&Kind::Choice(&["failures", "all"]), &HOST_HISTORY),
+            Is("failures"),
+            "Of which attempts the times and effects are kept: those that failed, or all; the last 100,000, for 7 days.",
+        ),
         Key::new(
             "trusted_proxies",
             Kind::List(&Kind::Text),
@@ -109,6 +114,17 @@ static HOST: Section = Section {
         Key::later("mask", "Headers and body pointers that are never shown."),
         Key::later("otlp", "Where traces go."),
     ],
+};
+
+static HOST_HISTORY: Section = Section {
+    about: "Of which attempts the times and effects are kept.",
+    exactly_one: false,
+    keys: &[Key::new(
+        "sample",
+        Kind::Number(0.0, 1.0),
+        Required,
+        "Of the attempts that succeeded this part, beside those that failed; of one message all or none.",
+    )],
 };
 
 static HOST_TLS: Section = Section {

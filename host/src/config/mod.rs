@@ -39,6 +39,7 @@ use crate::ledger::{From, QueuePolicy, Route, led_to};
 use crate::limit::{CompileLimits, Limits, MESSAGE_BYTES_DEFAULT};
 use crate::listener::tls;
 use crate::secret_store;
+use crate::settlement::attempt::Keep;
 use crate::trigger::schedule::Settings as Schedule;
 use crate::trigger::webhook::{self as hook, proxies::Proxies};
 
@@ -49,7 +50,7 @@ use view::View;
 pub use keys::BUILTINS;
 pub use lock::{Lock, Locked};
 pub use problem::{Problem, Severity, closest, suggestion};
-pub use quantity::{duration, size};
+pub use quantity::{duration, rate, size};
 pub use reference::reference;
 pub use validate::is_secret_name;
 
@@ -258,6 +259,8 @@ pub struct Host {
     pub memory: u64,
     /// Free disk below which nothing new is accepted; `None` is the default of 512 MiB or 5 %, whichever is smaller.
     pub min_free: Option<u64>,
+    /// Of which attempts a history is kept.
+    pub history: Keep,
     /// What compiling one plugin may use.
     pub compile: CompileLimits,
     /// Trusted by requests beside the machine's roots.

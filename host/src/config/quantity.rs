@@ -56,7 +56,7 @@ pub fn size(text: &str) -> Result<u64, String> {
 ///
 /// # Errors
 /// The text says what to write instead.
-pub(super) fn rate(text: &str) -> Result<Rate, String> {
+pub fn rate(text: &str) -> Result<Rate, String> {
     let allowed = "a whole number from 1 to 1000000 and a time, such as \"10/s\", \"600/m\" or \"5000/h\"";
     let (amount, unit) = text.trim().split_once('/').ok_or(allowed)?;
     let seconds = match unit.trim_start() {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use super::brake::Brake;
+use super::history::{History, Record};
 use super::hold::{Hold, Waiting};
 use super::outcome;
 use super::retry::Policy;
@@ -15,7 +16,7 @@ use crate::capability::rate::Bucket;
 use crate::clock::Clock;
 use crate::id::Name;
 use crate::ledger::Ledger;
-use crate::message;
+use crate::message::{self, trace::Trace};
 use crate::metrics::{ConnectorMetrics, Held};
 use crate::runtime::Plugin;
 use crate::runtime::permit::Permits;
@@ -32,6 +33,8 @@ pub struct Connector {
     pub plugin: Plugin,
     /// Whether a sandbox outlives its run, as long as it succeeds and has not grown to half its limit.
     pub keeps_sandbox: bool,
+    /// Which of its attempts are kept.
+    pub history: History,
     /// When failures are tried again.
     pub policy: Policy,
     /// Attempts in a time, where they are bounded.
@@ -62,19 +65,21 @@ impl Connector {
     /// Tells people what became of a delivery that did not succeed: log and metric, and the brake where too many died.
     pub(super) async fn report(&self, delivery: &Delivery, outcome: &Outcome) {
         let (name, message_id, attempt) = (&self.name, &delivery.message.id, delivery.attempt);
+        let trace = Trace::of(&delivery.message.headers);
+        let trace_id = trace.as_ref().map(Trace::id);
         match outcome {
             // What expires is counted and logged where it is committed.
             Outcome::Done | Outcome::Expired => {}
             Outcome::Superseded => {
-                tracing::info!(connector = %name, message_id, attempt, "a tick is cancelled: a later one takes its place");
+                tracing::info!(connector = %name, message_id, trace_id, attempt, "a tick is cancelled: a later one takes its place");
             }
             Outcome::Retry { reason, charged, .. } => {
                 self.metrics.retry.inc();
-                tracing::debug!(connector = %name, message_id, attempt, charged, reason, "delivery is put off");
+                tracing::debug!(connector = %name, message_id, trace_id, attempt, charged, reason, "delivery is put off");
             }
             Outcome::Dead { reason } => {
                 self.metrics.dead.inc();
-                tracing::warn!(connector = %name, message_id, attempt, reason, "delivery became a dead letter");
+                tracing::warn!(connector = %name, message_id, trace_id, attempt, reason, "delivery became a dead letter");
                 if self.brake.died() {
                     self.put_brake_on(reason).await;
                 }
@@ -99,12 +104,14 @@ impl Connector {
             if queue.is_inbox() {
                 segment.tick(tick_end(&delivery, &outcome));
             }
+            let record = Record::empty(self.clock.now_ms());
+            segment.note(self.history.failure(queue.as_str(), &delivery, record, &outcome));
             segment.settle(delivery.origin, outcome);
         }
-        match segment.close() {
-            Some(closed) => self.ledger.settle(closed.settlement).await,
-            None => Ok(()),
-        }
+        let Some(closed) = segment.close() else { return Ok(()) };
+        self.ledger.settle(closed.settlement).await?;
+        self.history.note(closed.attempts);
+        Ok(())
     }
 
     /// Pauses the connector until an operator resumes it; on disk when it returns, so that it survives a restart.

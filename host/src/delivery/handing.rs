@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::connector::{Connector, Entry, Turn};
+use super::history::Record;
 use super::segment::{Closed, Segment};
 use super::{Staged, outcome};
 use crate::broker::{Batch, Worker};
@@ -18,7 +19,10 @@ use crate::ledger::Receipt;
 use crate::runtime::failure::Failure;
 use crate::runtime::permit::Permit;
 use crate::runtime::{BatchResult, Sandbox, Scope};
-use crate::settlement::{Barrier, Delivery, Keeper, Outcome, SettleError, SubscriptionId, TickEnd, TickOutcome};
+use crate::settlement::attempt::Attempt;
+use crate::settlement::{
+    Barrier, Delivery, Keeper, Outcome, Publish, SettleError, SubscriptionId, TickEnd, TickOutcome,
+};
 
 /// Settlements of a worker that may be on their way to the disk at once: enough to keep the writer busy while the next
 /// run works, few enough that a crash repeats little.
@@ -49,10 +53,11 @@ pub struct Place {
     pub is_ordered: bool,
 }
 
-/// A settlement on its way to the disk, and when what it settles was accepted: counted when it is there.
+/// A settlement on its way to the disk, and when what it settles was accepted: counted, and kept, when it is there.
 struct Handed {
     receipt: Receipt,
     accepted_ms: Vec<u64>,
+    attempts: Vec<Attempt>,
 }
 
 impl Handing {
@@ -84,7 +89,7 @@ impl Handing {
                 on_disk = &mut oldest.receipt => on_disk?,
             }
             let Some(handed) = self.outstanding.pop_front() else { break };
-            self.count(&handed.accepted_ms);
+            self.finished(handed.accepted_ms, handed.attempts);
         }
         Ok(self.worker.lease(batch, batch_wait).await)
     }
@@ -139,25 +144,30 @@ impl Handing {
         &mut self,
         delivery: Delivery,
         staged: Staged,
+        record: &Record,
         permit: &Permit,
     ) -> Result<(), SettleError> {
-        self.succeed_together(vec![delivery], staged, permit).await
+        self.succeed_together(vec![delivery], staged, record, permit).await
     }
 
     pub(super) async fn succeed_together(
         &mut self,
         deliveries: Vec<Delivery>,
         staged: Staged,
+        record: &Record,
         permit: &Permit,
     ) -> Result<(), SettleError> {
         self.connector.brake.succeeded();
         let ends_here = staged.unsafe_sent || self.segment.is_old(Instant::now());
-        self.note_success(deliveries, staged);
+        self.note_success(deliveries, staged, record);
         if ends_here { self.hand_in(permit).await } else { Ok(()) }
     }
 
-    fn note_success(&mut self, deliveries: impl IntoIterator<Item = Delivery>, staged: Staged) {
+    fn note_success(&mut self, deliveries: impl IntoIterator<Item = Delivery>, staged: Staged, record: &Record) {
+        let (connector, queue) = (self.connector.clone(), self.entry.queue());
+        let published = |publish: &Publish| connector.plugin.grants().published(publish, true);
         for delivery in deliveries {
+            self.segment.note(connector.history.success(queue, &delivery, record, &staged, published));
             self.segment.settle(delivery.origin, Outcome::Done);
             self.segment.keep(delivery);
         }
@@ -171,10 +181,12 @@ impl Handing {
         &mut self,
         delivery: &Delivery,
         failure: Failure,
+        record: Record,
         permit: &Permit,
     ) -> Result<(), SettleError> {
         self.hand_in(permit).await?;
         let outcome = self.failed(delivery, failure).await;
+        self.segment.note(self.connector.history.failure(self.entry.queue(), delivery, record, &outcome));
         self.end_without_success(delivery, outcome);
         self.hand_in(permit).await
     }
@@ -269,10 +281,10 @@ impl Handing {
     /// Answers the deliveries that must run again if the state conflicts.
     fn settle(&mut self, closed: Closed) -> Vec<Delivery> {
         self.segments += 1;
-        let Closed { settlement, accepted_ms, deliveries, reservation } = closed;
+        let Closed { settlement, accepted_ms, attempts, deliveries, reservation } = closed;
         let receipt = self.worker.settle(settlement);
         drop(reservation);
-        self.outstanding.push_back(Handed { receipt, accepted_ms });
+        self.outstanding.push_back(Handed { receipt, accepted_ms, attempts });
         deliveries
     }
 
@@ -287,8 +299,14 @@ impl Handing {
     async fn finish_oldest(&mut self) -> Result<(), SettleError> {
         let Some(handed) = self.outstanding.pop_front() else { return Ok(()) };
         handed.receipt.await?;
-        self.count(&handed.accepted_ms);
+        self.finished(handed.accepted_ms, handed.attempts);
         Ok(())
+    }
+
+    /// It is on disk.
+    fn finished(&self, accepted_ms: Vec<u64>, attempts: Vec<Attempt>) {
+        self.count(&accepted_ms);
+        self.connector.history.note(attempts);
     }
 
     /// Counts what is settled now, by when it was accepted.
@@ -345,20 +363,24 @@ impl Handing {
         let previous_ms = self.entry.previous_ms(&connector, delivery);
         let queue = self.entry.queue();
         let scope = Scope { queue, segment: self.segments, barrier: Barrier::default(), previous_ms };
-        let result = match connector.plugin.sandbox(permit).await {
-            Ok(sandbox) => call_again(&self.entry, sandbox, &scope, delivery).await,
-            Err(failure) => Err(failure),
+        let started_ms = connector.clock.now_ms();
+        let (result, record) = match connector.plugin.sandbox(permit).await {
+            Ok(mut sandbox) => {
+                let result = call_again(&self.entry, &mut sandbox, &scope, delivery).await;
+                (result, Record::of(&sandbox, started_ms))
+            }
+            Err(failure) => (Err(failure), Record::empty(started_ms)),
         };
         let staged = match result {
             Ok(staged) => staged,
             Err(failure) => {
-                Box::pin(self.fail(delivery, failure, permit)).await?;
+                Box::pin(self.fail(delivery, failure, record, permit)).await?;
                 // The next one runs behind no barrier: what was decided before it must be on disk.
                 self.drain().await?;
                 return Ok(true);
             }
         };
-        self.note_success([delivery.clone()], staged);
+        self.note_success([delivery.clone()], staged, &record);
         if let Some(closed) = self.segment.close() {
             self.settle(closed);
         }
@@ -373,7 +395,7 @@ impl Handing {
 /// One delivery by itself, called as it was the first time.
 async fn call_again(
     entry: &Entry,
-    mut sandbox: Sandbox,
+    sandbox: &mut Sandbox,
     scope: &Scope<'_>,
     delivery: &Delivery,
 ) -> Result<Staged, Failure> {

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::connector::{Connector, Entry, Turn};
 use super::handing::Handing;
 pub use super::handing::Place;
+use super::history::Record;
 use crate::broker::{Batch, Worker};
 use crate::metrics::Held;
 use crate::runtime::permit::Permit;
@@ -39,7 +40,7 @@ enum Paced {
 /// What one call came to.
 enum Attempt {
     /// It answered, or failed.
-    Ended(Result<super::Staged, Failure>),
+    Ended(Result<super::Staged, Failure>, Record),
     /// It was not made, or was ended: a later tick takes its place.
     Superseded,
 }
@@ -172,10 +173,10 @@ impl Lane {
             }
             match self.attempt(&delivery, permit).await? {
                 Attempt::Superseded => self.handing.supersede(&delivery, permit).await?,
-                Attempt::Ended(Ok(staged)) => self.handing.succeed(delivery, staged, permit).await?,
-                Attempt::Ended(Err(failure)) => {
+                Attempt::Ended(Ok(staged), record) => self.handing.succeed(delivery, staged, &record, permit).await?,
+                Attempt::Ended(Err(failure), record) => {
                     failed_keys.extend(key);
-                    self.handing.fail(&delivery, failure, permit).await?;
+                    self.handing.fail(&delivery, failure, record, permit).await?;
                 }
             }
         }
@@ -203,23 +204,24 @@ impl Lane {
         if entry.is_superseded(delivery) {
             return Ok(Attempt::Superseded);
         }
-        let started = Instant::now();
+        let (started, started_ms) = (Instant::now(), self.connector.clock.now_ms());
         let mut sandbox = match self.take_sandbox(permit).await {
             Ok(sandbox) => sandbox,
-            Err(failure) => return Ok(Attempt::Ended(Err(failure))),
+            Err(failure) => return Ok(Attempt::Ended(Err(failure), Record::empty(started_ms))),
         };
         let previous_ms = entry.previous_ms(&self.connector, delivery);
         let scope = self.handing.scope(&entry, previous_ms);
         let call = async {
             tokio::select! {
                 biased;
-                result = sandbox.deliver(&scope, delivery) => Attempt::Ended(result),
-                () = entry.superseded(delivery) => Attempt::Superseded,
+                result = sandbox.deliver(&scope, delivery) => Some(result),
+                () = entry.superseded(delivery) => None,
             }
         };
-        let attempt = self.handing.attend(call, permit).await?;
+        let result = self.handing.attend(call, permit).await?;
+        let record = Record::of(&sandbox, started_ms);
         self.called(sandbox, started);
-        Ok(attempt)
+        Ok(result.map_or(Attempt::Superseded, |result| Attempt::Ended(result, record)))
     }
 
     /// One call for all. With an order of keys, at most one message of a key is in a call.
@@ -263,7 +265,8 @@ impl Lane {
                 self.handing.release(calls.into_iter().rev().flatten().collect());
                 break;
             }
-            match self.call_batch(&deliveries, permit).await? {
+            let (result, record) = self.call_batch(&deliveries, permit).await?;
+            match result {
                 Ok(outcome) => {
                     let mut again = Vec::new();
                     let mut succeeded = Vec::new();
@@ -273,18 +276,18 @@ impl Lane {
                             Ok(()) => succeeded.push(delivery),
                             Err(failure) => {
                                 failed_keys.extend(delivery.message.key.clone());
-                                self.handing.fail(&delivery, failure, permit).await?;
+                                self.handing.fail(&delivery, failure, record.clone(), permit).await?;
                             }
                         }
                     }
                     if !succeeded.is_empty() {
-                        self.handing.succeed_together(succeeded, outcome.staged, permit).await?;
+                        self.handing.succeed_together(succeeded, outcome.staged, &record, permit).await?;
                     }
                     calls.extend((!again.is_empty()).then_some(again));
                 }
                 Err(failure) if deliveries.len() == 1 => {
                     failed_keys.extend(deliveries[0].message.key.clone());
-                    self.handing.fail(&deliveries[0], failure, permit).await?;
+                    self.handing.fail(&deliveries[0], failure, record, permit).await?;
                 }
                 Err(_) => calls.extend(deliveries.into_iter().rev().map(|delivery| vec![delivery])),
             }
@@ -296,16 +299,17 @@ impl Lane {
         &mut self,
         deliveries: &[Delivery],
         permit: &Permit,
-    ) -> Result<Result<crate::runtime::BatchResult, Failure>, SettleError> {
-        let started = Instant::now();
+    ) -> Result<(Result<crate::runtime::BatchResult, Failure>, Record), SettleError> {
+        let (started, started_ms) = (Instant::now(), self.connector.clock.now_ms());
         let mut sandbox = match self.take_sandbox(permit).await {
             Ok(sandbox) => sandbox,
-            Err(failure) => return Ok(Err(failure)),
+            Err(failure) => return Ok((Err(failure), Record::empty(started_ms))),
         };
         let entry = self.entry.clone();
         let scope = self.handing.scope(&entry, None);
         let result = self.handing.attend(sandbox.handle_batch(&scope, deliveries), permit).await?;
+        let record = Record::of(&sandbox, started_ms);
         self.called(sandbox, started);
-        Ok(result)
+        Ok((result, record))
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! [`lane`] runs batches of deliveries through sandboxes and hands settlements in; [`segment`] collects what commits
 //! together; [`outcome`] and [`retry`] decide what a failure means; [`brake`] and [`hold`] stop a connector that only
-//! does harm; [`supersession`] ends ticks whose place a later one has taken; [`direct`] is for a delivery that somebody
+//! does harm; [`history`] keeps what attempts did; [`supersession`] ends ticks whose place a later one has taken; [`direct`] is for a delivery that somebody
 //! waits for. Nothing here knows where deliveries come from (that is [`crate::trigger`]) or how they are stored.
 
 pub mod brake;
 pub mod connector;
 pub mod direct;
 mod handing;
+pub mod history;
 pub mod hold;
 pub mod lane;
 pub mod outcome;

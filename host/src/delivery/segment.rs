@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::ledger::Reservation;
+use crate::settlement::attempt::Attempt;
 use crate::settlement::{
     ConnectorId, Delivery, Origin, Outcome, Publish, Settlement, StateChanges, SubscriptionId, TickEnd,
 };
@@ -27,6 +28,7 @@ pub struct Segment {
     state: StateChanges,
     tick: Option<TickEnd>,
     deliveries: Vec<Delivery>,
+    attempts: Vec<Attempt>,
 }
 
 /// A segment that is closed: what to commit, and what to run again if state had changed.
@@ -36,6 +38,8 @@ pub struct Closed {
     pub settlement: Settlement,
     /// When each delivery that ended in success was accepted, in milliseconds since the Unix epoch.
     pub accepted_ms: Vec<u64>,
+    /// To be kept once it is committed.
+    pub attempts: Vec<Attempt>,
     /// The deliveries of a segment that touched state; empty otherwise.
     pub deliveries: Vec<Delivery>,
     /// To be dropped once the settlement is handed in.
@@ -56,6 +60,7 @@ impl Segment {
             state: StateChanges::default(),
             tick: None,
             deliveries: Vec::new(),
+            attempts: Vec::new(),
         }
     }
 
@@ -99,6 +104,11 @@ impl Segment {
         self.deliveries.push(delivery);
     }
 
+    /// Notes an attempt whose outcome this segment holds, for the history.
+    pub fn note(&mut self, attempt: Option<Attempt>) {
+        self.attempts.extend(attempt);
+    }
+
     /// Notes what the attempt at a tick came to whose outcome this segment holds.
     pub fn tick(&mut self, end: Option<TickEnd>) {
         self.tick = end.or(self.tick.take());
@@ -122,7 +132,7 @@ impl Segment {
             tick: ended.tick,
             mark: None,
         };
-        Some(Closed { settlement, accepted_ms, deliveries, reservation: ended.reservation })
+        Some(Closed { settlement, accepted_ms, attempts: ended.attempts, deliveries, reservation: ended.reservation })
     }
 }
 

@@ -19,6 +19,7 @@ use crate::config::{self, Config};
 use crate::delivery::brake::Brake;
 use crate::delivery::connector::{Connector, Entry};
 use crate::delivery::direct::Direct;
+use crate::delivery::history::History;
 use crate::delivery::hold::Hold;
 use crate::delivery::supersession::Supersession;
 use crate::egress::{self, Egress};
@@ -152,6 +153,7 @@ impl Assembly {
             id,
             plugin,
             keeps_sandbox: settings.reuse == config::Reuse::Always,
+            history: History::new(self.config.host.history, id, self.ledger.clone()),
             policy: settings.retry.clone(),
             rate: settings.rate.map(Bucket::new),
             brake: Brake::new(settings.brake),

@@ -3,6 +3,10 @@
 //! How a message dies is part of its settlement. Invariant: a redrive moves the letter's copy and removes the letter in
 //! one transaction, so a message is never in both places, or in none.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt, TryStreamExt};
 use rusqlite::{OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
@@ -11,10 +15,12 @@ use super::read::{MESSAGE, message};
 use super::schema::{sql, unsql};
 use super::write::Write;
 use crate::message::Message;
-use crate::settlement::{ConnectorId, SubscriptionId};
+use crate::settlement::{ConnectorId, QueueId, SubscriptionId};
 
-/// Letters changed by one transaction: a redrive of a million must not hold up the settlements behind it.
+/// Letters changed by one job of the writer: a redrive of a million must not hold up the settlements behind it.
 const CHUNK: usize = 256;
+/// Jobs that wait for the writer at once, so that one commit serves several.
+const CHUNKS_AHEAD: usize = 8;
 
 /// A dead letter without its message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +50,17 @@ pub struct DeadLetter {
     pub message: Message,
     /// One entry for each charged attempt, the last included.
     pub history: Vec<FailedAttempt>,
+}
+
+/// How letters are delivered again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Redrive {
+    /// In this subscription, not in the one where they died.
+    pub to: Option<SubscriptionId>,
+    /// From one to the next; the first comes at once.
+    pub spacing: Duration,
+    /// The payload, instead of their own.
+    pub body: Option<Vec<u8>>,
 }
 
 /// One failed attempt.
@@ -128,58 +145,75 @@ impl Ledger {
         Ok(unsql(bytes))
     }
 
+    /// The largest message that the queue of a subscription takes.
+    ///
+    /// # Errors
+    /// The file could not be read, or there is no such subscription.
+    pub fn message_bytes(&self, subscription: SubscriptionId) -> anyhow::Result<u64> {
+        let queue: u32 = self.shared().readers.read(|db| {
+            db.prepare_cached("SELECT queue FROM subscription WHERE id = ?1")?
+                .query_row([subscription.0], |row| row.get(0))
+        })?;
+        Ok(self.policy(QueueId(queue)).message_bytes)
+    }
+
     /// Removes letters for ever; answers how many there were.
     ///
     /// # Errors
     /// The ledger has stopped or could not be changed; letters of earlier chunks are gone.
     pub async fn dead_drop(&self, ids: &[i64]) -> anyhow::Result<usize> {
-        let mut dropped = 0;
-        for chunk in ids.chunks(CHUNK) {
-            let chunk = chunk.to_vec();
-            dropped += self
-                .change(move |write| {
-                    let mut count = 0;
-                    for id in &chunk {
-                        count += usize::from(write.take_letter(*id)?.is_some());
-                    }
-                    Ok(count)
-                })
-                .await?;
-        }
-        Ok(dropped)
+        self.change_letters(ids, |write, _, id| Ok(write.take_letter(id)?.is_some())).await
     }
 
-    /// Delivers letters again, in the subscription where they died or in `to`; answers how many there were.
+    /// Delivers letters again; answers how many there were.
     ///
     /// # Errors
     /// The ledger has stopped or could not be changed; letters of earlier chunks are on their way.
-    pub async fn dead_retry(&self, ids: &[i64], to: Option<SubscriptionId>) -> anyhow::Result<usize> {
-        let mut moved = 0;
-        for chunk in ids.chunks(CHUNK) {
-            let chunk = chunk.to_vec();
-            moved += self
-                .change(move |write| {
-                    let mut count = 0;
-                    for id in &chunk {
-                        count += usize::from(write.redrive(*id, to.map(|to| to.0))?);
-                    }
-                    Ok(count)
-                })
-                .await?;
-        }
-        Ok(moved)
+    pub async fn dead_retry(&self, ids: &[i64], how: Redrive) -> anyhow::Result<usize> {
+        let start_ms = self.clock().now_ms();
+        let step_us = u64::try_from(how.spacing.as_micros()).unwrap_or(u64::MAX);
+        self.change_letters(ids, move |write, place, id| {
+            let due_ms = match step_us.saturating_mul(place) / 1_000 {
+                0 => 0,
+                wait_ms => start_ms.saturating_add(wait_ms),
+            };
+            write.redrive(id, &how, due_ms)
+        })
+        .await
+    }
+
+    /// Carries out a change for each letter, with its place among all; answers for how many it was true.
+    async fn change_letters<Change>(&self, ids: &[i64], change: Change) -> anyhow::Result<usize>
+    where
+        Change: Fn(&mut Write<'_>, u64, i64) -> rusqlite::Result<bool> + Send + Sync + 'static,
+    {
+        let change = Arc::new(change);
+        let chunks = ids.chunks(CHUNK).enumerate().map(|(number, chunk)| {
+            let (first, chunk, change) = ((number * CHUNK) as u64, chunk.to_vec(), change.clone());
+            self.change(move |write| {
+                let mut count = 0;
+                for (place, id) in (first..).zip(&chunk) {
+                    count += usize::from(change(write, place, *id)?);
+                }
+                Ok(count)
+            })
+        });
+        // Futures that have not begun: each holds the numbers of its letters only.
+        let chunks: Vec<_> = chunks.collect();
+        let counts = futures_util::stream::iter(chunks).buffered(CHUNKS_AHEAD);
+        counts.try_fold(0, |all, count| std::future::ready(Ok(all + count))).await
     }
 }
 
 impl Write<'_> {
     /// Moves a letter's copy to a subscription, attempts and hops at 0; whether there was one.
-    fn redrive(&mut self, id: i64, to: Option<u32>) -> rusqlite::Result<bool> {
+    fn redrive(&mut self, id: i64, how: &Redrive, due_ms: u64) -> rusqlite::Result<bool> {
         let died_in: Option<u32> = self
             .db
             .prepare_cached("SELECT subscription FROM dead WHERE id = ?1")?
             .query_row([id], |row| row.get(0))
             .optional()?;
-        let Some(target) = died_in.map(|died_in| to.unwrap_or(died_in)) else { return Ok(false) };
+        let Some(target) = died_in.map(|died_in| how.to.map_or(died_in, |to| to.0)) else { return Ok(false) };
         let Some(queue) = self.book.subscription(target).map(|subscription| subscription.queue) else {
             return Ok(false);
         };
@@ -187,15 +221,8 @@ impl Write<'_> {
         if self.book.queue(queue).is_none_or(|queue| !queue.subscriptions.contains(&target)) {
             return Ok(false);
         }
-        self.db
-            .prepare_cached(
-                "INSERT INTO parked (queue, subscription, due_ms, attempts, bytes, enqueued_ms, hops, message_id, key,
-                 parent, headers, body)
-                 SELECT ?2, ?3, 0, 0, bytes, enqueued_ms, 0, message_id, key, parent, headers, body
-                 FROM dead WHERE id = ?1",
-            )?
-            .execute(params![id, queue, target])?;
-        let bytes = self.take_letter(id)?.unwrap_or_default();
+        let bytes = self.park_letter(id, queue, target, due_ms, how.body.as_deref())?;
+        self.take_letter(id)?;
         if let Some(counts) = self.book.edit_subscription(target) {
             counts.parked += 1;
         }
@@ -205,6 +232,21 @@ impl Write<'_> {
         }
         self.changes.redriven.push(queue);
         Ok(true)
+    }
+
+    /// Copies a letter beside the log, with another payload where one is given; answers the copy's size.
+    fn park_letter(&self, id: i64, queue: u32, target: u32, due_ms: u64, body: Option<&[u8]>) -> rusqlite::Result<u64> {
+        let bytes: i64 = self
+            .db
+            .prepare_cached(
+                "INSERT INTO parked (queue, subscription, due_ms, attempts, bytes, enqueued_ms, hops, message_id, key,
+                 parent, headers, body)
+                 SELECT ?2, ?3, ?4, 0, bytes - iif(?5 IS NULL, 0, length(body) - length(?5)), enqueued_ms, 0,
+                 message_id, key, parent, headers, coalesce(?5, body)
+                 FROM dead WHERE id = ?1 RETURNING bytes",
+            )?
+            .query_row(params![id, queue, target, sql(due_ms), body], |row| row.get(0))?;
+        Ok(unsql(bytes))
     }
 
     /// Removes a letter from table and counters; answers its size.

@@ -14,6 +14,7 @@ mod dead;
 mod dedup;
 mod disk;
 mod error;
+mod history;
 mod hold;
 mod inflight;
 mod intake;
@@ -31,6 +32,7 @@ mod settle;
 mod settled;
 mod state;
 mod sweep;
+mod trace;
 mod upkeep;
 mod write;
 mod writer;
@@ -54,7 +56,7 @@ use crate::settlement::{ConnectorId, Lack, Origin, QueueId, SettleError, Settlem
 pub use account::Reservation;
 pub use append::Appended;
 pub use configure::{ConnectorLayout, Consumption, Directory, Layout, Orphan};
-pub use dead::{DeadLetter, DeadSummary, FailedAttempt};
+pub use dead::{DeadLetter, DeadSummary, FailedAttempt, Redrive};
 pub use disk::Disk;
 pub use error::{AppendError, Full, OpenError};
 pub use inflight::{Inflight, Slot, Suspect};
@@ -67,6 +69,7 @@ pub use route::{Condition, Route, Subject, Test, led_to};
 pub use schedule::{LastOutcome, NewTick, Planned, ScheduleRow};
 pub use settled::{Receipt, Returned, Returns};
 pub use state::{KeyPage, StateUsage};
+pub use trace::{By, Place, Progress, Search, Sighting, Standing};
 
 use account::Accounts;
 use intake::{Intake, Job, Settle, Task};
@@ -190,8 +193,12 @@ struct Shared {
     readers: Readers,
     tails: RwLock<Vec<watch::Sender<Tail>>>,
     policies: RwLock<Vec<Option<Named>>>,
+<<<<<<< HEAD
     /// For each queue that has any: where routes lead from it, by however many steps.
     led_to: RwLock<HashMap<QueueId, Vec<QueueId>>>,
+=======
+    history: history::Waiting,
+>>>>>>> w-dead
     committed: watch::Sender<u64>,
     fatal: watch::Sender<Option<Arc<str>>>,
     /// Opened only where runs are started: a look into the ledger must not make suspects forgotten.
@@ -258,7 +265,11 @@ impl Ledger {
             appending: Arc::new(Semaphore::new(APPENDING_BYTES_MAX)),
             tails: RwLock::default(),
             policies: RwLock::default(),
+<<<<<<< HEAD
             led_to: RwLock::default(),
+=======
+            history: history::Waiting::default(),
+>>>>>>> w-dead
             committed: watch::Sender::new(0),
             fatal: watch::Sender::new(None),
         });

@@ -14,7 +14,7 @@ pub(super) const SEQ_BITS: u32 = 40;
 pub(super) const SEQ_MAX: u64 = (1 << SEQ_BITS) - 1;
 
 /// Step `n` makes version `n + 1` of version `n`.
-const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4];
 
 const VERSION_1: &str = "
 -- One row for each queue that was ever named. Everything a report or a bound needs is a counter here, kept in the
@@ -213,8 +213,27 @@ CREATE TABLE tick_outcome (
 ) STRICT, WITHOUT ROWID;
 ";
 
+const VERSION_4: &str = "
+-- Attempts that have ended, as far as the configuration wants them kept; of a bounded number and age.
+CREATE TABLE attempt (
+    id          INTEGER PRIMARY KEY AUTOINCREMENT,
+    connector   INTEGER NOT NULL REFERENCES connector (id),
+    queue       TEXT    NOT NULL,
+    message_id  TEXT    NOT NULL,
+    parent      TEXT,
+    accepted_ms INTEGER NOT NULL,
+    number      INTEGER NOT NULL,
+    started_ms  INTEGER NOT NULL,
+    ended_ms    INTEGER NOT NULL,
+    outcome     TEXT    NOT NULL, -- done, retry or dead
+    reason      TEXT,
+    effects     TEXT    NOT NULL  -- JSON: [{effect, ...}, ...]
+) STRICT;
+CREATE INDEX attempt_of_message ON attempt (message_id, id);
+";
+
 /// The newest version this program knows.
-pub(super) const VERSION: i32 = 3;
+pub(super) const VERSION: i32 = 4;
 const _: () = assert!(MIGRATIONS.len() == VERSION as usize);
 
 /// Brings an open ledger to [`VERSION`], each step in a transaction of its own.

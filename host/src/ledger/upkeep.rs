@@ -70,6 +70,7 @@ impl Write<'_> {
             self.forget_orphans()?;
             self.drop_slices()?;
             has_more |= self.drop_letters()?;
+            has_more |= self.drop_attempts()?;
         }
         let delayed_ms = self
             .db

@@ -73,6 +73,7 @@ pub(super) struct Families {
     pub(super) expired: Family<OfSubscription, Counter>,
     pub(super) orphaned_messages: Family<OfSubscription, Gauge>,
     pub(super) panics: Counter,
+    pub(super) history_dropped: Counter,
     pub(super) sandbox_seconds: Histogram,
     pub(super) sandbox_reserved_bytes: Gauge,
     pub(super) breaker_open: Family<OfHost, Gauge>,
@@ -106,6 +107,7 @@ impl Families {
             expired: Family::default(),
             orphaned_messages: Family::default(),
             panics: Counter::default(),
+            history_dropped: Counter::default(),
             // From 1 µs: instantiation is measured in microseconds.
             sandbox_seconds: Histogram::new(exponential_buckets(0.000_001, 2.0, 18)),
             sandbox_reserved_bytes: Gauge::default(),
@@ -153,6 +155,12 @@ impl Families {
         add(registry, "expired", "Messages that expired unsettled", &self.expired);
         add(registry, "orphaned_messages", "Messages of removed connectors", &self.orphaned_messages);
         add(registry, "panics", "Panics of host code caught at a run's border", &self.panics);
+        add(
+            registry,
+            "history_dropped",
+            "Attempts that came too fast to be kept in the history",
+            &self.history_dropped,
+        );
         add(registry, "sandbox_seconds", "Time to instantiate a sandbox", &self.sandbox_seconds);
         add(
             registry,

@@ -269,6 +269,11 @@ impl Metrics {
         self.0.panics.inc();
     }
 
+    /// An attempt is not kept in the history.
+    pub fn history_dropped(&self) {
+        self.0.history_dropped.inc();
+    }
+
     /// Memory that is reserved for runs under way; whoever admits them moves it.
     #[must_use]
     pub fn sandbox_reserved_bytes(&self) -> Gauge {

@@ -89,7 +89,8 @@ impl Failure {
     /// What the guest or a host call broke with; ends the session's call.
     pub(super) fn of_error(session: &mut Session, error: &wasmtime::Error) -> Self {
         let memory_refused = session.memory().was_refused();
-        session.end_call();
+        let ended = session.end_call();
+        session.note_dropped(&ended);
         let over = OverLimit::of(error);
         let what = over.map_or_else(|| describe(error), |over| over.what.to_owned());
         let limit = over.map(|over| over.limit).or_else(|| limit_of(error, &what));
@@ -108,7 +109,8 @@ impl Failure {
 
     /// What the meter cut short; ends the session's call.
     pub(super) fn of_cut(session: &mut Session, cut: Cut) -> Self {
-        session.end_call();
+        let ended = session.end_call();
+        session.note_dropped(&ended);
         match cut {
             Cut::Limit(limit) => {
                 let key = limit.key(session.grants().connector().as_str());

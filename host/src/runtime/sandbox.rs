@@ -17,7 +17,9 @@ use crate::bindings::exports::bulkhead::connector::{about, batch_consumer, consu
 use crate::capability::{Call, Cause, Ended, OverLimit, Session};
 use crate::limit::Limit;
 use crate::message::request::{Answer, Parts};
+use crate::message::trace::Trace;
 use crate::message::{self, Header, Message};
+use crate::settlement::attempt::Effect;
 use crate::settlement::{Barrier, Delivery};
 
 pub use crate::capability::Staged;
@@ -133,6 +135,12 @@ impl Sandbox {
     #[must_use]
     pub fn is_worn(&self) -> bool {
         self.is_finished || self.store.data().memory_bytes() > self.plugin.grants().limits().memory_bytes / 2
+    }
+
+    /// Takes what the last call did to the world.
+    #[must_use]
+    pub fn take_effects(&self) -> Vec<Effect> {
+        self.store.data().take_effects()
     }
 
     /// Hands over what lies in an inbox as what it is, anything else as a message.
@@ -259,6 +267,7 @@ impl Sandbox {
         let (answer, ended) = self.end(answered)?;
         let webhook::Response { status, headers, body } = answer.map_err(|failure| {
             self.is_finished = true;
+            self.store.data().note_dropped(&ended);
             Failure::of_plugin(failure, ended.held)
         })?;
         if !(200..=599).contains(&status) {
@@ -328,6 +337,7 @@ impl Sandbox {
             Ok(()) => Ok(staged(ended)),
             Err(failure) => {
                 self.is_finished = true;
+                self.store.data().note_dropped(&ended);
                 Err(Failure::of_plugin(failure, ended.held))
             }
         }
@@ -387,7 +397,8 @@ fn begin(
 }
 
 fn cause(delivery: &Delivery) -> Cause<'_> {
-    Cause { id: &delivery.message.id, hops: delivery.message.hops }
+    let message = &delivery.message;
+    Cause { id: &message.id, hops: message.hops, trace: Trace::of(&message.headers) }
 }
 
 fn borrowed(headers: &[Header]) -> Vec<(&str, &str)> {

@@ -83,7 +83,7 @@ async fn a_redriven_suspect_and_a_message_of_its_key_do_not_run_beside_each_othe
     let worker = host.subscribe("a").await.worker();
     host.settle(&worker, "a", &lease(&worker, 1).await.deliveries, &dead()).await;
     let letter = host.ledger.dead_list(None, 0, 1).unwrap()[0].id;
-    assert_eq!(host.ledger.dead_retry(&[letter], None).await.unwrap(), 1);
+    assert_eq!(host.ledger.dead_retry(&[letter], Redrive::default()).await.unwrap(), 1);
     let redriven = lease(&worker, 1).await;
     worker.begin(&redriven);
     host.send(&[draft("2", Some("k")), draft("3", None)]).await;

@@ -19,7 +19,7 @@ async fn a_dead_letter_keeps_its_story_and_is_delivered_again_to_its_subscriptio
     assert_eq!((reasons, letter.message.hops), (vec!["no luck", "hopeless"], 3));
     assert_eq!(host.ledger.dead_bytes(host.directory.connector("a").unwrap()).unwrap(), 3);
 
-    assert_eq!(host.ledger.dead_retry(&[letters[0].id], None).await.unwrap(), 1);
+    assert_eq!(host.ledger.dead_retry(&[letters[0].id], Redrive::default()).await.unwrap(), 1);
     assert!(host.ledger.dead_list(None, 0, 10).unwrap().is_empty());
     assert_eq!(host.report("in").subscriptions[0].backlog, 1);
     let again = lease(&worker, 5).await.deliveries;

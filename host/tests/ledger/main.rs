@@ -7,6 +7,7 @@
 mod crash;
 mod dead;
 mod file;
+mod history;
 mod layout;
 mod lease;
 mod queue;
@@ -21,7 +22,7 @@ use bulkhead_host::clock::Clock;
 use bulkhead_host::id::Name;
 use bulkhead_host::ledger::{
     AppendError, ConnectorLayout, Consumption, Directory, From, Layout, Ledger, OpenError, Ordering, QueuePolicy,
-    QueueReport, Settings, StateUsage,
+    QueueReport, Redrive, Settings, StateUsage,
 };
 use bulkhead_host::message::Draft;
 use bulkhead_host::metrics::{Held, Metrics};

@@ -65,7 +65,7 @@ async fn a_delayed_message_is_part_of_every_backlog() {
     let worker = host.subscribe("a").await.worker();
     host.settle(&worker, "a", &lease(&worker, 2).await.deliveries, &dead()).await;
     let letter = host.ledger.dead_list(None, 0, 1).unwrap()[0].id;
-    host.ledger.dead_retry(&[letter], None).await.unwrap();
+    host.ledger.dead_retry(&[letter], Redrive::default()).await.unwrap();
     let backlogs: Vec<u64> = host.report("in").subscriptions.iter().map(|subscription| subscription.backlog).collect();
     assert_eq!(backlogs, [2, 2], "the redriven one counts in its own subscription alone");
 }

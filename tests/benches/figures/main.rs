@@ -11,6 +11,7 @@ mod native;
 mod neighbour;
 mod order;
 mod pipeline;
+mod redrive;
 mod reference;
 mod report;
 mod sandbox;
@@ -47,7 +48,11 @@ struct Arguments {
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
+<<<<<<< HEAD
     /// Parts to measure: sandbox, start, gate, kills, neighbour, schedules, webhooks, send, pipeline, backlog; all when none is named
+=======
+    /// Parts to measure: sandbox, start, gate, kills, neighbour, schedules, send, redrive, pipeline, backlog; all when none is named
+>>>>>>> w-dead
     parts: Vec<Part>,
 }
 
@@ -62,7 +67,11 @@ enum Part {
     Kills,
     Neighbour,
     Schedules,
+<<<<<<< HEAD
     Webhooks,
+=======
+    Redrive,
+>>>>>>> w-dead
 }
 
 const ALL: [Part; 10] = [
@@ -74,6 +83,7 @@ const ALL: [Part; 10] = [
     Part::Schedules,
     Part::Webhooks,
     Part::Send,
+    Part::Redrive,
     Part::Pipeline,
     Part::Backlog,
 ];
@@ -107,6 +117,7 @@ fn measure(part: Part, arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
         Part::Webhooks => webhooks::measure(arguments.rounds),
         Part::Pipeline => pipeline(arguments),
         Part::Send => send(arguments),
+        Part::Redrive => redrive(arguments),
         Part::Backlog => backlog(arguments),
         Part::Start => Ok(vec![Figure::of_rounds(
             "start_100_connectors_ms",
@@ -152,6 +163,12 @@ fn send(arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
     let file = Figure::of_rounds("send_per_second", "messages/s", &file, how);
     let how = "the same through a running host";
     Ok(vec![Figure::of_rounds("send_to_host_per_second", "messages/s", &host, how).against(&file), file])
+}
+
+fn redrive(arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
+    let rounds: Vec<f64> = (0..arguments.rounds).map(|_| redrive::pass()).collect::<Result<_, _>>()?;
+    let how = "`dead retry --all` of 100,000 letters of 1 KB, no host running; the whole process";
+    Ok(vec![Figure::of_rounds("redrive_per_second", "letters/s", &rounds, how)])
 }
 
 fn backlog(arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {

@@ -1,6 +1,12 @@
 //! Dead letters over the API: list, show, deliver again, drop.
 //!
-//! The command line shows what these answers hold, so their shapes are the ones of `bulkhead dead --json`.
+//! The command line shows what these answers hold, so their shapes are the ones of `bulkhead dead --json`. Which letters
+//! are meant is decided in [`filter`], what their reasons have in common in [`group`].
+
+pub mod filter;
+pub mod group;
+
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -10,13 +16,24 @@ use serde::{Deserialize, Serialize};
 use super::{Problem, malformed, unknown_connector};
 use crate::admin::Admin;
 use crate::audit::Event;
+<<<<<<< HEAD
 use crate::clock::rfc3339;
 use crate::ledger::{DeadLetter, DeadSummary, Directory, FailedAttempt, Ledger};
+=======
+use crate::config;
+use crate::ledger::{DeadLetter, DeadSummary, Directory, FailedAttempt, Ledger, Redrive};
+>>>>>>> w-dead
 use crate::message::Header;
-use crate::settlement::{ConnectorId, SubscriptionId};
+use crate::settlement::attempt::Effect;
+use crate::settlement::{self, SubscriptionId};
+pub use filter::Filter;
+use filter::Wanted;
+use group::Group;
 
-/// Dead letters of one page.
-const PAGE: usize = 1_000;
+/// From the end of an attempt until it is on disk, in milliseconds, also on a disk that was full for a while.
+const SETTLED_WITHIN_MS: u64 = 600_000;
+/// The last of many letters is delivered again no later than this: no due time of the ledger lies further ahead.
+const SPREAD_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// One dead letter in a list.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -64,15 +81,21 @@ pub struct Letter {
 }
 
 /// One failed attempt.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     /// When, as RFC 3339.
     pub at: String,
     /// Why.
     pub reason: String,
+    /// When it began, where it is in the history.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<String>,
+    /// What it did to the world, as far as the history knows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub effects: Vec<Effect>,
 }
 
-/// Which letters, and where to.
+/// Which letters, and how they are delivered again.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Selection {
@@ -82,21 +105,18 @@ pub struct Selection {
     /// Deliver to this connector instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
+    /// No more than so many in a time, as in `100/s`; all at once where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<String>,
+    /// Of one letter: another payload, as text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// The same as bytes in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body_base64: Option<String>,
     /// Only count.
     #[serde(default)]
     pub dry_run: bool,
-}
-
-/// What letters have in common.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Filter {
-    /// Died in this connector.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub connector: Option<String>,
-    /// Have one of these ids.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ids: Option<Vec<String>>,
 }
 
 /// How many letters were meant.
@@ -106,20 +126,68 @@ pub struct Count {
     pub count: usize,
 }
 
-/// `?connector=NAME&after=ID`.
+/// `?connector=NAME&queue=NAME&reason=TEXT&since=TIME&after=ID`.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Page {
+pub(super) struct Wish {
     connector: Option<String>,
+    queue: Option<String>,
+    reason: Option<String>,
+    since: Option<String>,
     after: Option<String>,
 }
 
 impl Selection {
-    /// What was done to so many letters, for the audit record; nothing was where they were only counted.
+    /// What was done to so many letters, for the audit record; nothing was where they were only counted. Of an edited
+    /// payload it says that there was one.
     #[must_use]
     pub fn event(&self, what: &str, Count { count }: Count) -> Option<Event> {
-        let text = |json| format!("{count} dead letters, by {json}");
-        let json = serde_json::to_string(self).ok().filter(|_| !self.dry_run);
+        let edited = if self.has_body() { " with another body" } else { "" };
+        let shown = Self { body: None, body_base64: None, ..self.clone() };
+        let text = |json| format!("{count} dead letters{edited}, by {json}");
+        let json = serde_json::to_string(&shown).ok().filter(|_| !self.dry_run);
         json.map(|json| Event::action(what, &text(json)))
+    }
+
+    fn has_body(&self) -> bool {
+        self.body.is_some() || self.body_base64.is_some()
+    }
+
+    /// The payload that takes the place of a letter's own.
+    fn edited(&self) -> Result<Option<Vec<u8>>, Problem> {
+        let body = match (&self.body, &self.body_base64) {
+            (None, None) => return Ok(None),
+            (Some(_), Some(_)) => return Err(malformed("give `body` or `body_base64`, not both".to_owned())),
+            (Some(text), None) => text.clone().into_bytes(),
+            (None, Some(encoded)) => data_encoding::BASE64
+                .decode(encoded.as_bytes())
+                .map_err(|error| malformed(format!("`body_base64` is not base64: {error}")))?,
+        };
+        if self.filter.ids.as_ref().is_none_or(|ids| ids.len() != 1) {
+            return Err(malformed("another body is for one dead letter, named by its id".to_owned()));
+        }
+        Ok(Some(body))
+    }
+
+    /// From one letter to the next; so many must not take too long.
+    fn spacing(&self, count: usize) -> Result<Duration, Problem> {
+        let Some(rate) = &self.rate else { return Ok(Duration::ZERO) };
+        let rate = config::rate(rate).map_err(|allowed| malformed(format!("`rate` is {allowed}")))?;
+        let (step, count) = (rate.step(), u32::try_from(count).unwrap_or(u32::MAX));
+        if step.saturating_mul(count) > SPREAD_MAX {
+            let hours = SPREAD_MAX.as_secs() / 3600;
+            let detail = format!(
+                "at `{rate}` these {count} dead letters take more than {hours} hours: choose a higher rate or fewer letters"
+            );
+            return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
+        }
+        Ok(step)
+    }
+}
+
+impl Wish {
+    fn filter(self) -> Filter {
+        let Self { connector, queue, reason, since, after: _ } = self;
+        Filter { connector, queue, reason, since, ids: None }
     }
 }
 
@@ -137,9 +205,27 @@ impl Entry {
     }
 }
 
+impl Attempt {
+    /// A failed attempt with what the history has kept of it: the last one of its number that ended before, and not long.
+    pub(super) fn of(place: usize, failed: &FailedAttempt, queue: &str, kept: &[settlement::attempt::Attempt]) -> Self {
+        let settled_within = |ended_ms: u64| ended_ms <= failed.at_ms && failed.at_ms - ended_ms <= SETTLED_WITHIN_MS;
+        let kept = kept
+            .iter()
+            .rev()
+            .find(|kept| kept.number as usize == place + 1 && kept.queue == queue && settled_within(kept.ended_ms));
+        Self {
+            at: rfc3339(failed.at_ms),
+            reason: failed.reason.clone(),
+            started_at: kept.map(|kept| rfc3339(kept.started_ms)),
+            effects: kept.map(|kept| kept.effects.clone()).unwrap_or_default(),
+        }
+    }
+}
+
 impl Letter {
-    fn of(letter: DeadLetter) -> Self {
-        let attempt = |attempt: FailedAttempt| Attempt { at: rfc3339(attempt.at_ms), reason: attempt.reason };
+    fn of(letter: DeadLetter, kept: &[settlement::attempt::Attempt]) -> Self {
+        let history = letter.history.iter().enumerate();
+        let history = history.map(|(place, failed)| Attempt::of(place, failed, &letter.summary.queue, kept)).collect();
         let (body, body_base64) = match String::from_utf8(letter.message.body) {
             Ok(text) => (Some(text), None),
             Err(error) => (None, Some(data_encoding::BASE64.encode(error.as_bytes()))),
@@ -153,22 +239,35 @@ impl Letter {
             parent: letter.message.parent,
             hops: letter.message.hops,
             enqueued_at: rfc3339(letter.message.enqueued_at_ms),
-            history: letter.history.into_iter().map(attempt).collect(),
+            history,
         }
     }
 }
 
-/// A page of letters after letter `after`, oldest first; also of a connector that has left the configuration.
+/// A page of the letters that a filter means after letter `after`, oldest first; also of a connector that has left the
+/// configuration.
 ///
 /// # Errors
-/// No such connector, `after` is no id, or the ledger cannot be read.
-pub fn page(ledger: &Ledger, connector: Option<&str>, after: &str) -> Result<Vec<Entry>, Problem> {
-    let connector = connector.map(|name| number(ledger, name)).transpose()?;
+/// No such connector, `after` is no id, `since` is no time, or the ledger cannot be read.
+pub fn page(ledger: &Ledger, filter: &Filter, after: &str) -> Result<Vec<Entry>, Problem> {
     let after = match after {
         "" => 0,
         id => id.parse().map_err(|_| malformed(format!("`after` is the id of a dead letter, not `{id}`")))?,
     };
-    Ok(ledger.dead_list(connector, after, PAGE)?.iter().map(Entry::of).collect())
+    Ok(Wanted::of(ledger, filter)?.page(ledger, after)?.iter().map(Entry::of).collect())
+}
+
+/// The letters that a filter means, together by what their reasons have in common; the largest group first.
+///
+/// # Errors
+/// See [`page`].
+pub fn groups(ledger: &Ledger, filter: &Filter) -> Result<Vec<Group>, Problem> {
+    let mut groups = group::Groups::default();
+    Wanted::of(ledger, filter)?.each(ledger, |letter| {
+        groups.add(letter);
+        Ok(())
+    })?;
+    Ok(groups.into_list())
 }
 
 /// One letter.
@@ -177,85 +276,65 @@ pub fn page(ledger: &Ledger, connector: Option<&str>, after: &str) -> Result<Vec
 /// There is none of this id, or the ledger cannot be read.
 pub fn letter(ledger: &Ledger, id: &str) -> Result<Letter, Problem> {
     let letter = id.parse().ok().map(|id| ledger.dead_show(id)).transpose()?.flatten();
-    letter.map(Letter::of).ok_or_else(|| no_letter(id))
+    let letter = letter.ok_or_else(|| no_letter(id))?;
+    let connector = ledger.dead_connector(&letter.summary.connector)?;
+    let kept = ledger.attempts_of(&letter.summary.message_id, connector)?;
+    Ok(Letter::of(letter, &kept))
 }
 
 /// Delivers letters again, where they died or in `to`.
 ///
 /// # Errors
-/// A letter does not exist, `to` consumes nothing, no connector of the configuration reads the queue where a letter died
-/// (nothing is delivered then), or the ledger cannot be changed.
+/// A letter does not exist, `to` consumes nothing, no connector of the configuration reads the queue where a letter died,
+/// the body or the rate cannot be used (nothing is delivered then), or the ledger cannot be changed.
 pub async fn retry(ledger: &Ledger, directory: &Directory, selection: &Selection) -> Result<Count, Problem> {
     let to = selection.to.as_deref().map(|name| target(ledger, directory, name)).transpose()?;
-    let ids = select(ledger, &selection.filter, |letter| match to {
-        Some(_) => Ok(()),
-        None => check_home(directory, letter),
+    let body = selection.edited()?;
+    let ids = filter::select(ledger, &selection.filter, |letter| {
+        let Some(subscription) = to.or_else(|| directory.subscription(&letter.queue, &letter.connector)) else {
+            return Err(no_home(letter));
+        };
+        body.as_ref().map_or(Ok(()), |body| fits(ledger, letter.id, body, subscription))
     })?;
-    let count = if selection.dry_run { ids.len() } else { ledger.dead_retry(&ids, to).await? };
+    let spacing = selection.spacing(ids.len())?;
+    let count =
+        if selection.dry_run { ids.len() } else { ledger.dead_retry(&ids, Redrive { to, spacing, body }).await? };
     Ok(Count { count })
 }
 
 /// Removes letters for ever.
 ///
 /// # Errors
-/// A letter does not exist, or the ledger cannot be changed.
+/// A letter does not exist, the selection says how to deliver, or the ledger cannot be changed.
 pub async fn remove(ledger: &Ledger, selection: &Selection) -> Result<Count, Problem> {
-    let ids = select(ledger, &selection.filter, |_| Ok(()))?;
+    if selection.to.is_some() || selection.rate.is_some() || selection.has_body() {
+        return Err(malformed("`to`, `rate` and a body are for letters that are delivered again".to_owned()));
+    }
+    let ids = filter::select(ledger, &selection.filter, |_| Ok(()))?;
     let count = if selection.dry_run { ids.len() } else { ledger.dead_drop(&ids).await? };
     Ok(Count { count })
 }
 
-/// A letter is delivered again where it died, so somebody must read there.
-fn check_home(directory: &Directory, letter: &DeadSummary) -> Result<(), Problem> {
-    let DeadSummary { id, connector, queue, .. } = letter;
-    if directory.subscription(queue, connector).is_some() {
+/// Whether the queue of a subscription takes a letter with another payload.
+fn fits(ledger: &Ledger, id: i64, body: &[u8], subscription: SubscriptionId) -> Result<(), Problem> {
+    let Some(letter) = ledger.dead_show(id)? else { return Err(no_letter(&id.to_string())) };
+    let mut message = letter.message;
+    message.body = body.to_vec();
+    let (size, most) = (message.size_bytes(), ledger.message_bytes(subscription)?);
+    if size <= most {
         return Ok(());
     }
+    let detail = format!("with this body the message has {size} bytes, and its queue takes {most}");
+    Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail))
+}
+
+/// The refusal of a letter where nobody reads any more.
+fn no_home(letter: &DeadSummary) -> Problem {
+    let DeadSummary { id, connector, queue, .. } = letter;
     let detail = format!(
         "dead letter `{id}` died in `{connector}`, which does not read `{queue}` in the configuration any more: name another connector with `--to`, or leave it out"
     );
-    Err(Problem::new(StatusCode::CONFLICT, detail))
-}
-
-/// The letters that have all in common what the filter says; one that `check` refuses refuses them all. Only their numbers
-/// are kept: there may be a million.
-fn select(
-    ledger: &Ledger,
-    filter: &Filter,
-    check: impl Fn(&DeadSummary) -> Result<(), Problem>,
-) -> Result<Vec<i64>, Problem> {
-    let connector = filter.connector.as_deref();
-    let mut all = Vec::new();
-    if let Some(ids) = &filter.ids {
-        for id in ids {
-            let letter = named(ledger, id, connector)?;
-            check(&letter)?;
-            all.push(letter.id);
-        }
-        return Ok(all);
-    }
-    let connector = connector.map(|name| number(ledger, name)).transpose()?;
-    loop {
-        let page = ledger.dead_list(connector, all.last().copied().unwrap_or(0), PAGE)?;
-        page.iter().try_for_each(&check)?;
-        all.extend(page.iter().map(|letter| letter.id));
-        if page.len() < PAGE {
-            return Ok(all);
-        }
-    }
-}
-
-/// A letter by its id; it must have died in `connector`, where one is named.
-fn named(ledger: &Ledger, id: &str, connector: Option<&str>) -> Result<DeadSummary, Problem> {
-    let number: i64 = id.parse().map_err(|_| no_letter(id))?;
-    let mut found = ledger.dead_list(None, number.saturating_sub(1), 1)?;
-    let is_meant = |letter: &DeadSummary| letter.id == number && connector.is_none_or(|name| letter.connector == name);
-    found.pop().filter(is_meant).ok_or_else(|| no_letter(id))
-}
-
-/// A connector's number, also of one that has left the configuration.
-fn number(ledger: &Ledger, connector: &str) -> Result<ConnectorId, Problem> {
-    ledger.dead_connector(connector)?.ok_or_else(|| not_found(format!("there is no connector `{connector}`")))
+    Problem::new(StatusCode::CONFLICT, detail)
 }
 
 /// The one subscription of a connector.
@@ -271,9 +350,19 @@ fn target(ledger: &Ledger, directory: &Directory, connector: &str) -> Result<Sub
         .ok_or_else(|| Problem::new(StatusCode::CONFLICT, format!("connector `{connector}` consumes no queue")))
 }
 
-pub(super) async fn list(State(admin): State<Admin>, Query(query): Query<Page>) -> Result<Json<Vec<Entry>>, Problem> {
-    let after = query.after.unwrap_or_default();
-    Ok(Json(page(&admin.ledger, query.connector.as_deref(), &after)?))
+pub(super) async fn list(
+    State(admin): State<Admin>,
+    Query(mut wish): Query<Wish>,
+) -> Result<Json<Vec<Entry>>, Problem> {
+    let after = wish.after.take().unwrap_or_default();
+    Ok(Json(page(&admin.ledger, &wish.filter(), &after)?))
+}
+
+pub(super) async fn list_groups(
+    State(admin): State<Admin>,
+    Query(wish): Query<Wish>,
+) -> Result<Json<Vec<Group>>, Problem> {
+    Ok(Json(groups(&admin.ledger, &wish.filter())?))
 }
 
 pub(super) async fn show(State(admin): State<Admin>, Path(id): Path<String>) -> Result<Json<Letter>, Problem> {

@@ -28,6 +28,7 @@ use crate::capability::credential::{Auth, Draft, Unattached, Unfit, Values};
 use crate::egress::address::Reach;
 use crate::mask::Secret;
 use crate::metrics::Effect;
+use crate::settlement::attempt::Effect as Done;
 
 /// How soon to come back when a secret cannot be read: somebody is replacing it, or has to.
 const SECRET_DELAY: Duration = Duration::from_secs(10);
@@ -258,6 +259,7 @@ impl Admitted {
 
     fn record_use(&self, secret: &str, what: &str) {
         self.grant.services.audit.secret_used(&self.grant.connector, secret, &self.key(what));
+        self.recorder.add(Done::Secret { name: secret.to_owned() });
     }
 
     /// Of a part of the entry.

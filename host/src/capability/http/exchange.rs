@@ -25,6 +25,7 @@ use crate::capability::backoff;
 use crate::capability::breaker::Passage;
 use crate::capability::credential::placeholder::Words;
 use crate::capability::credential::scrub::{Scrubber, Stream};
+use crate::capability::recorder::{Begun, Recorder};
 use crate::clock;
 use crate::egress::client::{self, Keys, RESPONSE_HEADER_BYTES_MAX, Unusable};
 use crate::mask::Secret;
@@ -49,6 +50,7 @@ pub(super) struct Admitted {
     pub(super) held_left: Arc<AtomicU64>,
     /// Requests under way in the same sandbox.
     pub(super) under_way: Arc<AtomicU32>,
+    pub(super) recorder: Recorder,
     /// Waited for by unsafe methods.
     pub(super) barrier: Option<Barrier>,
     pub(super) deadline: tokio::time::Instant,
@@ -92,6 +94,7 @@ struct Meter {
     entry: usize,
     started: Instant,
     outcome: Outcome,
+    begun: Begun,
 }
 
 enum Outcome {
@@ -109,14 +112,19 @@ impl Drop for Meter {
             Outcome::Answered(status) => status.as_str(),
         };
         let (grant, pattern) = (&self.grant, &self.grant.entries[self.entry].settings.pattern);
-        let seconds = self.started.elapsed().as_secs_f64();
+        let took = self.started.elapsed();
+        let answered = if let Outcome::Answered(status) = &self.outcome { Some(status.as_u16()) } else { None };
+        self.begun.end(answered, u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+        let seconds = took.as_secs_f64();
         grant.services.metrics.http_request(&grant.connector, pattern.as_str(), status, seconds);
     }
 }
 
 impl Meter {
-    fn start(grant: &Arc<Grant>, entry: usize) -> Self {
-        Self { grant: grant.clone(), entry, started: Instant::now(), outcome: Outcome::Failed }
+    fn start(request: &Admitted) -> Self {
+        let begun = request.recorder.begin(request.method.as_str(), request.target.display());
+        let (grant, entry) = (request.grant.clone(), request.entry);
+        Self { grant, entry, started: Instant::now(), outcome: Outcome::Failed, begun }
     }
 }
 
@@ -167,7 +175,7 @@ impl Admitted {
         // What may take long of it is the token.
         let late = |_| self.wait_for_repair("token", &self.key("auth"), "there was no access token in time");
         let (request, dress) = dressing.map_err(late)??;
-        let mut meter = Meter::start(&self.grant, self.entry);
+        let mut meter = Meter::start(self);
         match self.head(client.execute(request), handed).await {
             Ok(Ok(response)) => Ok(Answered { response, meter, dress }),
             Ok(Err(error)) => {

@@ -21,8 +21,10 @@ use super::{Grant, GrantSettings, header, interface};
 use crate::bindings::bulkhead::connector::http::{HttpError, Request, Response};
 use crate::capability::OverLimit;
 use crate::capability::credential::placeholder::Words;
+use crate::capability::recorder::Recorder;
 use crate::id;
 use crate::limit::Limit;
+use crate::message::trace::{TRACEPARENT, Trace};
 use crate::settlement::Barrier;
 
 /// A guest's timeout is at least this: zero would be no request at all, and a timer's panic elsewhere.
@@ -46,6 +48,8 @@ pub struct CallScope {
     pub deadline: Instant,
     /// What the first unsafe request waits behind.
     pub barrier: Barrier,
+    /// The trace that requests belong to.
+    pub trace: Option<Trace>,
 }
 
 /// What a call did, as far as its settlement is concerned.
@@ -85,6 +89,7 @@ pub(super) struct Gate {
     words: Words,
     /// Requests under way, those of earlier calls whose answers were kept included.
     under_way: Arc<AtomicU32>,
+    recorder: Recorder,
     call: Option<Call>,
 }
 
@@ -111,10 +116,15 @@ impl Session {
     /// Starts a run's session.
     #[must_use]
     pub fn new(grant: Arc<Grant>) -> Self {
+        Self::recorded(grant, Recorder::default())
+    }
+
+    /// Starts a run's session whose requests are noted.
+    pub(in crate::capability) fn recorded(grant: Arc<Grant>, recorder: Recorder) -> Self {
         let mut wasi = WasiHttpCtx::new();
         wasi.set_field_size_limit(FIELD_BYTES_MAX);
         let (reports, under_way) = (Arc::default(), Arc::default());
-        Self { gate: Gate { grant, reports, words: Words::default(), under_way, call: None }, wasi }
+        Self { gate: Gate { grant, reports, words: Words::default(), under_way, recorder, call: None }, wasi }
     }
 
     /// A call begins: its counts start at zero.
@@ -211,6 +221,7 @@ impl Gate {
         check_body(&grant, settings, asked.body_bytes)?;
         settings.check_signed_body(target.url(), asked.body_bytes)?;
         let mut headers = header::admit(asked.headers)?;
+        call.add_trace(&mut headers);
         let barrier = if method.is_safe() {
             None
         } else {
@@ -231,6 +242,7 @@ impl Gate {
             words,
             held_left,
             under_way: self.under_way.clone(),
+            recorder: self.recorder.clone(),
             barrier,
             deadline: deadline.into(),
             head_by: None,
@@ -249,6 +261,13 @@ impl Call {
 
     fn held_left(&mut self, grant: &Grant) -> Arc<AtomicU64> {
         self.held_left.get_or_insert_with(|| Arc::new(AtomicU64::new(grant.limits.memory_bytes))).clone()
+    }
+
+    /// Carries the trace of the message on; one that the plugin chose itself stays.
+    fn add_trace(&self, headers: &mut HeaderMap) {
+        let Some(trace) = &self.scope.trace else { return };
+        let value = HeaderValue::from_str(&trace.parent_of(&id::random())).expect("it is letters, digits and `-`");
+        headers.entry(TRACEPARENT).or_insert(value);
     }
 
     /// A key that the plugin chose itself stays: it may mean something to the receiver.

@@ -141,6 +141,7 @@ impl Writer {
                     self.tolerate(result)?;
                 }
                 Next::Closed => {
+                    self.keep_history()?;
                     let result = self.checkpoints.last(&self.db);
                     return self.tolerate(result);
                 }

@@ -37,6 +37,7 @@ impl Writer {
         }
         self.short_round = Instant::now();
         self.look_at_disk()?;
+        self.keep_history()?;
         if !self.is_laid_out || self.shared.accounts.disk_is_spent() {
             return Ok(());
         }
@@ -59,6 +60,20 @@ impl Writer {
             self.count_orphans();
         }
         Ok(())
+    }
+
+    /// Writes the attempts down that have ended since the last round, in a transaction of their own. There is no room for
+    /// them on a disk that is full.
+    pub(super) fn keep_history(&mut self) -> rusqlite::Result<()> {
+        if self.shared.accounts.disk_is_spent() {
+            return Ok(());
+        }
+        let attempts = self.shared.history.take();
+        if attempts.is_empty() {
+            return Ok(());
+        }
+        let run = move |write: &mut Write<'_>| write.keep_attempts(&attempts);
+        self.alone(Job::Task(Task { run: Box::new(run), answer: Box::new(drop) }))
     }
 
     /// Closes the intake below the watermark, and opens it above. While the disk is full, looks whether it still is.

@@ -1,0 +1,111 @@
+//! Which attempts are kept, and what of them.
+//!
+//! A record follows its delivery from the call to the disk, and is handed to the ledger when what it came to is there.
+//! Invariant: what need not be kept costs no memory.
+
+use crate::ledger::Ledger;
+use crate::runtime::Sandbox;
+use crate::settlement::attempt::{Attempt, EFFECTS_MAX, Effect, Keep};
+use crate::settlement::{ConnectorId, Delivery, Outcome, Publish};
+
+use super::Staged;
+
+/// What is known of a call that has ended.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Record {
+    /// When it began, in milliseconds since the Unix epoch.
+    pub(super) started_ms: u64,
+    effects: Vec<Effect>,
+}
+
+/// The history of one connector.
+#[derive(Debug)]
+pub struct History {
+    keep: Keep,
+    connector: ConnectorId,
+    ledger: Ledger,
+}
+
+impl Record {
+    /// Of a call that was not made.
+    pub(super) fn empty(started_ms: u64) -> Self {
+        Self { started_ms, effects: Vec::new() }
+    }
+
+    /// What a call has done, in this sandbox.
+    pub(super) fn of(sandbox: &Sandbox, started_ms: u64) -> Self {
+        Self { started_ms, effects: sandbox.take_effects() }
+    }
+}
+
+impl History {
+    /// As the configuration wants it.
+    #[must_use]
+    pub fn new(keep: Keep, connector: ConnectorId, ledger: Ledger) -> Self {
+        Self { keep, connector, ledger }
+    }
+
+    /// An attempt that succeeded, where it is kept.
+    pub(super) fn success(
+        &self,
+        queue: &str,
+        delivery: &Delivery,
+        record: &Record,
+        staged: &Staged,
+        published: impl Fn(&Publish) -> Effect,
+    ) -> Option<Attempt> {
+        if !self.keep.keeps_success(&delivery.message.id) {
+            return None;
+        }
+        let mut attempt = self.attempt(queue, delivery, record.clone(), "done");
+        // In a batch the drafts of other messages are theirs.
+        let own =
+            |publish: &&Publish| publish.draft.parent.as_ref().is_none_or(|parent| *parent == delivery.message.id);
+        attempt.effects.extend(staged.publishes.iter().filter(own).map(published));
+        let keys = staged.state.writes.len();
+        attempt.effects.extend((keys > 0).then_some(Effect::State { keys }));
+        attempt.effects.truncate(EFFECTS_MAX);
+        Some(attempt)
+    }
+
+    /// An attempt that failed, unless it was charged nothing.
+    pub(super) fn failure(
+        &self,
+        queue: &str,
+        delivery: &Delivery,
+        record: Record,
+        outcome: &Outcome,
+    ) -> Option<Attempt> {
+        let (label, reason) = match outcome {
+            Outcome::Retry { charged: true, reason, .. } => ("retry", reason),
+            Outcome::Dead { reason } => ("dead", reason),
+            Outcome::Retry { charged: false, .. } | Outcome::Done | Outcome::Expired | Outcome::Superseded => {
+                return None;
+            }
+        };
+        let attempt = self.attempt(queue, delivery, record, label);
+        Some(Attempt { reason: Some(reason.clone()), ..attempt })
+    }
+
+    fn attempt(&self, queue: &str, delivery: &Delivery, record: Record, outcome: &str) -> Attempt {
+        let message = &delivery.message;
+        Attempt {
+            connector: self.connector,
+            queue: queue.to_owned(),
+            message_id: message.id.clone(),
+            parent: message.parent.clone(),
+            accepted_ms: message.enqueued_at_ms,
+            number: delivery.attempt,
+            started_ms: record.started_ms,
+            ended_ms: self.ledger.clock().now_ms(),
+            outcome: outcome.to_owned(),
+            reason: None,
+            effects: record.effects,
+        }
+    }
+
+    /// Hands over what is settled.
+    pub(super) fn note(&self, attempts: Vec<Attempt>) {
+        attempts.into_iter().for_each(|attempt| self.ledger.note_attempt(attempt));
+    }
+}
