@@ -1,5 +1,4 @@
 //! The trace of a message goes on: through queues, into the requests that are made for it, and into the log.
-#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

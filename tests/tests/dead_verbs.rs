@@ -1,5 +1,4 @@
 //! What people do with many dead letters: find them, count them by reason, deliver them again, drop them.
-#![allow(clippy::unwrap_used)]
 
 use bulkhead_tests::{Bulkhead, Finished, guest};
 use serde_json::{Value, json};

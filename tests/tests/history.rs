@@ -1,5 +1,4 @@
 //! The history: what attempts did, and of which it is kept.
-#![allow(clippy::unwrap_used)]
 
 use bulkhead_tests::{Answer, Bulkhead, Fixture};
 use serde_json::{Value, json};

@@ -1,5 +1,4 @@
 //! `bulkhead trace`: the tree of a message.
-#![allow(clippy::unwrap_used)]
 
 use bulkhead_tests::{Answer, Bulkhead, Fixture};
 use serde_json::{Value, json};

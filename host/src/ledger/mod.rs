@@ -193,12 +193,9 @@ struct Shared {
     readers: Readers,
     tails: RwLock<Vec<watch::Sender<Tail>>>,
     policies: RwLock<Vec<Option<Named>>>,
-<<<<<<< HEAD
     /// For each queue that has any: where routes lead from it, by however many steps.
     led_to: RwLock<HashMap<QueueId, Vec<QueueId>>>,
-=======
     history: history::Waiting,
->>>>>>> w-dead
     committed: watch::Sender<u64>,
     fatal: watch::Sender<Option<Arc<str>>>,
     /// Opened only where runs are started: a look into the ledger must not make suspects forgotten.
@@ -265,11 +262,8 @@ impl Ledger {
             appending: Arc::new(Semaphore::new(APPENDING_BYTES_MAX)),
             tails: RwLock::default(),
             policies: RwLock::default(),
-<<<<<<< HEAD
             led_to: RwLock::default(),
-=======
             history: history::Waiting::default(),
->>>>>>> w-dead
             committed: watch::Sender::new(0),
             fatal: watch::Sender::new(None),
         });

@@ -48,11 +48,7 @@ struct Arguments {
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
-<<<<<<< HEAD
-    /// Parts to measure: sandbox, start, gate, kills, neighbour, schedules, webhooks, send, pipeline, backlog; all when none is named
-=======
-    /// Parts to measure: sandbox, start, gate, kills, neighbour, schedules, send, redrive, pipeline, backlog; all when none is named
->>>>>>> w-dead
+    /// Parts to measure: sandbox, start, gate, kills, neighbour, schedules, webhooks, send, redrive, pipeline, backlog; all when none is named
     parts: Vec<Part>,
 }
 
@@ -67,14 +63,11 @@ enum Part {
     Kills,
     Neighbour,
     Schedules,
-<<<<<<< HEAD
     Webhooks,
-=======
     Redrive,
->>>>>>> w-dead
 }
 
-const ALL: [Part; 10] = [
+const ALL: [Part; 11] = [
     Part::Sandbox,
     Part::Start,
     Part::Gate,

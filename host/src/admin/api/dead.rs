@@ -16,13 +16,9 @@ use serde::{Deserialize, Serialize};
 use super::{Problem, malformed, unknown_connector};
 use crate::admin::Admin;
 use crate::audit::Event;
-<<<<<<< HEAD
 use crate::clock::rfc3339;
-use crate::ledger::{DeadLetter, DeadSummary, Directory, FailedAttempt, Ledger};
-=======
 use crate::config;
 use crate::ledger::{DeadLetter, DeadSummary, Directory, FailedAttempt, Ledger, Redrive};
->>>>>>> w-dead
 use crate::message::Header;
 use crate::settlement::attempt::Effect;
 use crate::settlement::{self, SubscriptionId};

@@ -11,9 +11,10 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
+use super::Problem;
 use super::dead::Attempt;
-use super::{Problem, rfc3339};
 use crate::admin::Admin;
+use crate::clock::rfc3339;
 use crate::ledger::{By, FailedAttempt, Ledger, Place, Progress, Search, Sighting, Standing};
 use crate::limit::HOPS_MAX;
 use crate::settlement::attempt::{self, Effect};

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 
-use crate::admin::api::rfc3339;
+use crate::clock::rfc3339;
 use crate::ledger::DeadSummary;
 
 /// Reasons that are told apart.
