@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bulkhead_tests::{Answer, Bulkhead, Finished, Fixture, Request, post};
+use bulkhead_tests::{Answer, Bulkhead, Finished, Fixture, Request, guest, post};
 use serde_json::Value;
 
 /// Long enough for a busy machine; every wait ends with the event itself.
@@ -80,4 +80,18 @@ fn the_trace_of_a_webhook_goes_on() {
     let sent = server.requests()[0].header("traceparent").unwrap().to_owned();
     assert!(sent.contains(TRACE), "{sent}");
     let _ = running.terminate().ok();
+}
+
+/// This plugin gives its drafts no headers, where `jq` hands on those of its message.
+#[test]
+fn a_draft_without_a_trace_belongs_to_that_of_its_message() {
+    let plugin = guest("hostile");
+    let toml = format!("[connectors.it]\nplugin = '{}'\nconsume = 'in'\nallow.publish = ['mid']\n", plugin.display());
+    let host = Bulkhead::new(&toml);
+    let header = format!("traceparent: {}", parent());
+    let _ = host.run(&["send", "in", "--body", "publish mid", "--header", &header]).ok();
+    let _ = host.run_until_idle();
+    let headers = host.ledger().headers("mid").remove(0);
+    assert_eq!((headers.len(), headers[0].0.as_str()), (1, "traceparent"));
+    assert!(headers[0].1.starts_with(&format!("00-{TRACE}-")) && headers[0].1 != parent(), "{headers:?}");
 }
