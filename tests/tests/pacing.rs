@@ -79,13 +79,15 @@ fn a_batch_holds_as_many_messages_as_the_rate_allows() {
 #[test]
 fn what_is_never_given_to_the_plugin_takes_nothing_of_the_rate() {
     let keys = "consume = 'in'\nrate = '1/h'";
-    let paused = Bulkhead::new(&format!("[queues.in]\nexpires = '1s'\n{}", connector("it", "hostile", keys)));
-    paused.send("in", &["ok"; 50]);
-    let running = paused.start();
-    let settled = |metrics: &Metrics| {
-        metrics.value("bulkhead_expired_total", &[("connector", "it")]) + delivered(metrics, "it", "done")
-    };
-    running.wait_until("end of all", PATIENCE, |metrics| settled(metrics) == 50.0);
+    let host = Bulkhead::new(&connector("it", "hostile", keys));
+    host.send("in", &["ok"; 50]);
+    host.ledger().expire_all();
+    let running = host.start();
+    running.wait_until("end of all", PATIENCE, |metrics| {
+        metrics.value("bulkhead_expired_total", &[("connector", "it")]) == 50.0
+    });
+    host.send("in", &["ok"]);
+    running.wait_until("token", PATIENCE, |metrics| delivered(metrics, "it", "done") == 1.0);
     let _ = running.terminate().ok();
 }
 

@@ -1,6 +1,6 @@
 //! Which dead letters are meant.
 //!
-//! A filter is read once, into [`Wanted`]; letters are looked through in pages, and never held all at once: there may be
+//! A filter is read once, into `Wanted`; letters are looked through in pages, and never held all at once: there may be
 //! a million. Invariant: all that a filter says is true of a letter that it means.
 
 use jiff::Timestamp;

@@ -1,7 +1,7 @@
 //! Dead letters together by reason: what a queue died of, however many letters say it.
 //!
-//! A reason is made [`common`]: its numbers and ids are left out, so that what differs in them alone falls together.
-//! Invariant: the memory does not grow with the letters; past [`GROUPS_MAX`] reasons the rest is one group.
+//! A reason is made `common`: its numbers and ids are left out, so that what differs in them alone falls together.
+//! Invariant: the memory does not grow with the letters; past `GROUPS_MAX` reasons the rest is one group.
 
 use std::collections::{BTreeSet, HashMap};
 
