@@ -10,7 +10,8 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::account::Reservation;
 use super::intake::{Append, Job};
-use super::{APPENDING_BYTES_MAX, AppendError, Full, Ledger};
+use super::{APPENDING_BYTES_MAX, AppendError, Full, Ledger, QueuePolicy};
+use crate::id::Name;
 use crate::message::Draft;
 use crate::settlement::{Mark, QueueId};
 
@@ -66,8 +67,13 @@ impl Ledger {
     /// # Errors
     /// See [`AppendError`].
     pub async fn receive(&self, queue: QueueId, draft: Draft, mark: Option<Mark>) -> Result<Appended, AppendError> {
-        let piece = self.admit(vec![(queue, draft)])?.pop().ok_or(AppendError::NoSuchQueue)?;
-        let share = self.share(piece.bytes).await?;
+        let bytes = draft.size_bytes();
+        let (name, policy) = self.shared().policy(queue).ok_or(AppendError::NoSuchQueue)?;
+        check_size(&name, &policy, bytes)?;
+        self.check_routes(queue)?;
+        let room = self.reserve(queue, bytes).map_err(|full| self.refusal(queue, full))?;
+        let share = self.share(bytes).await?;
+        let piece = Piece { drafts: vec![(queue, draft)], bytes, room };
         let appended = self.send(piece, mark, Some(share)).await.unwrap_or(Err(AppendError::Closed))?;
         appended.into_iter().next().ok_or(AppendError::Closed)
     }
@@ -108,10 +114,7 @@ impl Ledger {
                     &known.insert((*queue, policy)).1
                 }
             };
-            if bytes > policy.message_bytes {
-                let bytes_max = policy.message_bytes;
-                return Err(AppendError::TooLarge { queue: name.clone(), bytes, bytes_max });
-            }
+            check_size(name, policy, bytes)?;
             *wanted.entry(*queue).or_default() += bytes;
             sizes.push(bytes);
         }
@@ -176,4 +179,12 @@ impl Ledger {
         self.shared().intake.push(Job::Append(Append { drafts, mark, bytes, room, reply, share }));
         receiver
     }
+}
+
+fn check_size(queue: &Name, policy: &QueuePolicy, bytes: u64) -> Result<(), AppendError> {
+    let bytes_max = policy.message_bytes;
+    if bytes > bytes_max {
+        return Err(AppendError::TooLarge { queue: queue.clone(), bytes, bytes_max });
+    }
+    Ok(())
 }

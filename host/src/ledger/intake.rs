@@ -59,6 +59,11 @@ pub(super) struct Task {
 type Run = Box<dyn FnMut(&mut Write<'_>) -> rusqlite::Result<()> + Send>;
 
 impl Job {
+    /// Whether it is carried out within a savepoint of its own.
+    pub(super) fn has_savepoint(&self) -> bool {
+        !matches!(self, Self::Append(_))
+    }
+
     /// How much it writes, about.
     pub(super) fn bytes(&self) -> u64 {
         match self {

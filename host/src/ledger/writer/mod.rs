@@ -1,8 +1,10 @@
 //! The one thread that writes.
 //!
 //! Takes jobs in order, commits many with one fsync, and answers them afterwards. A group ends at 256 jobs, 8 MiB or
-//! 5 ms and never waits for more. Each job has a savepoint: one that fails is tried alone after its group. Invariant:
-//! an error after which durability is unknown ends the ledger; a full disk does not, settlements wait for room.
+//! 5 ms and never waits for more. A settlement has a savepoint: one that fails is tried alone after its group. An append
+//! has none, for hardly any fails and a savepoint copies every page that it changes: with one that does, the group is
+//! rolled back and all of its jobs are tried alone. Invariant: an error after which durability is unknown ends the ledger;
+//! a full disk does not, settlements wait for room.
 
 mod announce;
 mod round;
@@ -325,10 +327,11 @@ impl Writer {
             match result.and_then(|()| self.apply(&mut job, changes, now)) {
                 Ok(answer) => group.done.push((job, answer)),
                 Err(error) => {
+                    let is_undone = job.has_savepoint();
                     group.failed.push(job);
                     // Alone in its transaction there are no neighbours to go on with.
                     let is_alone = group.done.is_empty() && group.failed.len() == 1;
-                    if fault(&error) != Fault::Statement || self.db.is_autocommit() || is_alone {
+                    if !is_undone || fault(&error) != Fault::Statement || self.db.is_autocommit() || is_alone {
                         return Err(error);
                     }
                 }
@@ -337,24 +340,28 @@ impl Writer {
         Ok(())
     }
 
-    /// Carries out one job within a savepoint.
+    /// Carries out one job; within a savepoint, where it can fail without its neighbours.
     fn apply(&mut self, job: &mut Job, changes: &mut Changes, now: Now) -> rusqlite::Result<Answer> {
         let (book_mark, dedup_mark) = (self.book.mark(), self.dedup.mark());
-        self.db.prepare_cached("SAVEPOINT job")?.execute([])?;
+        let has_savepoint = job.has_savepoint();
+        if has_savepoint {
+            self.db.prepare_cached("SAVEPOINT job")?.execute([])?;
+        }
         let mut write = Write { db: &self.db, book: &mut self.book, dedup: &mut self.dedup, changes, now };
         let result = match job {
             Job::Settle(settle) => write.settle(&settle.settlement).map(Answer::Settled),
             Job::Append(append) => write.append_job(append).map(Answer::Appended),
             Job::Task(task) => (task.run)(&mut write).map(|()| Answer::Done),
         };
-        if result.is_err() && !self.db.is_autocommit() {
+        if !has_savepoint || self.db.is_autocommit() {
+            return result;
+        }
+        if result.is_err() {
             self.db.execute_batch("ROLLBACK TO job")?;
             self.book.rewind(book_mark);
             self.dedup.rewind(dedup_mark);
         }
-        if !self.db.is_autocommit() {
-            self.db.prepare_cached("RELEASE job")?.execute([])?;
-        }
+        self.db.prepare_cached("RELEASE job")?.execute([])?;
         result
     }
 
