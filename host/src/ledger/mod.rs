@@ -6,7 +6,6 @@
 
 mod account;
 mod append;
-mod bloom;
 mod book;
 mod checkpoint;
 mod configure;
@@ -196,6 +195,8 @@ struct Shared {
     /// For each queue that has any: where routes lead from it, by however many steps.
     led_to: RwLock<HashMap<QueueId, Vec<QueueId>>>,
     history: history::Waiting,
+    /// Ids that may be remembered, once the writer has read them.
+    remembered: OnceLock<Arc<dedup::Remembered>>,
     committed: watch::Sender<u64>,
     fatal: watch::Sender<Option<Arc<str>>>,
     /// Opened only where runs are started: a look into the ledger must not make suspects forgotten.
@@ -264,6 +265,7 @@ impl Ledger {
             policies: RwLock::default(),
             led_to: RwLock::default(),
             history: history::Waiting::default(),
+            remembered: OnceLock::new(),
             committed: watch::Sender::new(0),
             fatal: watch::Sender::new(None),
         });

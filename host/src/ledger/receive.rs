@@ -24,6 +24,10 @@ impl Ledger {
     /// # Errors
     /// The ledger has stopped or cannot be read.
     pub async fn received(&self, inbox: QueueId, keys: Vec<String>) -> anyhow::Result<Option<Received>> {
+        let may_know = |key: &String| self.shared().remembered.get().is_none_or(|ids| ids.may_know(inbox.0, key));
+        if !keys.iter().any(may_know) {
+            return Ok(None);
+        }
         let find = move |write: &mut Write<'_>| {
             for key in &keys {
                 if let Some((message_id, answer)) = write.remembered(inbox, key)? {

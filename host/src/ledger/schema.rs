@@ -14,7 +14,7 @@ pub(super) const SEQ_BITS: u32 = 40;
 pub(super) const SEQ_MAX: u64 = (1 << SEQ_BITS) - 1;
 
 /// Step `n` makes version `n + 1` of version `n`.
-const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5];
 
 const VERSION_1: &str = "
 -- One row for each queue that was ever named. Everything a report or a bound needs is a counter here, kept in the
@@ -232,8 +232,22 @@ CREATE TABLE attempt (
 CREATE INDEX attempt_of_message ON attempt (message_id, id);
 ";
 
+const VERSION_5: &str = "
+-- Slice `id` of remembered ids is the table `dedup_<id>` (n INTEGER PRIMARY KEY, fingerprint, accepted_ms, message_id,
+-- answer), appended to only. Form 1 is the one before, clustered by fingerprint; it is converted when the file is opened.
+ALTER TABLE dedup_slice ADD COLUMN form INTEGER NOT NULL DEFAULT 1;
+
+-- Where the ids of a slice that is full stand, sorted, 128 in a row.
+CREATE TABLE dedup_place (
+    slice  INTEGER NOT NULL REFERENCES dedup_slice (id),
+    first  INTEGER NOT NULL, -- the first 8 bytes of the first fingerprint, as a signed big-endian number
+    places BLOB    NOT NULL, -- for each: the first 8 bytes of its fingerprint, and `n` in 4, both big-endian
+    PRIMARY KEY (slice, first)
+) STRICT, WITHOUT ROWID;
+";
+
 /// The newest version this program knows.
-pub(super) const VERSION: i32 = 4;
+pub(super) const VERSION: i32 = 5;
 const _: () = assert!(MIGRATIONS.len() == VERSION as usize);
 
 /// Brings an open ledger to [`VERSION`], each step in a transaction of its own.

@@ -45,6 +45,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 pub(in crate::ledger) fn start(shared: Arc<Shared>, db: Connection) -> anyhow::Result<JoinHandle<()>> {
     let book = Book::load(&db)?;
     let dedup = Dedup::load(&db)?;
+    // It is set here alone.
+    let _ = shared.remembered.set(dedup.remembered());
     for (id, queue) in book.queues.iter().enumerate() {
         if let Some(queue) = queue {
             let id = QueueId(u32::try_from(id)?);
