@@ -27,8 +27,8 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 const STALL_MAX: Duration = Duration::from_secs(60);
 /// A connection that nobody uses; servers tend to close theirs after a minute or two.
 const CONNECTION_IDLE_MAX: Duration = Duration::from_secs(90);
-/// Idle connections to one place.
-const CONNECTIONS_IDLE_MAX: usize = 16;
+/// Idle connections to one place, where so many requests are never under way at once.
+pub const CONNECTIONS_IDLE: usize = 16;
 /// A client that nobody uses.
 const CLIENT_IDLE_MAX: Duration = Duration::from_secs(300);
 /// All headers of a response together.
@@ -50,6 +50,8 @@ pub struct Policy {
     pub reach: Reach,
     /// The certificate that it shows.
     pub identity: Option<Identity>,
+    /// Idle connections to one place. With fewer than there are requests at once, most of these would dial anew.
+    pub connections_idle: usize,
 }
 
 /// What sends a request.
@@ -196,7 +198,7 @@ impl Client {
             .user_agent(USER_AGENT)
             .connect_timeout(CONNECT_MAX)
             .pool_idle_timeout(CONNECTION_IDLE_MAX)
-            .pool_max_idle_per_host(CONNECTIONS_IDLE_MAX)
+            .pool_max_idle_per_host(self.policy.connections_idle)
             .http1_max_headers(RESPONSE_HEADERS_MAX)
             .http2_max_header_list_size(RESPONSE_HEADER_BYTES_MAX)
             .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -359,7 +361,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_is_kept_while_used_and_dropped_when_idle() {
         let egress = Egress::start(tokio::runtime::Handle::current(), super::super::Settings::default());
-        let client = |reach| Client::new(&egress, Policy { reach, identity: None });
+        let client = |reach| Client::new(&egress, Policy { reach, identity: None, connections_idle: 1 });
         let (public, private) = (client(Reach::Public), client(Reach::Private));
         private.get(Keys::default()).unwrap();
         let is_kept = |client: &Client| client.slot.used.lock().unwrap().is_some();

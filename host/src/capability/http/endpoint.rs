@@ -15,7 +15,7 @@ use super::Services;
 use super::target::{Host, Target};
 use crate::egress::Egress;
 use crate::egress::address::Reach;
-use crate::egress::client::{self, Client, Keys, Policy};
+use crate::egress::client::{self, CONNECTIONS_IDLE, Client, Keys, Policy};
 use crate::secret_store::SecretStore;
 
 /// A document is there within this.
@@ -34,7 +34,8 @@ impl Endpoint {
     /// A place of its own: it shares no connection with others.
     #[must_use]
     pub fn new(target: Target, reach: Reach, services: &Services) -> Self {
-        let client = Client::new(&services.egress, Policy { reach, identity: None });
+        let policy = Policy { reach, identity: None, connections_idle: CONNECTIONS_IDLE };
+        let client = Client::new(&services.egress, policy);
         Self { target, reach, secrets: services.secrets.clone(), egress: services.egress.clone(), client }
     }
 

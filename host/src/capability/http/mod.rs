@@ -35,7 +35,7 @@ use crate::bindings::bulkhead::connector::http as interface;
 use crate::clock::Clock;
 use crate::egress::Egress;
 use crate::egress::address::Reach;
-use crate::egress::client::{Client, Policy};
+use crate::egress::client::{CONNECTIONS_IDLE, Client, Policy};
 use crate::egress::trust::Identity;
 use crate::id::Name;
 use crate::limit::Limits;
@@ -156,7 +156,7 @@ impl Grant {
         let at_once = Arc::new(Semaphore::new(limits.requests_at_once as usize));
         let mut clients: Vec<Arc<Client>> = Vec::new();
         let entry = |settings: GrantSettings| {
-            let client = shared_client(&mut clients, &services.egress, &settings);
+            let client = shared_client(&mut clients, &services.egress, &settings, limits.requests_at_once as usize);
             Entry { bucket: settings.rate.map(Bucket::new), client, settings }
         };
         let entries = entries.into_iter().map(entry).collect();
@@ -192,8 +192,14 @@ impl Grant {
 }
 
 /// Entries that differ in neither reach nor certificate share their connections.
-fn shared_client(clients: &mut Vec<Arc<Client>>, egress: &Egress, settings: &GrantSettings) -> Arc<Client> {
-    let policy = Policy { reach: settings.reach(), identity: settings.identity.clone() };
+fn shared_client(
+    clients: &mut Vec<Arc<Client>>,
+    egress: &Egress,
+    settings: &GrantSettings,
+    at_once: usize,
+) -> Arc<Client> {
+    let connections_idle = at_once.max(CONNECTIONS_IDLE);
+    let policy = Policy { reach: settings.reach(), identity: settings.identity.clone(), connections_idle };
     if let Some(client) = clients.iter().find(|client| *client.policy() == policy) {
         return client.clone();
     }
