@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Semaphore;
+
 use super::Staged;
 use super::connector::{Connector, Turn};
 use crate::message::Message;
@@ -27,6 +29,8 @@ pub struct Direct {
     pub inbox: Arc<str>,
     /// The inbox's subscription.
     pub subscription: SubscriptionId,
+    /// Runs at once. A run that has ended and waits for its settlement takes none.
+    pub places: Arc<Semaphore>,
 }
 
 /// Why there is no answer.
@@ -48,16 +52,9 @@ impl Direct {
         let connector = &self.connector;
         let started_ms = connector.clock.now_ms();
         let delivery = Delivery { origin: Origin::Parked(0), attempt: 1, message };
-        let permit = connector.permits.acquire(&connector.name, connector.plugin.memory_bytes()).await;
-        let mut turn = Turn::take(connector).await;
         let mut conflicts = 0;
         loop {
-            let started = Instant::now();
-            let called = match connector.plugin.sandbox(&permit).await {
-                Ok(mut sandbox) => sandbox.receive(&self.scope(), &delivery).await,
-                Err(failure) => Err(failure),
-            };
-            connector.metrics.attempt_seconds.observe(started.elapsed().as_secs_f64());
+            let (called, turn) = self.call(&delivery, conflicts >= CONFLICTS_MAX).await;
             let (staged, answer) = called.map_err(Unanswered::Failed)?;
             match self.settle(staged, mark(&answer)).await {
                 Ok(()) => {
@@ -67,13 +64,31 @@ impl Direct {
                 Err(SettleError::Closed) => return Err(Unanswered::Closed),
                 Err(SettleError::Conflict) => {}
             }
+            // A run that wants to be alone waits for it.
+            drop(turn);
             conflicts += 1;
             connector.metrics.conflicts.inc();
-            if conflicts == CONFLICTS_MAX {
-                drop(turn);
-                turn = Turn::take_alone(connector).await;
-            }
         }
+    }
+
+    /// One run, and its turn, which ends when it is settled. Whoever has a place may wait for a turn, so whoever has a turn
+    /// must not wait for a place: a run that is alone needs none.
+    async fn call(&self, delivery: &Delivery, is_alone: bool) -> (Result<(Staged, Answer), Failure>, Turn) {
+        let connector = &self.connector;
+        let (_place, turn) = if is_alone {
+            (None, Turn::take_alone(connector).await)
+        } else {
+            // They are never closed.
+            (self.places.acquire().await.ok(), Turn::take(connector).await)
+        };
+        let permit = connector.permits.acquire(&connector.name, connector.plugin.memory_bytes()).await;
+        let started = Instant::now();
+        let called = match connector.plugin.sandbox(&permit).await {
+            Ok(mut sandbox) => sandbox.receive(&self.scope(), delivery).await,
+            Err(failure) => Err(failure),
+        };
+        connector.metrics.attempt_seconds.observe(started.elapsed().as_secs_f64());
+        (called, turn)
     }
 
     fn scope(&self) -> Scope<'_> {

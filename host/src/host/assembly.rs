@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::runtime::Handle;
-use tokio::sync::RwLock;
+use tokio::sync::{RwLock, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use super::plugins::Plugins;
@@ -291,7 +291,8 @@ impl Assembly {
         let runs = match (webhook.respond, connector) {
             (Respond::Connector { .. }, Some(connector)) => {
                 let subscription = self.subscription_id(&name, &settings.name)?;
-                let direct = Direct { connector, inbox: name.as_str().into(), subscription };
+                let places = Arc::new(Semaphore::new(webhook.concurrency));
+                let direct = Direct { connector, inbox: name.as_str().into(), subscription, places };
                 Some(Runs { direct, engine: self.plugins.engine.clone(), under_way: under_way.clone() })
             }
             _ => None,

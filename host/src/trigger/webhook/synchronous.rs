@@ -41,7 +41,6 @@ pub struct Runs {
 pub(super) struct Synchronous {
     runs: Runs,
     timeout: Duration,
-    places: Arc<Semaphore>,
     /// Runs under way and those that wait for a place.
     admitted: Arc<Semaphore>,
     /// By each key of their marks.
@@ -60,9 +59,8 @@ struct Held {
 
 impl Synchronous {
     pub(super) fn new(runs: Runs, timeout: Duration, concurrency: usize) -> Self {
-        let places = Arc::new(Semaphore::new(concurrency));
         let admitted = Arc::new(Semaphore::new(concurrency.saturating_add(WAITING_MAX)));
-        Self { runs, timeout, places, admitted, marked: Arc::default() }
+        Self { runs, timeout, admitted, marked: Arc::default() }
     }
 
     /// Waits for the answer of the request's run, or of that of which it is a repeat.
@@ -109,10 +107,8 @@ impl Synchronous {
 
     /// `kept` is what the request takes until its run has ended.
     fn begin(&self, hook: &Arc<Hook>, request: Request, mark: Option<Mark>, held: Held, kept: impl Send + 'static) {
-        let (hook, direct, places) = (hook.clone(), self.runs.direct.clone(), self.places.clone());
+        let (hook, direct) = (hook.clone(), self.runs.direct.clone());
         let run = async move {
-            // It is never closed.
-            let _place = places.acquire_owned().await;
             let outcome = run(&hook, &direct, request, mark).await;
             drop(kept);
             held.tell(outcome);
