@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark talks to the person who started it")]
 
 mod backlog;
+mod bare;
 mod gate;
 mod kills;
 mod native;
@@ -48,7 +49,7 @@ struct Arguments {
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
-    /// Parts to measure: sandbox, start, gate, kills, neighbour, schedules, webhooks, send, redrive, pipeline, backlog; all when none is named
+    /// Parts to measure: sandbox, start, gate, kills, neighbour, schedules, ingest, roundtrip, send, redrive, pipeline, backlog; all when none is named
     parts: Vec<Part>,
 }
 
@@ -63,18 +64,20 @@ enum Part {
     Kills,
     Neighbour,
     Schedules,
-    Webhooks,
+    Ingest,
+    Roundtrip,
     Redrive,
 }
 
-const ALL: [Part; 11] = [
+const ALL: [Part; 12] = [
     Part::Sandbox,
     Part::Start,
     Part::Gate,
     Part::Kills,
     Part::Neighbour,
     Part::Schedules,
-    Part::Webhooks,
+    Part::Ingest,
+    Part::Roundtrip,
     Part::Send,
     Part::Redrive,
     Part::Pipeline,
@@ -107,7 +110,8 @@ fn measure(part: Part, arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
         Part::Kills => kills::measure(),
         Part::Neighbour => neighbour::measure(),
         Part::Schedules => schedules::measure(),
-        Part::Webhooks => webhooks::measure(arguments.rounds),
+        Part::Ingest => webhooks::ingest(arguments.rounds),
+        Part::Roundtrip => webhooks::roundtrip(arguments.rounds),
         Part::Pipeline => pipeline(arguments),
         Part::Send => send(arguments),
         Part::Redrive => redrive(arguments),

@@ -14,6 +14,7 @@ use bulkhead_tests::{Bulkhead, guest};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::bare::Server;
 use crate::report::{Figure, percentile};
 
 const CONNECTIONS: usize = 64;
@@ -24,24 +25,56 @@ const REQUESTS: usize = 60_000;
 const HALF_LOAD_SECONDS: usize = 3;
 const SECRET: &str = "bulkhead-figures-0123456789abcdef";
 
-/// `webhook_ingest_per_second`, `webhook_half_load_p99_ms`, `webhook_roundtrip_per_second`.
-pub(crate) fn measure(rounds: usize) -> anyhow::Result<Vec<Figure>> {
+/// `webhook_ingest_per_second` beside the same without the product, and `webhook_half_load_p99_ms`.
+pub(crate) fn ingest(rounds: usize) -> anyhow::Result<Vec<Figure>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (mut ingest, mut half, mut roundtrip) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut bare, mut ingest, mut half) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
+        bare.push(bare_round(&runtime, REQUESTS, signed)?);
         let (per_second, p99_ms) = ingest_round(&runtime)?;
         ingest.push(per_second);
         half.push(p99_ms);
-        roundtrip.push(roundtrip_round(&runtime)?);
     }
+    let how = "the same by axum and SQLite alone, in turn";
+    let bare = Figure::of_rounds("bare_ingest_per_second", "requests/s", &bare, how);
     let how =
         "HMAC-SHA-256 verified, known again by id, on disk before 202; 1 KB, 64 connections, senders on the same cores";
-    let ingest = Figure::of_rounds("webhook_ingest_per_second", "requests/s", &ingest, how);
+    let ingest = Figure::of_rounds("webhook_ingest_per_second", "requests/s", &ingest, how).against(&bare);
     let how = "the same at half that rate, from when each was to be sent";
     let half = Figure::of_rounds("webhook_half_load_p99_ms", "ms", &half, how);
+    Ok(vec![bare, ingest, half])
+}
+
+/// `webhook_roundtrip_per_second` beside the same without the product.
+pub(crate) fn roundtrip(rounds: usize) -> anyhow::Result<Vec<Figure>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut bare, mut roundtrip) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let requests = |address, _: &str, count| vec![whole(address, "/ask", "", b""); count];
+        bare.push(bare_round(&runtime, REQUESTS / 3, requests)?);
+        roundtrip.push(roundtrip_round(&runtime)?);
+    }
+    let how = "the same by axum, reqwest and SQLite alone, in turn";
+    let bare = Figure::of_rounds("bare_roundtrip_per_second", "requests/s", &bare, how);
     let how = "webhook, plugin, HTTP out, answer, its mark on disk before; 64 connections";
-    let roundtrip = Figure::of_rounds("webhook_roundtrip_per_second", "requests/s", &roundtrip, how);
-    Ok(vec![ingest, half, roundtrip])
+    let roundtrip = Figure::of_rounds("webhook_roundtrip_per_second", "requests/s", &roundtrip, how).against(&bare);
+    Ok(vec![bare, roundtrip])
+}
+
+/// So many requests to the server without the product, after a tenth of them that warms up.
+fn bare_round(
+    runtime: &tokio::runtime::Runtime,
+    count: usize,
+    requests: impl Fn(SocketAddr, &str, usize) -> Vec<Vec<u8>>,
+) -> anyhow::Result<f64> {
+    let (outside, _) = receiver()?;
+    let server = Server::start(SECRET, outside)?;
+    let address = server.address;
+    let _ = runtime.block_on(flood(address, &requests(address, "warm", count / 10)))?;
+    let took = runtime.block_on(flood(address, &requests(address, "full", count)))?;
+    let (stored, sent) = (server.stop()?, (count / 10 + count) as u64);
+    ensure!(stored == sent, "{stored} stored, where {sent} were accepted");
+    Ok(count as f64 / took.as_secs_f64())
 }
 
 fn ingest_round(runtime: &tokio::runtime::Runtime) -> anyhow::Result<(f64, f64)> {
