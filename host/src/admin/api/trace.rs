@@ -66,7 +66,8 @@ pub struct Ended {
     pub started_at: String,
     /// When it ended.
     pub ended_at: String,
-    /// `done`, `retry` or `dead`.
+    /// `done`, `retry` or `dead`; `held` where it was put off at no charge, `cancelled` where a later tick took its place,
+    /// `failed` where a sender was told that it failed.
     pub outcome: String,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
