@@ -15,6 +15,7 @@ mod correlation;
 mod credentials;
 mod dead_letters;
 mod dead_verbs;
+mod deliveries;
 mod disk;
 mod documentation;
 mod drafts;

@@ -216,7 +216,8 @@ impl Node {
 }
 
 impl Ended {
-    fn of(ledger: &Ledger, attempt: attempt::Attempt) -> Result<Self, Problem> {
+    /// With the connector's name.
+    pub(super) fn of(ledger: &Ledger, attempt: attempt::Attempt) -> Result<Self, Problem> {
         Ok(Self {
             connector: ledger.connector_name(attempt.connector)?.unwrap_or_default(),
             queue: attempt.queue,
