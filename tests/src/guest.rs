@@ -1,4 +1,4 @@
-//! The plugins in `tests/guests`, built once for each process of tests.
+//! The plugins in `tests/guests` and the Rust ones in `examples`, built once for each process of tests.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,34 +19,57 @@ pub const MESSAGE_TYPES: &str = r#"
     (export $failure "failure" (type $failure-type))
 "#;
 
-/// The folder with the built components, or why there is none.
-static BUILT: LazyLock<Result<PathBuf, String>> = LazyLock::new(build);
+/// The folder with the built guests, or why there is none.
+static GUESTS: LazyLock<Result<PathBuf, String>> = LazyLock::new(build_guests);
+/// The same for the examples.
+static EXAMPLES: LazyLock<Result<PathBuf, String>> = LazyLock::new(build_examples);
 
 /// The component of `tests/guests/NAME`. Cargo sees itself whether something has to be built.
 #[must_use]
 pub fn guest(name: &str) -> PathBuf {
-    let folder = BUILT.as_ref().unwrap_or_else(|error| panic!("{error}"));
-    let path = folder.join(format!("guest_{}.wasm", name.replace('-', "_")));
-    assert!(path.is_file(), "there is no guest `{name}`: {} is missing", path.display());
+    component(&GUESTS, &format!("guest_{}", name.replace('-', "_")))
+}
+
+/// The component of `examples/NAME`, the same way.
+#[must_use]
+pub fn example(name: &str) -> PathBuf {
+    component(&EXAMPLES, name)
+}
+
+fn component(built: &Result<PathBuf, String>, library: &str) -> PathBuf {
+    let folder = built.as_ref().unwrap_or_else(|error| panic!("{error}"));
+    let path = folder.join(format!("{library}.wasm"));
+    assert!(path.is_file(), "there is no plugin `{library}`: {} is missing", path.display());
     path
 }
 
 /// The guests are a workspace with a target folder of their own, whose lock no outer cargo holds.
-fn build() -> Result<PathBuf, String> {
+fn build_guests() -> Result<PathBuf, String> {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let (workspace, target) = (tests.join("guests"), tests.join("../target/guests"));
+    build(&tests.join("guests"), &tests.join("../target/guests"), "release", &[])
+}
+
+/// The examples are built where the host's built-in plugins are, with which they have most in common.
+fn build_examples() -> Result<PathBuf, String> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let packages = ["--package", "bulkhead-example-saga", "--package", "bulkhead-example-outbox"];
+    build(&workspace, &workspace.join("target/builtin"), "plugin", &packages)
+}
+
+fn build(workspace: &Path, target: &Path, profile: &str, packages: &[&str]) -> Result<PathBuf, String> {
     let mut cargo = Command::new("cargo");
-    cargo.args(["build", "--locked", "--release", "--target", TARGET, "--target-dir"]).arg(&target);
+    cargo.args(["build", "--locked", "--profile", profile, "--target", TARGET]).args(packages);
+    cargo.arg("--target-dir").arg(target);
     // What the outer cargo sets is meant for its own target.
     for variable in
         ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WORKSPACE_WRAPPER", "RUSTC_WRAPPER", "CARGO_BUILD_TARGET"]
     {
         cargo.env_remove(variable);
     }
-    let output = cargo.current_dir(&workspace).output().map_err(|error| format!("cargo cannot be started: {error}"))?;
+    let output = cargo.current_dir(workspace).output().map_err(|error| format!("cargo cannot be started: {error}"))?;
     if output.status.success() {
-        return Ok(target.join(TARGET).join("release"));
+        return Ok(target.join(TARGET).join(profile));
     }
     let errors = String::from_utf8_lossy(&output.stderr);
-    Err(format!("the guests do not build (is the target there? rustup target add {TARGET}):\n{errors}"))
+    Err(format!("the plugins do not build (is the target there? rustup target add {TARGET}):\n{errors}"))
 }

@@ -152,6 +152,46 @@ impl Ledger {
         assert_ne!(self.0.execute(sql, rusqlite::params![connector, by_ms]), Ok(0), "something has died in it");
     }
 
+    /// Puts so many messages into a queue that nobody has read, with the ids `filled-1` and so on.
+    pub fn fill(&self, queue: &str, count: u32) {
+        let id = "(SELECT id FROM queue WHERE name = ?1)";
+        let numbers = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?2)";
+        let insert = format!(
+            "INSERT INTO message (id, total, bytes, enqueued_ms, hops, message_id, body) {numbers}
+             SELECT ({id} << 40) + n, 0, 0, unixepoch() * 1000, 0, 'filled-' || n, x'' FROM numbers"
+        );
+        assert_eq!(self.0.execute(&insert, rusqlite::params![queue, count]), Ok(count as usize));
+        let moved = self.0.execute("UPDATE queue SET tail = ?2 WHERE name = ?1", rusqlite::params![queue, count]);
+        assert_eq!(moved, Ok(1));
+    }
+
+    /// Puts so many attempts into the history that ended now, at messages with the ids `filled-1` and so on.
+    pub fn fill_history(&self, count: u32) {
+        let numbers = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?1)";
+        let insert = format!(
+            "INSERT INTO attempt (connector, queue, message_id, accepted_ms, number, started_ms, ended_ms, outcome, effects)
+             {numbers} SELECT (SELECT min(id) FROM connector), 'in', 'filled-' || n, 0, 1, unixepoch() * 1000,
+             unixepoch() * 1000, 'done', '[]' FROM numbers"
+        );
+        assert_eq!(self.0.execute(&insert, [count]), Ok(count as usize));
+    }
+
+    /// Lets the oldest attempts of the history be older than they are.
+    pub fn age_history(&self, oldest: u32, by: Duration) {
+        let by_ms = i64::try_from(by.as_millis()).expect("within the life of the test");
+        let sql =
+            "UPDATE attempt SET ended_ms = ended_ms - ?2 WHERE id IN (SELECT id FROM attempt ORDER BY id LIMIT ?1)";
+        assert_eq!(self.0.execute(sql, rusqlite::params![oldest, by_ms]), Ok(oldest as usize));
+    }
+
+    /// How many attempts are in the history, and at which message the oldest one was.
+    #[must_use]
+    pub fn history(&self) -> (i64, Option<String>) {
+        let oldest = "(SELECT message_id FROM attempt ORDER BY id LIMIT 1)";
+        self.rows(&format!("SELECT count(*), {oldest} FROM attempt"), [], |row| Ok((row.get(0)?, row.get(1)?)))
+            .remove(0)
+    }
+
     /// Makes it one of the first version.
     pub fn become_first(&self) {
         let sql = "DROP TABLE attempt; DROP TABLE tick; DROP TABLE tick_outcome;

@@ -30,7 +30,7 @@ pub use bulkhead::{Bulkhead, Finished, Posted, Running};
 pub use disk::SmallDisk;
 pub use dns::{Family, Found, NameServer, Question, Record};
 pub use fixture::{Answer, Fixture, Request};
-pub use guest::{MESSAGE_TYPES, guest};
+pub use guest::{MESSAGE_TYPES, example, guest};
 pub use inflight::Run;
 pub use ledger::{DeadLetter, Ledger, Stored};
 pub use metrics::Metrics;

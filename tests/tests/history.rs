@@ -1,7 +1,14 @@
 //! The history: what attempts did, and of which it is kept.
 
-use bulkhead_tests::{Answer, Bulkhead, Fixture};
+use std::time::{Duration, Instant};
+
+use bulkhead_tests::{Answer, Bulkhead, Fixture, Running, guest, post};
 use serde_json::{Value, json};
+
+/// Long enough for a busy machine; every wait ends with the event itself.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Attempts that are kept.
+const KEPT_MAX: u32 = 100_000;
 
 /// What comes into `in` is passed on through `mid` to a server.
 fn chain(server: &Fixture, host_keys: &str) -> Bulkhead {
@@ -13,12 +20,20 @@ fn chain(server: &Fixture, host_keys: &str) -> Bulkhead {
         retry = {{ attempts = 2, first = '10ms' }}\n
         allow.http = [{{ url = '{url}/*', methods = ['POST'], private = true }}]\n"
     );
-    let host = Bulkhead::new(&toml);
+    with_host_keys(&toml, host_keys)
+}
+
+fn with_host_keys(toml: &str, host_keys: &str) -> Bulkhead {
+    let host = Bulkhead::new(toml);
     let file = host.path("bulkhead.toml");
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, text.replace("metrics_open = true\n", &format!("metrics_open = true\n{host_keys}\n")))
         .unwrap();
     host
+}
+
+fn trace(host: &Bulkhead, id: &str) -> Value {
+    host.run(&["trace", id, "--json"]).ok().json()["message"].take()
 }
 
 /// After one message with the id `m` was worked off.
@@ -104,4 +119,111 @@ fn a_sample_keeps_its_part_of_what_succeeds() {
         assert_eq!(outcomes(&tree["message"]), expected, "{sample}");
         assert_eq!(outcomes(&tree["message"]["children"][0])[0], "retry", "{sample}");
     }
+}
+
+/// Of a success only where more is kept than failures, like anything else.
+#[test]
+fn a_request_that_its_connector_answers_is_known_by_its_event() {
+    let server = Fixture::answering([Answer::status(204)]);
+    let url = server.url();
+    let verify = "{ scheme = 'none', id = { header = 'x-event' } }";
+    let toml = format!(
+        "[connectors.it]\nplugin = '{}'\nwebhook = {{ path = '/ask', verify = {verify}, respond = 'connector' }}\n
+        allow.publish = ['out']\nallow.http = [{{ url = '{url}/*', methods = ['POST'], private = true }}]\n",
+        guest("hook").display()
+    );
+    for (keep, is_known) in [("", false), ("history = 'all'", true)] {
+        let host = with_host_keys(&toml, keep);
+        let running = host.start();
+        let ask = |event, body: &str| post(host.webhooks(), "/ask", &[("X-Event", event)], body).status;
+        assert_eq!(ask("good", &format!("fetch {url}/a")), 200);
+        assert_eq!(ask("told", "publish x"), 201);
+        assert_eq!(ask("bad", "reject"), 422);
+        let _ = running.terminate().ok();
+        let bad = trace(&host, "bad");
+        assert_eq!((outcomes(&bad), &bad["attempts"][0]["queue"]), (vec!["failed"], &json!("@it")));
+        assert!(bad["attempts"][0]["reason"].as_str().unwrap().contains("a word for the operator"), "{bad}");
+        if is_known {
+            let (good, told) = (trace(&host, "good"), trace(&host, "told"));
+            assert_eq!((outcomes(&good), statuses(&good["attempts"])), (vec!["done"], vec![Some(204)]));
+            assert_eq!(told["attempts"][0]["effects"][0]["queue"], "out");
+        } else {
+            let _ = host.run(&["trace", "good"]).ended_with(2);
+        }
+    }
+}
+
+/// A connector that sends a request, and publishes what was answered.
+fn courier(server: &Fixture, grant: &str, keys: &str) -> Bulkhead {
+    let (url, plugin) = (server.url(), guest("courier"));
+    let host = Bulkhead::new(&format!(
+        "[connectors.it]\nplugin = '{}'\nconsume = 'in'\nallow.publish = ['seen']\n
+        allow.http = [{{ url = '{url}/*', methods = ['POST'], private = true, {grant} }}]\n{keys}\n",
+        plugin.display()
+    ));
+    for id in ["m", "n"] {
+        let errand = json!({ "method": "POST", "url": format!("{url}/{id}") }).to_string();
+        let _ = host.run(&["send", "in", "--id", id, "--body", &errand]).ok();
+    }
+    host
+}
+
+/// It is sent again, so somebody will ask who sent it twice.
+#[test]
+fn what_is_put_off_at_no_charge_is_kept_where_it_has_sent_a_request() {
+    let server = Fixture::answering([Answer::status(200)]);
+    let host = courier(&server, "", "[queues.seen]\nmax_bytes = '1KiB'\n");
+    // Some bytes are left, so the run begins; there is no room for what it publishes.
+    host.send("seen", &["x".repeat(1024 - 50)]);
+    let running = host.start();
+    server.wait_for(4, PATIENCE);
+    let _ = running.terminate().ok();
+    let message = trace(&host, "m");
+    let first = &message["attempts"][0];
+    assert_eq!(
+        (&first["outcome"], &first["attempt"], first["effects"][0]["status"].as_u64()),
+        (&json!("held"), &json!(1), Some(200))
+    );
+    assert!(outcomes(&message).iter().all(|outcome| *outcome == "held"), "{message}");
+    assert_eq!(message["copies"][0]["deliveries"][0]["attempts"], 0);
+}
+
+#[test]
+fn what_is_put_off_before_it_has_done_anything_is_in_no_history() {
+    let server = Fixture::answering([Answer::status(200)]);
+    let host = courier(&server, "rate = '1/h'", "");
+    let running = host.start();
+    running.wait_until("request that is held", PATIENCE, |metrics| {
+        metrics.value("bulkhead_denied_total", &[("connector", "it"), ("reason", "rate")]) >= 1.0
+    });
+    let _ = running.terminate().ok();
+    let message = trace(&host, "n");
+    assert_eq!((outcomes(&message), &message["copies"][0]["deliveries"][0]["state"]), (Vec::new(), &json!("retrying")));
+}
+
+/// Waits until the history has nothing more of a message.
+#[track_caller]
+fn wait_until_gone(running: &Running, id: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while running.api("GET", &format!("messages/{id}"), "").status != 404 {
+        assert!(Instant::now() < deadline, "{id} is there after {PATIENCE:?}");
+    }
+}
+
+#[test]
+fn the_last_attempts_are_kept_for_a_week() {
+    let (host, _server) = worked_off(&[500, 200], "");
+    // With the one that has failed, 300 more than are kept.
+    host.ledger().fill_history(KEPT_MAX + 299);
+    let running = host.start();
+    wait_until_gone(&running, "filled-299");
+    let _ = running.terminate().ok();
+    assert_eq!(host.ledger().history(), (i64::from(KEPT_MAX), Some("filled-300".to_owned())));
+    // The others have an hour left.
+    host.ledger().age_history(KEPT_MAX, Duration::from_secs(7 * 86_400 - 3_600));
+    host.ledger().age_history(1, Duration::from_secs(3_600));
+    let running = host.start();
+    wait_until_gone(&running, "filled-300");
+    let _ = running.terminate().ok();
+    assert_eq!(host.ledger().history(), (i64::from(KEPT_MAX) - 1, Some("filled-301".to_owned())));
 }

@@ -128,3 +128,47 @@ fn a_tree_that_is_too_large_says_that_it_is_not_all() {
         assert_eq!((children, &tree["is_complete"]), (count.min(1_000), &json!(is_complete)), "{id}");
     }
 }
+
+/// The messages of a line, from one to its first child.
+fn line(node: &Value) -> usize {
+    node["children"].as_array().unwrap().first().map_or(0, |child| 1 + line(child))
+}
+
+/// A message dies when it has gone round 32 times; delivered again, it goes round as often once more.
+#[test]
+fn a_line_of_messages_is_shown_as_far_as_hops_go_and_said_to_go_on() {
+    let host = Bulkhead::new(
+        "[queues.ring]\nkeep = '1h'\n
+        [connectors.round]\nplugin = 'builtin:jq'\nconsume = 'ring'\nconfig = { program = '.', publish = 'ring' }\n
+        allow.publish = ['ring']\n",
+    );
+    let _ = host.run(&["send", "ring", "--id", "first", "--body", "1"]).ok();
+    let _ = host.run_until_idle();
+    let first = trace(&host, "first");
+    assert_eq!((line(&first["message"]), &first["is_complete"]), (33, &json!(true)));
+    let _ = host.run(&["dead", "retry", "--all"]).ok();
+    let _ = host.run_until_idle();
+    let first = trace(&host, "first");
+    assert_eq!((line(&first["message"]), &first["is_complete"]), (33, &json!(false)));
+    let last = trace(&host, host.dead()[0]["message_id"].as_str().unwrap());
+    assert_eq!((last["ancestors"].as_array().unwrap().len(), &last["is_complete"]), (33, &json!(false)));
+    // The one that died in between has as many before it as after it.
+    let middle = trace(&host, last["ancestors"][0]["message_id"].as_str().unwrap());
+    let ancestors = middle["ancestors"].as_array().unwrap();
+    assert_eq!((ancestors.len(), line(&middle["message"])), (33, 33));
+    assert_eq!((&ancestors[0]["message_id"], &middle["is_complete"]), (&json!("first"), &json!(true)));
+}
+
+#[test]
+fn what_lies_behind_two_million_rows_is_not_said_to_be_nowhere() {
+    let reader =
+        |name, queue| format!("[connectors.{name}]\nplugin = 'builtin:log'\nconsume = '{queue}'\nenabled = false\n");
+    let host = Bulkhead::new(&(reader("a", "early") + &reader("b", "late")));
+    let _ = host.run_until_idle();
+    host.ledger().fill("early", 2_000_000);
+    let _ = host.run(&["send", "late", "--id", "late", "--body", "x"]).ok();
+    let found = host.run(&["trace", "filled-1", "--json"]).ok().json();
+    assert_eq!((&found["message"]["copies"][0]["queue"], &found["is_complete"]), (&json!("early"), &json!(false)));
+    let errors = host.run(&["trace", "late"]).ended_with(2).errors();
+    assert!(errors.contains("not all was looked through"), "{errors}");
+}

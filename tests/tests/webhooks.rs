@@ -69,6 +69,25 @@ fn a_request_lies_in_its_queue_when_it_is_answered() {
     assert_eq!(headers, expected);
 }
 
+/// Its inbox remembers the events, and nothing ever lies there.
+#[test]
+fn a_webhook_that_stores_elsewhere_has_no_line_among_the_queues() {
+    let host = intake("");
+    let names = |queues: &Value| -> Vec<String> {
+        queues.as_array().unwrap().iter().map(|queue| queue["queue"].as_str().unwrap().to_owned()).collect()
+    };
+    let running = host.start();
+    assert_eq!(send(&host, "/hooks/a", "evt_1", "x").status, 202);
+    assert_eq!(names(&running.api("GET", "queues", "").json()), ["orders"]);
+    let _ = running.terminate().ok();
+    assert_eq!(names(&host.queues()), ["orders"]);
+    let text = host.run(&["queues"]).ok().output;
+    assert!(text.contains("orders") && !text.contains('@'), "{text}");
+    let host = handled("");
+    let _ = host.run_until_idle();
+    assert_eq!(names(&host.queues()), ["@it"]);
+}
+
 #[test]
 fn the_same_event_is_one_message_however_often_and_whenever_it_comes() {
     let host = intake("");

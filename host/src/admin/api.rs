@@ -4,6 +4,7 @@
 //! bounded. Dead letters, schedules and secrets have files of their own.
 
 pub mod dead;
+pub mod deliveries;
 pub mod schedules;
 pub mod secrets;
 pub mod subscription;
@@ -59,6 +60,8 @@ routes! {
     "/dead/drop" => POST dead::drop_many;
     "/dead/{id}" => GET dead::show, DELETE dead::drop_one;
     "/dead/{id}/retry" => POST dead::retry_one;
+    "/deliveries" => GET deliveries::list;
+    "/deliveries/{id}" => GET deliveries::show;
     "/messages/{id}" => GET trace::show;
     "/connectors/{name}/pause" => POST pause;
     "/connectors/{name}/resume" => POST resume;

@@ -1,8 +1,8 @@
 //! A delivery that no queue holds: somebody waits for what the plugin answers.
 //!
 //! One run, and its settlement on disk before the answer is handed over. Only success settles: what fails leaves nothing
-//! behind, is not tried again and becomes no dead letter, for the caller learns of it. A conflict of state runs it again,
-//! as it would any delivery.
+//! behind but an entry of the history, is not tried again and becomes no dead letter, for the caller learns of it. A
+//! conflict of state runs it again, as it would any delivery.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,11 +11,14 @@ use tokio::sync::Semaphore;
 
 use super::Staged;
 use super::connector::{Connector, Turn};
+use super::history::Record;
 use crate::message::Message;
 use crate::message::request::Answer;
 use crate::runtime::Scope;
 use crate::runtime::failure::Failure;
-use crate::settlement::{Barrier, Delivery, Mark, Origin, SettleError, Settlement, SubscriptionId};
+use crate::runtime::permit::Permit;
+use crate::settlement::attempt::Attempt;
+use crate::settlement::{Barrier, Delivery, Mark, Origin, Publish, SettleError, Settlement, SubscriptionId};
 
 /// Conflicts in a row after which it runs with the connector's other runs held back.
 const CONFLICTS_MAX: u32 = 3;
@@ -42,6 +45,9 @@ pub enum Unanswered {
     Closed,
 }
 
+/// What a run came to, and what it did.
+type Called = (Result<(Staged, Answer), Failure>, Record);
+
 impl Direct {
     /// Hands a request over until its settlement is on disk; must run on [`crate::runtime::Engine::guests`]. `mark` says
     /// how repeats of it are known, given what is answered.
@@ -54,11 +60,13 @@ impl Direct {
         let delivery = Delivery { origin: Origin::Parked(0), attempt: 1, message };
         let mut conflicts = 0;
         loop {
-            let (called, turn) = self.call(&delivery, conflicts >= CONFLICTS_MAX).await;
-            let (staged, answer) = called.map_err(Unanswered::Failed)?;
+            let ((called, record), turn) = self.take(&delivery, conflicts >= CONFLICTS_MAX).await;
+            let (staged, answer) = called.map_err(|failure| self.fail(&delivery, record.clone(), failure))?;
+            let kept = self.kept(&delivery, &record, &staged);
             match self.settle(staged, mark(&answer)).await {
                 Ok(()) => {
                     self.count(started_ms);
+                    connector.history.note(kept);
                     return Ok(answer);
                 }
                 Err(SettleError::Closed) => return Err(Unanswered::Closed),
@@ -73,7 +81,7 @@ impl Direct {
 
     /// One run, and its turn, which ends when it is settled. Whoever has a place may wait for a turn, so whoever has a turn
     /// must not wait for a place: a run that is alone needs none.
-    async fn call(&self, delivery: &Delivery, is_alone: bool) -> (Result<(Staged, Answer), Failure>, Turn) {
+    async fn take(&self, delivery: &Delivery, is_alone: bool) -> (Called, Turn) {
         let connector = &self.connector;
         let (_place, turn) = if is_alone {
             (None, Turn::take_alone(connector).await)
@@ -82,13 +90,34 @@ impl Direct {
             (self.places.acquire().await.ok(), Turn::take(connector).await)
         };
         let permit = connector.permits.acquire(&connector.name, connector.plugin.memory_bytes()).await;
-        let started = Instant::now();
-        let called = match connector.plugin.sandbox(&permit).await {
-            Ok(mut sandbox) => sandbox.receive(&self.scope(), delivery).await,
-            Err(failure) => Err(failure),
+        (self.call(delivery, &permit).await, turn)
+    }
+
+    async fn call(&self, delivery: &Delivery, permit: &Permit) -> Called {
+        let connector = &self.connector;
+        let (started, started_ms) = (Instant::now(), connector.clock.now_ms());
+        let (called, record) = match connector.plugin.sandbox(permit).await {
+            Ok(mut sandbox) => {
+                let called = sandbox.receive(&self.scope(), delivery).await;
+                (called, Record::of(&sandbox, started_ms))
+            }
+            Err(failure) => (Err(failure), Record::empty(started_ms)),
         };
         connector.metrics.attempt_seconds.observe(started.elapsed().as_secs_f64());
-        (called, turn)
+        (called, record)
+    }
+
+    fn fail(&self, delivery: &Delivery, record: Record, failure: Failure) -> Unanswered {
+        let history = &self.connector.history;
+        history.note([history.unanswered(&self.inbox, delivery, record, failure.reason())]);
+        Unanswered::Failed(failure)
+    }
+
+    /// What the history keeps of a success, once it is on disk.
+    fn kept(&self, delivery: &Delivery, record: &Record, staged: &Staged) -> Option<Attempt> {
+        let grants = self.connector.plugin.grants();
+        let published = |publish: &Publish| grants.published(publish, true);
+        self.connector.history.success(&self.inbox, delivery, record, staged, published)
     }
 
     fn scope(&self) -> Scope<'_> {

@@ -192,9 +192,16 @@ impl Handing {
     }
 
     /// A tick whose place a later one has taken is settled, and is no failure.
-    pub(super) async fn supersede(&mut self, delivery: &Delivery, permit: &Permit) -> Result<(), SettleError> {
+    pub(super) async fn supersede(
+        &mut self,
+        delivery: &Delivery,
+        record: Record,
+        permit: &Permit,
+    ) -> Result<(), SettleError> {
         self.hand_in(permit).await?;
         self.connector.report(delivery, &Outcome::Superseded).await;
+        let queue = self.entry.queue();
+        self.segment.note(self.connector.history.failure(queue, delivery, record, &Outcome::Superseded));
         self.end_without_success(delivery, Outcome::Superseded);
         self.hand_in(permit).await
     }

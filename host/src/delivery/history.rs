@@ -5,7 +5,7 @@
 
 use crate::ledger::Ledger;
 use crate::runtime::Sandbox;
-use crate::settlement::attempt::{Attempt, EFFECTS_MAX, Effect, Keep};
+use crate::settlement::attempt::{Attempt, CANCELLED, EFFECTS_MAX, Effect, FAILED, HELD, Keep};
 use crate::settlement::{ConnectorId, Delivery, Outcome, Publish};
 
 use super::Staged;
@@ -35,6 +35,10 @@ impl Record {
     /// What a call has done, in this sandbox.
     pub(super) fn of(sandbox: &Sandbox, started_ms: u64) -> Self {
         Self { started_ms, effects: sandbox.take_effects() }
+    }
+
+    fn has_sent(&self) -> bool {
+        self.effects.iter().any(|effect| matches!(effect, Effect::Request { .. }))
     }
 }
 
@@ -68,7 +72,8 @@ impl History {
         Some(attempt)
     }
 
-    /// An attempt that failed, unless it was charged nothing.
+    /// An attempt that did not succeed. One that was charged nothing is kept where it sent a request, for that will be
+    /// sent again: those that were held back before are many, and did nothing.
     pub(super) fn failure(
         &self,
         queue: &str,
@@ -77,14 +82,21 @@ impl History {
         outcome: &Outcome,
     ) -> Option<Attempt> {
         let (label, reason) = match outcome {
-            Outcome::Retry { charged: true, reason, .. } => ("retry", reason),
-            Outcome::Dead { reason } => ("dead", reason),
+            Outcome::Retry { charged: true, reason, .. } => ("retry", Some(reason)),
+            Outcome::Dead { reason } => ("dead", Some(reason)),
+            Outcome::Retry { charged: false, reason, .. } if record.has_sent() => (HELD, Some(reason)),
+            Outcome::Superseded if record.has_sent() => (CANCELLED, None),
             Outcome::Retry { charged: false, .. } | Outcome::Done | Outcome::Expired | Outcome::Superseded => {
                 return None;
             }
         };
         let attempt = self.attempt(queue, delivery, record, label);
-        Some(Attempt { reason: Some(reason.clone()), ..attempt })
+        Some(Attempt { reason: reason.cloned(), ..attempt })
+    }
+
+    /// A request that was not answered by the plugin.
+    pub(super) fn unanswered(&self, queue: &str, delivery: &Delivery, record: Record, reason: &str) -> Attempt {
+        Attempt { reason: Some(reason.to_owned()), ..self.attempt(queue, delivery, record, FAILED) }
     }
 
     fn attempt(&self, queue: &str, delivery: &Delivery, record: Record, outcome: &str) -> Attempt {
@@ -105,7 +117,7 @@ impl History {
     }
 
     /// Hands over what is settled.
-    pub(super) fn note(&self, attempts: Vec<Attempt>) {
+    pub(super) fn note(&self, attempts: impl IntoIterator<Item = Attempt>) {
         attempts.into_iter().for_each(|attempt| self.ledger.note_attempt(attempt));
     }
 }

@@ -42,7 +42,7 @@ enum Attempt {
     /// It answered, or failed.
     Ended(Result<super::Staged, Failure>, Record),
     /// It was not made, or was ended: a later tick takes its place.
-    Superseded,
+    Superseded(Record),
 }
 
 impl Lane {
@@ -172,7 +172,7 @@ impl Lane {
                 continue;
             }
             match self.attempt(&delivery, permit).await? {
-                Attempt::Superseded => self.handing.supersede(&delivery, permit).await?,
+                Attempt::Superseded(record) => self.handing.supersede(&delivery, record, permit).await?,
                 Attempt::Ended(Ok(staged), record) => self.handing.succeed(delivery, staged, &record, permit).await?,
                 Attempt::Ended(Err(failure), record) => {
                     failed_keys.extend(key);
@@ -201,10 +201,10 @@ impl Lane {
     /// One call, which ends without an answer when a later tick takes the place of the one that it is made for.
     async fn attempt(&mut self, delivery: &Delivery, permit: &Permit) -> Result<Attempt, SettleError> {
         let entry = self.entry.clone();
-        if entry.is_superseded(delivery) {
-            return Ok(Attempt::Superseded);
-        }
         let (started, started_ms) = (Instant::now(), self.connector.clock.now_ms());
+        if entry.is_superseded(delivery) {
+            return Ok(Attempt::Superseded(Record::empty(started_ms)));
+        }
         let mut sandbox = match self.take_sandbox(permit).await {
             Ok(sandbox) => sandbox,
             Err(failure) => return Ok(Attempt::Ended(Err(failure), Record::empty(started_ms))),
@@ -221,7 +221,10 @@ impl Lane {
         let result = self.handing.attend(call, permit).await?;
         let record = Record::of(&sandbox, started_ms);
         self.called(sandbox, started);
-        Ok(result.map_or(Attempt::Superseded, |result| Attempt::Ended(result, record)))
+        Ok(match result {
+            Some(result) => Attempt::Ended(result, record),
+            None => Attempt::Superseded(record),
+        })
     }
 
     /// One call for all. With an order of keys, at most one message of a key is in a call.

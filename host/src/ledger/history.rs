@@ -47,6 +47,17 @@ impl Waiting {
     }
 }
 
+/// Which deliveries are looked for in the history.
+#[derive(Clone, Debug, Default)]
+pub struct Sought<'s> {
+    /// To this connector.
+    pub connector: Option<ConnectorId>,
+    /// From this queue.
+    pub queue: Option<&'s str>,
+    /// Whose last attempt ended at this time or later, in milliseconds since the Unix epoch.
+    pub since_ms: u64,
+}
+
 const COLUMNS: &str =
     "connector, queue, message_id, parent, accepted_ms, number, started_ms, ended_ms, outcome, reason, effects";
 
@@ -72,6 +83,26 @@ impl Ledger {
             .collect()
         })?;
         attempts.reverse();
+        Ok(attempts)
+    }
+
+    /// The last attempt at each delivery, those before row `before` alone, the newest first; each with its row.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub fn last_attempts(&self, of: &Sought<'_>, before: i64, count: usize) -> anyhow::Result<Vec<(i64, Attempt)>> {
+        let select = format!(
+            "SELECT {COLUMNS}, id FROM attempt WHERE id < ?1 AND (?2 IS NULL OR connector = ?2)
+             AND (?3 IS NULL OR queue = ?3) AND ended_ms >= ?4 AND NOT EXISTS (
+             SELECT 1 FROM attempt AS later WHERE later.message_id = attempt.message_id AND later.id > attempt.id
+             AND later.connector = attempt.connector AND later.queue = attempt.queue) ORDER BY id DESC LIMIT ?5"
+        );
+        let connector = of.connector.map(|connector| connector.0);
+        let attempts = self.shared().readers.read(|db| {
+            let parameters = params![before, connector, of.queue, sql(of.since_ms), sql(count as u64)];
+            let row = |row: &Row<'_>| Ok((row.get(11)?, attempt(row)?));
+            db.prepare_cached(&select)?.query_map(parameters, row)?.collect()
+        })?;
         Ok(attempts)
     }
 

@@ -40,7 +40,8 @@ pub struct SubscriptionReport {
 }
 
 impl Ledger {
-    /// Every queue with its subscriptions, in the order of their names, as of the last commit.
+    /// Every queue with its subscriptions, in the order of their names, as of the last commit; without the inboxes that
+    /// nobody reads and nothing lies in, such as that of a webhook which stores in another queue.
     ///
     /// # Errors
     /// The file could not be read.
@@ -67,7 +68,7 @@ impl Ledger {
             }
             Ok(reports)
         })?;
-        Ok(reports)
+        Ok(reports.into_iter().filter(|report| !report.is_idle_inbox()).collect())
     }
 
     /// Dead letters kept for each connector that has read anything, also for one that has left the configuration.
@@ -85,6 +86,12 @@ impl Ledger {
             counts.collect()
         })?;
         Ok(counts)
+    }
+}
+
+impl QueueReport {
+    fn is_idle_inbox(&self) -> bool {
+        self.queue.starts_with('@') && self.subscriptions.is_empty() && self.messages == 0
     }
 }
 

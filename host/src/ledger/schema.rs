@@ -225,7 +225,7 @@ CREATE TABLE attempt (
     number      INTEGER NOT NULL,
     started_ms  INTEGER NOT NULL,
     ended_ms    INTEGER NOT NULL,
-    outcome     TEXT    NOT NULL, -- done, retry or dead
+    outcome     TEXT    NOT NULL, -- done, retry, dead, held, cancelled or failed
     reason      TEXT,
     effects     TEXT    NOT NULL  -- JSON: [{effect, ...}, ...]
 ) STRICT;

@@ -10,6 +10,13 @@ use super::ConnectorId;
 /// Effects that are kept of one attempt.
 pub const EFFECTS_MAX: usize = 100;
 
+/// The outcome of an attempt that was put off at no charge, after it had sent a request.
+pub const HELD: &str = "held";
+/// The outcome of an attempt at a tick that was cut off after it had sent a request: a later tick took its place.
+pub const CANCELLED: &str = "cancelled";
+/// The outcome of a request that its connector could not answer: its sender was told, and there is no other attempt.
+pub const FAILED: &str = "failed";
+
 /// For which attempts a history is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Keep {
@@ -41,7 +48,7 @@ pub struct Attempt {
     pub started_ms: u64,
     /// When it ended.
     pub ended_ms: u64,
-    /// `done`, `retry` or `dead`.
+    /// `done`, `retry` or `dead`; `held`, `cancelled` and `failed` as [`HELD`], [`CANCELLED`] and [`FAILED`] say.
     pub outcome: String,
     /// Why it failed.
     pub reason: Option<String>,

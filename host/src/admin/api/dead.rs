@@ -208,6 +208,7 @@ impl Attempt {
         let kept = kept
             .iter()
             .rev()
+            .filter(|kept| kept.outcome != settlement::attempt::HELD)
             .find(|kept| kept.number as usize == place + 1 && kept.queue == queue && settled_within(kept.ended_ms));
         Self {
             at: rfc3339(failed.at_ms),

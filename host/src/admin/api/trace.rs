@@ -19,6 +19,9 @@ use crate::ledger::{By, FailedAttempt, Ledger, Place, Progress, Search, Sighting
 use crate::limit::HOPS_MAX;
 use crate::settlement::attempt::{self, Effect};
 
+/// Generations before a message, and after it: there are more only where something was delivered again. A tree is
+/// read by parsers that go only so deep.
+const GENERATIONS_MAX: usize = HOPS_MAX as usize + 1;
 /// What is true of every answer.
 const NOTE: &str = "a message that every connector has settled is removed from its queue, and no longer known but by its history (`host.history`)";
 
@@ -63,7 +66,8 @@ pub struct Ended {
     pub started_at: String,
     /// When it ended.
     pub ended_at: String,
-    /// `done`, `retry` or `dead`.
+    /// `done`, `retry` or `dead`; `held` where it was put off at no charge, `cancelled` where a later tick took its place,
+    /// `failed` where a sender was told that it failed.
     pub outcome: String,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -118,11 +122,16 @@ pub fn tree(ledger: &Ledger, message_id: &str) -> Result<Tree, Problem> {
     let children = descend(ledger, message_id, &mut search)?;
     message.children = children.below(ledger, message_id)?;
     if message.copies.is_empty() && message.attempts.is_empty() && message.children.is_empty() {
-        let detail = format!("there is no message `{message_id}`, and nothing that was made of it: {NOTE}");
-        return Err(Problem::new(StatusCode::NOT_FOUND, detail));
+        return Err(unknown(message_id, &search));
     }
     let ancestors = ascend(ledger, &message, &mut search)?;
     Ok(Tree { ancestors, message, is_complete: !search.is_cut, note: NOTE.to_owned() })
+}
+
+fn unknown(message_id: &str, search: &Search) -> Problem {
+    let part = if search.is_cut { " (not all was looked through: there may be)" } else { "" };
+    let detail = format!("there is no message `{message_id}`, and nothing that was made of it{part}: {NOTE}");
+    Problem::new(StatusCode::NOT_FOUND, detail)
 }
 
 /// From parent to parent, as far as they are known; the oldest first.
@@ -130,7 +139,11 @@ fn ascend(ledger: &Ledger, message: &Node, search: &mut Search) -> Result<Vec<No
     let mut ancestors: Vec<Node> = Vec::new();
     let mut next = message.parent.clone();
     while let Some(id) = next.take() {
-        if ancestors.len() > HOPS_MAX as usize || ancestors.iter().any(|known| known.message_id == id) {
+        if ancestors.iter().any(|known| known.message_id == id) {
+            break;
+        }
+        if ancestors.len() == GENERATIONS_MAX {
+            search.is_cut = true;
             break;
         }
         let node = Node::of(ledger, &id, &ledger.sightings(By::Id, from_ref(&id), search)?)?;
@@ -148,19 +161,27 @@ struct Descendants {
     sightings: HashMap<String, Vec<Sighting>>,
 }
 
-/// Level by level.
+/// Level by level; whether there is one more is seen, and said.
 fn descend(ledger: &Ledger, message_id: &str, search: &mut Search) -> Result<Descendants, Problem> {
     let mut all = Descendants::default();
     let mut seen = HashSet::from([message_id.to_owned()]);
     let mut level = vec![message_id.to_owned()];
-    while !level.is_empty() {
+    for generation in 0..=GENERATIONS_MAX {
         let mut next = Vec::new();
-        for found in ledger.sightings(By::Parent, &level, search)? {
+        let found = ledger.sightings(By::Parent, &level, search)?;
+        if generation == GENERATIONS_MAX {
+            search.is_cut |= found.iter().any(|found| !seen.contains(&found.message_id));
+            break;
+        }
+        for found in found {
             if seen.insert(found.message_id.clone()) {
                 all.of.entry(found.parent.clone().unwrap_or_default()).or_default().push(found.message_id.clone());
                 next.push(found.message_id.clone());
             }
             all.sightings.entry(found.message_id.clone()).or_default().push(found);
+        }
+        if next.is_empty() {
+            break;
         }
         level = next;
     }
@@ -195,7 +216,8 @@ impl Node {
 }
 
 impl Ended {
-    fn of(ledger: &Ledger, attempt: attempt::Attempt) -> Result<Self, Problem> {
+    /// With the connector's name.
+    pub(super) fn of(ledger: &Ledger, attempt: attempt::Attempt) -> Result<Self, Problem> {
         Ok(Self {
             connector: ledger.connector_name(attempt.connector)?.unwrap_or_default(),
             queue: attempt.queue,

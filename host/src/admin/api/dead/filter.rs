@@ -61,17 +61,12 @@ impl<'f> Wanted<'f> {
     /// There is no such connector, or `since` is no time.
     pub(super) fn of(ledger: &Ledger, filter: &'f Filter) -> Result<Self, Problem> {
         let connector = filter.connector.as_deref().map(|name| number(ledger, name)).transpose()?;
-        let since = filter.since.as_deref().map(|text| {
-            let since: Result<Timestamp, _> = text.parse();
-            since.map_err(|_| malformed(format!("`since` is a time such as 2026-03-01T09:00:00Z, not `{text}`")))
-        });
-        let since_ms = since.transpose()?.map_or(0, Timestamp::as_millisecond);
         Ok(Self {
             connector,
             connector_name: filter.connector.as_deref(),
             queue: filter.queue.as_deref(),
             reason: filter.reason.as_ref().map(|text| text.to_lowercase()),
-            since_ms: u64::try_from(since_ms).unwrap_or(0),
+            since_ms: filter.since.as_deref().map_or(Ok(0), since_ms)?,
         })
     }
 
@@ -141,7 +136,15 @@ fn named(ledger: &Ledger, id: &str, wanted: &Wanted<'_>) -> Result<DeadSummary, 
     found.pop().filter(|letter| letter.id == number && wanted.means(letter)).ok_or_else(|| no_letter(id))
 }
 
+/// A time in a query, in milliseconds since the Unix epoch.
+pub(in crate::admin::api) fn since_ms(text: &str) -> Result<u64, Problem> {
+    let since: Result<Timestamp, _> = text.parse();
+    let since =
+        since.map_err(|_| malformed(format!("`since` is a time such as 2026-03-01T09:00:00Z, not `{text}`")))?;
+    Ok(u64::try_from(since.as_millisecond()).unwrap_or(0))
+}
+
 /// A connector's number, also of one that has left the configuration.
-fn number(ledger: &Ledger, connector: &str) -> Result<ConnectorId, Problem> {
+pub(in crate::admin::api) fn number(ledger: &Ledger, connector: &str) -> Result<ConnectorId, Problem> {
     ledger.dead_connector(connector)?.ok_or_else(|| not_found(format!("there is no connector `{connector}`")))
 }
