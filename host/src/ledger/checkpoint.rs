@@ -1,10 +1,10 @@
 //! When the write-ahead log goes into the file.
 //!
 //! SQLite's own checkpoints swallow errors, so they are off, and the writer makes its own and reads the result: PASSIVE
-//! between commits past 16 MiB, TRUNCATE when idle or past 256 MiB. Invariant: an error of a checkpoint reaches the
+//! between commits past 4 MiB and at most twenty times a second, or past 16 MiB; TRUNCATE when idle or past 256 MiB. Invariant: an error of a checkpoint reaches the
 //! caller, and a reader who stays in the way holds up neither the writer nor, once gone, the log.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
@@ -12,8 +12,13 @@ use super::open::BUSY;
 use crate::metrics::Metrics;
 
 const PAGE_BYTES: u64 = 8192;
-/// Past this the log is copied into the file as far as no reader needs it.
-const PASSIVE_BYTES: u64 = 16 << 20;
+/// Past this the log is copied into the file as far as no reader needs it. Commits wait meanwhile, some two milliseconds:
+/// with four times as much, everybody would notice.
+const PASSIVE_BYTES: u64 = 4 << 20;
+/// But not more often than this, for each copies the pages that every commit writes once more.
+const PASSIVE_EVERY: Duration = Duration::from_millis(50);
+/// Unless the log has grown by so much.
+const PASSIVE_BYTES_MAX: u64 = 16 << 20;
 /// Past this it is emptied, waiting for readers if need be.
 const TRUNCATE_BYTES: u64 = 256 << 20;
 /// Readers of our own are gone by then; others may stay for hours, and commits do not wait for those.
@@ -32,6 +37,9 @@ pub(super) struct Checkpoints {
     log_bytes: u64,
     /// Where the last one ended, so that one that a reader holds up is not tried at every commit.
     tried_at: u64,
+    tried: Option<Instant>,
+    /// Where the last one ended that was to empty the log, and could not.
+    emptied_at: u64,
 }
 
 impl Checkpoints {
@@ -40,20 +48,26 @@ impl Checkpoints {
         self.look(db, "NOOP")?;
         metrics.ledger_wal(self.log_bytes);
         if self.log_bytes < self.tried_at {
-            self.tried_at = 0;
+            (self.tried_at, self.emptied_at) = (0, 0);
         }
-        if self.log_bytes < self.tried_at + PASSIVE_BYTES {
-            return Ok(());
-        }
-        if self.log_bytes >= TRUNCATE_BYTES {
+        if self.log_bytes >= TRUNCATE_BYTES.max(self.emptied_at + PASSIVE_BYTES_MAX) {
             self.truncate(db, READERS_WAIT)?;
-        } else if self.behind_bytes >= PASSIVE_BYTES {
+            self.emptied_at = self.log_bytes;
+        } else if self.is_time() && self.behind_bytes >= PASSIVE_BYTES {
             self.look(db, "PASSIVE")?;
         } else {
             return Ok(());
         }
         self.tried_at = self.log_bytes;
+        self.tried = Some(Instant::now());
         Ok(())
+    }
+
+    /// Whether the log has grown enough since the last time.
+    fn is_time(&self) -> bool {
+        let grown_bytes = self.log_bytes - self.tried_at;
+        let has_rested = self.tried.is_none_or(|tried| tried.elapsed() >= PASSIVE_EVERY);
+        grown_bytes >= PASSIVE_BYTES_MAX || (grown_bytes >= PASSIVE_BYTES && has_rested)
     }
 
     /// While nothing is to be done: gives free pages back to the disk, and empties the log.
@@ -101,8 +115,6 @@ impl Checkpoints {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
-    use std::time::Instant;
-
     use super::*;
 
     /// A writer and a reader of one file.
