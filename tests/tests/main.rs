@@ -71,6 +71,7 @@ mod trespassing;
 mod trust;
 mod unrun;
 mod upstream;
+mod vendors;
 mod webhook_answers;
 mod webhook_senders;
 mod webhooks;
