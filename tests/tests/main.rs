@@ -13,6 +13,7 @@ mod compiling;
 mod conflicts;
 mod correlation;
 mod credentials;
+mod cron;
 mod dead_letters;
 mod dead_verbs;
 mod disk;
