@@ -234,6 +234,7 @@ fn ways_to_verify_arrive() {
     );
     let header = HeaderName::from_static;
     let expected = hmac::Settings {
+        other_header: None,
         header: header("x-s"),
         prefix: "v1=".to_owned(),
         encoding: Encoding::Base64,

@@ -128,9 +128,8 @@ impl Expression {
             None => {
                 let day = self.day.values.contains(&at.day());
                 let weekday = self.weekday.values.contains(&at.weekday().to_sunday_zero_offset());
-                let restricts = |field: &Field| field.text != "*";
                 // Where both restrict the days, one of them is enough.
-                if restricts(&self.day) && restricts(&self.weekday) { day || weekday } else { day && weekday }
+                if self.day.is_star() || self.weekday.is_star() { day && weekday } else { day || weekday }
             }
         };
         let is_time = self.hour.values.contains(&at.hour()) && self.minute.values.contains(&at.minute());
@@ -250,6 +249,20 @@ fn seconds_and_nicknames_are_known() {
     ] {
         assert_eq!(times(nickname, "UTC", "2026-01-01T00:00:00Z", 1), [next], "{nickname}");
     }
+}
+
+/// As in Vixie cron: a field that begins with a star is not one that names days.
+#[test]
+fn one_of_two_days_is_enough_unless_a_star_stands_in_front() {
+    let days = |cron: &str| {
+        let found = times(cron, "UTC", "2026-01-01T12:00:00Z", 4);
+        found.iter().map(|time| time[5..10].to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(days("0 0 10,12 * MON"), ["01-05", "01-10", "01-12", "01-19"]);
+    assert_eq!(days("0 0 10,12 * +MON"), ["01-12", "08-10", "10-12", "04-12"]);
+    assert_eq!(days("0 0 */10 * MON"), ["05-11", "06-01", "08-31", "09-21"]);
+    assert_eq!(days("0 0 10 * */3"), ["01-10", "05-10", "06-10", "10-10"]);
+    assert_eq!(days("0 0 * * SUN-SUN"), ["01-04", "01-11", "01-18", "01-25"]);
 }
 
 #[test]

@@ -22,6 +22,7 @@ mod proxy;
 mod seclusion;
 mod sender;
 mod tls;
+mod toolchain;
 mod upstream;
 
 pub use admin::{Reply, exchange};
@@ -40,6 +41,7 @@ pub use rustix::process::Signal;
 pub use seclusion::{Canaries, NAME_SERVER, secluded};
 pub use sender::{Line, post, try_post};
 pub use tls::{Authority, Certified, Flaw, Handshake, TlsServer};
+pub use toolchain::{has, has_program};
 pub use upstream::{Misdeed, Upstream};
 
 /// The examples of the author guide are tests, natively.

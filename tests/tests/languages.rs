@@ -4,14 +4,12 @@
 //! `BULKHEAD_REQUIRE_TOOLCHAINS` set it fails it.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bulkhead_tests::{Answer, Bulkhead, Fixture};
+use bulkhead_tests::{Answer, Bulkhead, Fixture, has_program};
 use serde_json::{Value, json};
 
-const REQUIRED: &str = "BULKHEAD_REQUIRE_TOOLCHAINS";
 /// Where the READMEs let the shop listen.
 const SHOP: &str = "http://127.0.0.1:8000";
 const WORLD: &str = "consumer-and-scheduled-plugin";
@@ -20,18 +18,8 @@ fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").canonicalize().unwrap()
 }
 
-/// Whether a program is there.
 fn has(program: &str) -> bool {
-    let found = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
-    if !found {
-        #[expect(clippy::disallowed_methods, reason = "it concerns the tests alone, which have no configuration")]
-        let is_required = std::env::var_os(REQUIRED).is_some();
-        assert!(!is_required, "`{program}` is not on the PATH, and {REQUIRED} is set");
-        // Not by a macro: the harness hides what those print in a test that passes.
-        let word = format!("\nSKIPPED: `{program}` is not on the PATH; the example that it builds is not tested\n");
-        std::io::stderr().write_all(word.as_bytes()).unwrap();
-    }
-    found
+    has_program(program, "the example that it builds is not tested")
 }
 
 fn run(command: &mut Command) {

@@ -141,6 +141,37 @@ fn a_full_queue_holds_back_what_is_routed_to_it() {
     assert_eq!(host.ledger().messages("in").len(), 1);
 }
 
+/// No copy waits for ever or is lost: who can take it gets it, also where the whole queue is smaller, and for who cannot
+/// it is a dead letter.
+#[test]
+fn a_copy_that_is_too_large_for_its_reader_is_a_dead_letter_there() {
+    let reader = |name: &str, keys: &str| {
+        let plugin = guest("hostile");
+        format!("[connectors.{name}]\nplugin = '{}'\nbrake = 0\n{keys}\n", plugin.display())
+    };
+    let toml = reader("large", "consume = 'c'")
+        + &reader("small", "consume = 'b'\nlimits = { message = '64KiB' }")
+        + &route("r", "a", "['b', 'c']", "");
+    let host = Bulkhead::new(&format!("[queues.c]\nmax_bytes = '1KiB'\n[queues.a]\nkeep = '1h'\n{toml}"));
+    let body = format!("ok {}", "x".repeat(100 << 10));
+    host.send("a", &[body.as_str(), "ok"]);
+    let running = host.start();
+    let ended = |metrics: &bulkhead_tests::Metrics, outcome| {
+        metrics.value("bulkhead_deliveries_total", &[("outcome", outcome)])
+    };
+    running.wait_until("ends", PATIENCE, |metrics| ended(metrics, "done") + ended(metrics, "dead") == 4.0);
+    assert_eq!(
+        (ended(&running.metrics(), "done"), running.metrics().limits("small")),
+        (3.0, vec!["message".to_owned()])
+    );
+    let _ = running.terminate().ok();
+    let ledger = host.ledger();
+    let letters = ledger.dead();
+    assert_eq!((letters.len(), letters[0].connector.as_str(), &letters[0].body), (1, "small", &body.into_bytes()));
+    assert!(letters[0].reason.contains("`connectors.small.limits.message` is 65536 bytes"), "{}", letters[0].reason);
+    assert_eq!((ledger.messages("b").len(), ledger.messages("c").len()), (0, 0));
+}
+
 /// Who empties the queue is not held back by it.
 #[test]
 fn a_connector_goes_on_that_publishes_to_what_leads_to_its_own_full_queue() {

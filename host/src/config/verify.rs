@@ -152,6 +152,7 @@ fn hmac(view: &View<'_>, id: Option<&Place>, report: &mut Report<'_>) -> Option<
     };
     check_signed(view, &signed, id, report);
     Some(hmac::Settings {
+        other_header: None,
         header: carrier?,
         prefix: prefix.to_owned(),
         encoding: match view.text("encoding") {

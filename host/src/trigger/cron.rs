@@ -44,7 +44,7 @@ impl Cron {
     pub fn parse(text: &str, zone: TimeZone) -> Result<Self, String> {
         let text = if text.trim().eq_ignore_ascii_case("@midnight") { "@daily" } else { text };
         let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
-        let days = parser.parse(text).map_err(|error| reason(text, error))?.pattern;
+        let days = parser.parse(&in_vixies_way(text)).map_err(|error| reason(text, error))?.pattern;
         // Nicknames are spelt out in it.
         let is_star = |field: Option<&str>| field.is_some_and(|field| field.starts_with('*'));
         let mut fields = days.as_str().split_whitespace().rev().skip(3);
@@ -143,6 +143,21 @@ impl Cron {
         }
         None
     }
+}
+
+/// The same expression for croner, which reads two things otherwise. To Vixie cron a field that begins with `*` restricts
+/// no days by itself, so that both fields have to fit, which croner does only where `+` asks for it; and `SUN` is the last
+/// day of a range to croner, so that `SUN-SUN` would be every day.
+fn in_vixies_way(text: &str) -> String {
+    let mut fields: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+    if let [.., days, _, weekdays] = fields.as_mut_slice() {
+        let is_sunday = |item: &str| item.split('/').next().is_some_and(|range| range.eq_ignore_ascii_case("SUN-SUN"));
+        let items: Vec<&str> = weekdays.split(',').map(|item| if is_sunday(item) { "SUN" } else { item }).collect();
+        let needs_both = days.starts_with('*') || weekdays.starts_with('*');
+        let plus = if needs_both && !weekdays.starts_with('+') { "+" } else { "" };
+        *weekdays = format!("{plus}{}", items.join(","));
+    }
+    fields.join(" ")
 }
 
 /// Why a text is no expression, for people.

@@ -12,6 +12,7 @@ use super::{Refused, Request, Webhook, header_id, pointer_id};
 
 fn settings(signed: &str) -> Settings {
     Settings {
+        other_header: None,
         header: HeaderName::from_static("x-signature"),
         prefix: String::new(),
         encoding: Encoding::Hex,

@@ -16,6 +16,7 @@ fn carrier(vector: &vectors::Vector) -> &'static str {
         "svix-signature",
         "stripe-signature",
         "x-shopify-hmac-sha256",
+        "shopify-hmac-sha256",
         "x-twilio-signature",
     ];
     names.into_iter().find(|name| vector.request.headers.contains_key(*name)).unwrap()
@@ -205,7 +206,9 @@ fn twilio_signs_what_it_calls_and_all_that_it_sends() {
         webhook.check(&request)
     };
     assert!(with(|request| request.origin = "https://mycompany.com:443").is_ok());
-    assert_eq!(with(|request| request.origin = "https://mycompany.com:8443"), Err(Refused::Wrong));
+    // Twilio leaves a port out also where it is needed.
+    assert!(with(|request| request.origin = "https://mycompany.com:8443").is_ok());
+    assert_eq!(with(|request| request.origin = "https://mycompany.org:443"), Err(Refused::Wrong));
     assert_eq!(with(|request| request.origin = "http://mycompany.com"), Err(Refused::Wrong));
     assert_eq!(with(|request| request.origin = ""), Err(Refused::Wrong));
     assert_eq!(with(|request| request.target = "/myapp.php?foo=1".to_owned()), Err(Refused::Wrong));
@@ -217,6 +220,29 @@ fn twilio_signs_what_it_calls_and_all_that_it_sends() {
     // A body that neither the parameters nor a hash cover.
     let uncovered = twilio.request.clone().instead("content-type", "application/json");
     assert_eq!(webhook.check(&uncovered), Err(Refused::Missing));
+}
+
+/// It is the hash that was named which counts, and not any that fits.
+#[test]
+fn twilio_names_the_hash_of_a_key_of_its_own() {
+    let twilio = of("twilio");
+    let with = |settings: &str| {
+        twilio.webhook().check(&twilio.request.clone().header("x-twilio-webhooks-signature-settings", settings))
+    };
+    assert!(with("key=k").is_ok() && with("key=k, algorithm = HMAC_SHA1").is_ok());
+    assert_eq!(with("key=k,algorithm=HMAC_SHA256"), Err(Refused::Wrong));
+    assert_eq!(with("key=k,algorithm=HMAC_MD5"), Err(Refused::Malformed));
+}
+
+/// What stands under one of Shopify's names is not made good by the other.
+#[test]
+fn shopify_signs_under_one_name() {
+    let shopify = of("shopify");
+    let signature = shopify.request.headers["x-shopify-hmac-sha256"].to_str().unwrap().to_owned();
+    let request = shopify.request.clone().instead("x-shopify-hmac-sha256", "AAAA");
+    let webhook = shopify.webhook();
+    assert_eq!(webhook.check(&request.clone().header("shopify-hmac-sha256", &signature)), Err(Refused::Wrong));
+    assert_eq!(webhook.accept(&shopify.request).consumed_headers.len(), 2);
 }
 
 fn swapped(body: &[u8]) -> Vec<u8> {

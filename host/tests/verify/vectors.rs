@@ -131,6 +131,17 @@ fn shopify() -> Vector {
     }
 }
 
+/// Of the kind that is to take the place of Shopify's webhooks.
+fn shopify_event() -> Vector {
+    let Vector { secret, request, .. } = shopify();
+    let signature = request.headers["x-shopify-hmac-sha256"].to_str().unwrap();
+    let request = Request { headers: http::HeaderMap::new(), ..request.clone() }
+        .header("shopify-hmac-sha256", signature)
+        .header("shopify-webhook-id", "b54557e4-bdd9-4b37-8a5f-bf7d70bcd043")
+        .header("shopify-event-id", "98880550-7158-44d4-b7cd-2c97c8a091b5");
+    Vector { secret, request, id: Some("b54557e4-bdd9-4b37-8a5f-bf7d70bcd043"), ..shopify() }
+}
+
 /// <https://www.twilio.com/docs/usage/webhooks/webhooks-security>
 fn twilio() -> Vector {
     let body = "CallSid=CA1234567890ABCDE&Caller=%2B14158675309&Digits=1234&From=%2B14158675309&To=%2B18005551212";
@@ -161,8 +172,20 @@ fn twilio_json() -> Vector {
     Vector { request, ..twilio() }
 }
 
+/// As Twilio's own library signs it with a key that was made for webhooks.
+fn twilio_with_a_key() -> Vector {
+    let request = twilio()
+        .request
+        .instead("x-twilio-signature", "033hgUJA9M/hXIZsYjwkerEP/DBm35nEri5FhCYjA5s=")
+        .header("x-twilio-webhooks-signature-settings", "key=webhooks_sharedkey_01,algorithm=HMAC_SHA256");
+    Vector { request, ..twilio() }
+}
+
 pub(crate) fn all() -> Vec<Vector> {
-    vec![github(), slack(), standard(), svix(), ed25519(), stripe(), shopify(), twilio(), twilio_json()]
+    let of_shopify = [shopify(), shopify_event()];
+    let of_twilio = [twilio(), twilio_json(), twilio_with_a_key()];
+    let others = [github(), slack(), standard(), svix(), ed25519(), stripe()];
+    others.into_iter().chain(of_shopify).chain(of_twilio).collect()
 }
 
 pub(crate) fn of(by: &str) -> Vector {

@@ -15,6 +15,8 @@ use super::{Incoming, Means, Refused, header};
 pub struct Settings {
     /// The header that carries the signature.
     pub header: HeaderName,
+    /// Another one that may carry it, where the first is not there.
+    pub other_header: Option<HeaderName>,
     /// Stands before the signature, as in `sha256=`.
     pub prefix: String,
     /// How the signature is written.
@@ -71,13 +73,15 @@ impl Check {
         self.settings.signed.has(Field::Id)
     }
 
-    pub(super) fn header(&self) -> &HeaderName {
-        &self.settings.header
+    /// The header that carries the signature, and another one that may.
+    pub(super) fn headers(&self) -> impl Iterator<Item = &HeaderName> {
+        std::iter::once(&self.settings.header).chain(&self.settings.other_header)
     }
 
     /// The signature, if it is right.
     pub(super) fn check(&self, incoming: &Incoming<'_>) -> Result<Vec<u8>, Refused> {
         let Settings { header, prefix, encoding, signed, timestamp, id, .. } = &self.settings;
+        let header = self.headers().find(|name| incoming.headers.contains_key(*name)).unwrap_or(header);
         let text = header::needed(incoming.headers, header)?;
         let theirs = encoding.decode(text.strip_prefix(prefix.as_str()).ok_or(Refused::Malformed)?)?;
         let value = |name: &Option<HeaderName>| match name {

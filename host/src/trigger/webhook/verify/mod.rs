@@ -57,7 +57,7 @@ pub enum Scheme {
     GitHub,
     /// `X-Gitlab-Token`.
     GitLab,
-    /// `X-Shopify-Hmac-Sha256`.
+    /// `X-Shopify-Hmac-Sha256`, or `Shopify-Hmac-Sha256`.
     Shopify,
     /// `X-Slack-Signature`.
     Slack,
@@ -269,8 +269,10 @@ fn usual_places(scheme: &Scheme) -> Vec<Place> {
     match scheme {
         Scheme::GitHub => vec![header("x-github-delivery")],
         Scheme::GitLab => vec![header("idempotency-key")],
-        // One for each event; the other one for each delivery of it.
-        Scheme::Shopify => vec![header("x-shopify-event-id"), header("x-shopify-webhook-id")],
+        // One for each event; the other one for each delivery of it. By the third Shopify's newer kind is to be known.
+        Scheme::Shopify => {
+            vec![header("x-shopify-event-id"), header("x-shopify-webhook-id"), header("shopify-webhook-id")]
+        }
         Scheme::Slack => vec![pointer("/event_id")],
         Scheme::Stripe => vec![pointer("/id")],
         Scheme::Twilio => vec![header("i-twilio-idempotency-token")],
@@ -385,10 +387,10 @@ impl Check {
         match self {
             Self::Open => Vec::new(),
             // GitHub sends the signature of an older kind as well, which is as good.
-            Self::Hmac(check) if *check.header() == "x-hub-signature-256" => {
-                vec![check.header().clone(), HeaderName::from_static("x-hub-signature")]
+            Self::Hmac(check) if check.headers().any(|name| name == "x-hub-signature-256") => {
+                check.headers().cloned().chain([HeaderName::from_static("x-hub-signature")]).collect()
             }
-            Self::Hmac(check) | Self::Slack(check) => vec![check.header().clone()],
+            Self::Hmac(check) | Self::Slack(check) => check.headers().cloned().collect(),
             Self::Standard(_) => standard::SIGNATURES.to_vec(),
             Self::Stripe(_) => vec![stripe::HEADER],
             Self::Twilio(_) => vec![twilio::HEADER],

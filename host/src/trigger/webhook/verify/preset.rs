@@ -16,9 +16,13 @@ pub(super) fn github() -> Settings {
     over_body("x-hub-signature-256", "sha256=", Encoding::Hex)
 }
 
-/// <https://shopify.dev/docs/apps/build/webhooks/subscribe/https>
+/// <https://shopify.dev/docs/apps/build/webhooks/subscribe/https>, and what is to take its place:
+/// <https://shopify.dev/docs/apps/build/events/verify-deliveries>
 pub(super) fn shopify() -> Settings {
-    over_body("x-shopify-hmac-sha256", "", Encoding::Base64)
+    Settings {
+        other_header: Some(HeaderName::from_static("shopify-hmac-sha256")),
+        ..over_body("x-shopify-hmac-sha256", "", Encoding::Base64)
+    }
 }
 
 /// <https://api.slack.com/authentication/verifying-requests-from-slack>
@@ -33,6 +37,7 @@ pub(super) fn slack() -> Settings {
 fn over_body(header: &'static str, prefix: &str, encoding: Encoding) -> Settings {
     Settings {
         header: HeaderName::from_static(header),
+        other_header: None,
         prefix: prefix.to_owned(),
         encoding,
         algorithm: Algorithm::Sha256,

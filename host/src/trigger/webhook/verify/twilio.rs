@@ -1,11 +1,12 @@
-//! `X-Twilio-Signature`: HMAC-SHA-1 over the URL as Twilio calls it and the parameters of a form, sorted.
+//! `X-Twilio-Signature`: an HMAC over the URL as Twilio calls it and the parameters of a form, sorted.
 //!
 //! <https://www.twilio.com/docs/usage/webhooks/webhooks-security>. Of a body that is no form the URL carries the hash,
-//! `bodySHA256`; a body that neither covers is refused.
+//! `bodySHA256`; a body that neither covers is refused. The hash is SHA-1 with an account's token, and what a header names
+//! with a key that was made for webhooks.
 
 use std::borrow::Cow;
 
-use aws_lc_rs::hmac::{Context, HMAC_SHA1_FOR_LEGACY_USE_ONLY};
+use aws_lc_rs::hmac::{Context, HMAC_SHA1_FOR_LEGACY_USE_ONLY, HMAC_SHA256};
 use data_encoding::HEXLOWER_PERMISSIVE;
 use http::HeaderName;
 use http::header::CONTENT_TYPE;
@@ -17,6 +18,8 @@ use super::signature::{Encoding, is_same};
 use super::{Incoming, Means, Refused, header};
 
 pub(super) const HEADER: HeaderName = HeaderName::from_static("x-twilio-signature");
+/// Names the key and the hash of a signature that was not made with an account's token.
+const SETTINGS: HeaderName = HeaderName::from_static("x-twilio-webhooks-signature-settings");
 /// The parameter of the URL with the hash of a body that is no form.
 pub(super) const BODY_HASH: &str = "bodySHA256";
 /// Parameters of a form: Twilio sends some dozens.
@@ -25,16 +28,19 @@ const PARAMETERS_MAX: usize = 1_000;
 type Parameters<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
 
 pub(super) struct Check {
-    ring: Ring,
+    sha1: Ring,
+    /// The same secrets.
+    sha256: Ring,
 }
 
 impl Check {
     pub(super) fn new(secrets: &[String], means: &Means<'_>) -> Self {
-        Self { ring: Ring::new(secrets, Use::Hmac(HMAC_SHA1_FOR_LEGACY_USE_ONLY), means) }
+        let ring = |algorithm| Ring::new(secrets, Use::Hmac(algorithm), means);
+        Self { sha1: ring(HMAC_SHA1_FOR_LEGACY_USE_ONLY), sha256: ring(HMAC_SHA256) }
     }
 
     pub(super) fn ring(&self) -> &Ring {
-        &self.ring
+        &self.sha1
     }
 
     /// The signature, if it is right.
@@ -42,7 +48,7 @@ impl Check {
         let theirs = Encoding::Base64.decode(header::needed(incoming.headers, &HEADER)?)?;
         let parameters = signed_parameters(incoming)?;
         let origins = [Some(Cow::Borrowed(incoming.origin)), other_spelling(incoming.origin)];
-        self.ring
+        self.ring_for(incoming)?
             .first(|key| {
                 let Key::Hmac(key) = key else { return None };
                 let is_right = |origin: &Cow<'_, str>| {
@@ -57,6 +63,17 @@ impl Check {
                 origins.iter().flatten().any(is_right).then_some(())
             })
             .map(|()| theirs)
+    }
+
+    /// The secrets for the hash that is named, of which Twilio has two.
+    fn ring_for(&self, incoming: &Incoming<'_>) -> Result<&Ring, Refused> {
+        let settings = header::one(incoming.headers, &SETTINGS)?.unwrap_or_default();
+        let mut named = settings.split(',').filter_map(|setting| setting.split_once('='));
+        match named.find(|(name, _)| name.trim() == "algorithm").map(|(_, value)| value.trim()) {
+            None | Some("" | "HMAC_SHA1") => Ok(&self.sha1),
+            Some("HMAC_SHA256") => Ok(&self.sha256),
+            Some(_) => Err(Refused::Malformed),
+        }
     }
 }
 
@@ -86,13 +103,13 @@ fn signed_parameters<'a>(incoming: &Incoming<'a>) -> Result<Parameters<'a>, Refu
     Ok(parameters)
 }
 
-/// The same origin with the scheme's port, or without it: Twilio signs sometimes the one and sometimes the other.
+/// The same origin without its port, or with the scheme's: Twilio signs sometimes the one and sometimes the other, also
+/// where the port is none of a scheme's.
 fn other_spelling(origin: &str) -> Option<Cow<'_, str>> {
-    let port = if origin.starts_with("https://") { ":443" } else { ":80" };
-    if let Some(without) = origin.strip_suffix(port) {
-        return Some(Cow::Borrowed(without));
+    let (scheme, authority) = origin.split_once("://")?;
+    if authority.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']')) {
+        return origin.rsplit_once(':').map(|(without, _)| Cow::Borrowed(without));
     }
-    let (_, authority) = origin.split_once("://")?;
-    let names_port = authority.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
-    (!names_port).then(|| Cow::Owned(format!("{origin}{port}")))
+    let port = if scheme == "https" { 443 } else { 80 };
+    Some(Cow::Owned(format!("{origin}:{port}")))
 }
