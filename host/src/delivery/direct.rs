@@ -14,9 +14,9 @@ use super::connector::{Connector, Turn};
 use super::history::Record;
 use crate::message::Message;
 use crate::message::request::Answer;
-use crate::runtime::Scope;
 use crate::runtime::failure::Failure;
 use crate::runtime::permit::Permit;
+use crate::runtime::{Engine, Scope};
 use crate::settlement::attempt::Attempt;
 use crate::settlement::{Barrier, Delivery, Mark, Origin, Publish, SettleError, Settlement, SubscriptionId};
 
@@ -34,6 +34,8 @@ pub struct Direct {
     pub subscription: SubscriptionId,
     /// Runs at once. A run that has ended and waits for its settlement takes none.
     pub places: Arc<Semaphore>,
+    /// On whose threads the plugin runs.
+    pub engine: Engine,
 }
 
 /// Why there is no answer.
@@ -41,7 +43,7 @@ pub struct Direct {
 pub enum Unanswered {
     /// The call failed.
     Failed(Failure),
-    /// The ledger has stopped.
+    /// The ledger or the engine has stopped.
     Closed,
 }
 
@@ -49,18 +51,18 @@ pub enum Unanswered {
 type Called = (Result<(Staged, Answer), Failure>, Record);
 
 impl Direct {
-    /// Hands a request over until its settlement is on disk; must run on [`crate::runtime::Engine::guests`]. `mark` says
-    /// how repeats of it are known, given what is answered.
+    /// Hands a request over until its settlement is on disk. `mark` says how repeats of it are known, given what is
+    /// answered. The plugin alone runs on the guests' threads: whoever waits for the ledger does not wait for theirs too.
     ///
     /// # Errors
     /// See [`Unanswered`].
     pub async fn run(&self, message: Message, mark: impl Fn(&Answer) -> Option<Mark>) -> Result<Answer, Unanswered> {
         let connector = &self.connector;
         let started_ms = connector.clock.now_ms();
-        let delivery = Delivery { origin: Origin::Parked(0), attempt: 1, message };
+        let delivery = Arc::new(Delivery { origin: Origin::Parked(0), attempt: 1, message });
         let mut conflicts = 0;
         loop {
-            let ((called, record), turn) = self.take(&delivery, conflicts >= CONFLICTS_MAX).await;
+            let ((called, record), turn) = self.take(&delivery, conflicts >= CONFLICTS_MAX).await?;
             let (staged, answer) = called.map_err(|failure| self.fail(&delivery, record.clone(), failure))?;
             let kept = self.kept(&delivery, &record, &staged);
             match self.settle(staged, mark(&answer)).await {
@@ -81,7 +83,7 @@ impl Direct {
 
     /// One run, and its turn, which ends when it is settled. Whoever has a place may wait for a turn, so whoever has a turn
     /// must not wait for a place: a run that is alone needs none.
-    async fn take(&self, delivery: &Delivery, is_alone: bool) -> (Called, Turn) {
+    async fn take(&self, delivery: &Arc<Delivery>, is_alone: bool) -> Result<(Called, Turn), Unanswered> {
         let connector = &self.connector;
         let (_place, turn) = if is_alone {
             (None, Turn::take_alone(connector).await)
@@ -90,7 +92,15 @@ impl Direct {
             (self.places.acquire().await.ok(), Turn::take(connector).await)
         };
         let permit = connector.permits.acquire(&connector.name, connector.plugin.memory_bytes()).await;
-        (self.call(delivery, &permit).await, turn)
+        let (direct, delivery) = (self.clone(), delivery.clone());
+        let call = async move { direct.call(&delivery, &permit).await };
+        match self.engine.guests().spawn(call).await {
+            Ok(called) => Ok((called, turn)),
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(Unanswered::Closed),
+            },
+        }
     }
 
     async fn call(&self, delivery: &Delivery, permit: &Permit) -> Called {

@@ -292,8 +292,9 @@ impl Assembly {
             (Respond::Connector { .. }, Some(connector)) => {
                 let subscription = self.subscription_id(&name, &settings.name)?;
                 let places = Arc::new(Semaphore::new(webhook.concurrency));
-                let direct = Direct { connector, inbox: name.as_str().into(), subscription, places };
-                Some(Runs { direct, engine: self.plugins.engine.clone(), under_way: under_way.clone() })
+                let engine = self.plugins.engine.clone();
+                let direct = Direct { connector, inbox: name.as_str().into(), subscription, places, engine };
+                Some(Runs { direct, under_way: under_way.clone() })
             }
             _ => None,
         };

@@ -17,7 +17,6 @@ use crate::delivery::direct::{Direct, Unanswered};
 use crate::limit::Limit;
 use crate::message::Message;
 use crate::message::request::{Answer, Request};
-use crate::runtime::Engine;
 use crate::runtime::failure::Failure;
 use crate::settlement::Mark;
 
@@ -32,8 +31,6 @@ type Outcome = Result<Arc<Answer>, Refusal>;
 pub struct Runs {
     /// The plugin, and where it settles.
     pub direct: Direct,
-    /// On whose threads it runs.
-    pub engine: Engine,
     /// Every run under way, for the host to wait for.
     pub under_way: TaskTracker,
 }
@@ -113,7 +110,7 @@ impl Synchronous {
             drop(kept);
             held.tell(outcome);
         };
-        self.runs.under_way.spawn_on(run, self.runs.engine.guests());
+        self.runs.under_way.spawn(run);
     }
 }
 
