@@ -57,7 +57,7 @@ const DEAD_OF: &str = "SELECT message_id FROM dead
      AND message_id IN (SELECT value FROM json_each(?2))";
 
 impl Ledger {
-    /// Every subscription that holds something back or has dead letters, in the order of their numbers.
+    /// Every subscription, also of a connector that has left the configuration, in the order of their numbers.
     ///
     /// # Errors
     /// The file could not be read.

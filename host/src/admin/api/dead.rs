@@ -403,3 +403,40 @@ fn no_letter(id: &str) -> Problem {
 fn not_found(detail: String) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, detail)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settlement::ConnectorId;
+    use crate::settlement::attempt::HELD;
+
+    /// The first attempt at a message from `in`, which asked for something.
+    fn kept(outcome: &str, ended_ms: u64) -> settlement::attempt::Attempt {
+        settlement::attempt::Attempt {
+            connector: ConnectorId(1),
+            queue: "in".to_owned(),
+            message_id: "m".to_owned(),
+            parent: None,
+            accepted_ms: 0,
+            number: 1,
+            started_ms: 0,
+            ended_ms,
+            outcome: outcome.to_owned(),
+            reason: None,
+            effects: vec![Effect::State { keys: 1 }],
+        }
+    }
+
+    fn effects(kept: &[settlement::attempt::Attempt]) -> usize {
+        let failed = FailedAttempt { at_ms: 1_000, reason: "why".to_owned() };
+        Attempt::of(0, &failed, "in", kept).effects.len()
+    }
+
+    /// It has the number of the attempt that was charged after it.
+    #[test]
+    fn an_attempt_at_no_charge_is_not_taken_for_the_one_that_failed() {
+        assert_eq!(effects(&[kept("retry", 900)]), 1);
+        assert_eq!(effects(&[kept(HELD, 900)]), 0);
+        assert_eq!(effects(&[kept("retry", 1_001)]), 0);
+    }
+}

@@ -165,7 +165,8 @@ impl<'w> Wanted<'w> {
         Ok(Some(next))
     }
 
-    /// The rows of attempts whose deliveries are not settled, and of those that are dead letters.
+    /// The rows of attempts whose deliveries are not settled, and of those that are dead letters; where others alone are
+    /// wanted, nobody is asked.
     fn not_settled(
         &self,
         ledger: &Ledger,
@@ -173,9 +174,10 @@ impl<'w> Wanted<'w> {
         attempts: &[(i64, Attempt)],
     ) -> Result<(HashSet<i64>, HashSet<i64>), Problem> {
         let (mut unfinished, mut dead) = (HashSet::new(), HashSet::new());
-        for of in &self.subscribed {
+        let may_be_wanted = self.means(Stage::Settled) || self.means(Stage::Dead);
+        for of in self.subscribed.iter().filter(|_| may_be_wanted) {
             let is_own = |attempt: &Attempt| {
-                attempt.outcome != "done"
+                stage(attempt, false) == Stage::Settled
                     && attempt.queue == of.queue
                     && names.get(&attempt.connector) == Some(&of.connector)
             };
