@@ -64,6 +64,13 @@ fn bearing(token: &str) -> Request {
     Request::new("{}").at(NOW).header("authorization", &format!("Bearer {token}"))
 }
 
+/// With a token of this key that is good for longer than any key is kept.
+fn long_bearing(seed: u8, id: &str) -> Request {
+    let mut long = claims();
+    long["exp"] = json!(NOW + 1_000_000);
+    bearing(&ed25519_token(seed, Some(id), &long))
+}
+
 fn after(seconds: u64, request: Request) -> Request {
     request.at(NOW + seconds)
 }
@@ -255,9 +262,7 @@ fn those_who_come_together_cause_one_fetch() {
 #[test]
 fn keys_stay_in_use_while_the_endpoint_has_no_others() {
     let issuer = Issuer::new(&set(&[ed25519_jwk(1, "one")]));
-    let mut long = claims();
-    long["exp"] = json!(NOW + 1_000_000);
-    let (one, two) = (bearing(&ed25519_token(1, Some("one"), &long)), bearing(&ed25519_token(2, Some("two"), &long)));
+    let (one, two) = (long_bearing(1, "one"), long_bearing(2, "two"));
     issuer.accepts(&one);
     for (day, answer) in (1..).zip([None, Some("no JSON"), Some("{\"keys\": []}")]) {
         issuer.says(answer);
@@ -275,9 +280,7 @@ fn keys_stay_in_use_while_the_endpoint_has_no_others() {
 #[test]
 fn keys_of_an_hour_wait_for_newer_ones() {
     let issuer = Issuer::new(&set(&[ed25519_jwk(1, "one")]));
-    let mut long = claims();
-    long["exp"] = json!(NOW + 100_000);
-    let one = bearing(&ed25519_token(1, Some("one"), &long));
+    let one = long_bearing(1, "one");
     issuer.accepts(&one);
     issuer.says(Some(&set(&[ed25519_jwk(2, "two")])));
     issuer.refuses(&after(3_600, one), Refused::Wrong);
@@ -286,15 +289,13 @@ fn keys_of_an_hour_wait_for_newer_ones() {
 #[test]
 fn aging_keys_are_fetched_again_while_they_are_used() {
     let issuer = Issuer::new(&set(&[ed25519_jwk(1, "one")]));
-    let mut long = claims();
-    long["exp"] = json!(NOW + 100_000);
-    let one = bearing(&ed25519_token(1, Some("one"), &long));
+    let one = long_bearing(1, "one");
     issuer.accepts(&one);
     issuer.says(Some(&set(&[ed25519_jwk(2, "two")])));
     issuer.accepts(&after(599, one.clone()));
     // It does not wait for the fetch that it begins. Whoever has an unknown key does, and could not begin one so soon.
     issuer.accepts(&after(600, one.clone()));
-    issuer.accepts(&after(1, bearing(&ed25519_token(2, Some("two"), &long))));
+    issuer.accepts(&after(1, long_bearing(2, "two")));
     issuer.refuses(&after(600, one), Refused::Wrong);
     assert_eq!(issuer.fetches(), 2);
 }
@@ -303,10 +304,13 @@ fn aging_keys_are_fetched_again_while_they_are_used() {
 fn who_asks_and_goes_away_does_not_end_the_fetch() {
     let issuer = Issuer::new(&set(&[ed25519_jwk(1, "one")]));
     let request = bearing(&ed25519_token(1, Some("one"), &claims()));
+    // Nothing is answered while this is held.
+    let held = issuer.answer.lock().unwrap();
     issuer.webhook.runtime.block_on(async {
         let gone = futures_util::poll!(std::pin::pin!(issuer.webhook.check_async(&request)));
         assert!(gone.is_pending());
     });
+    drop(held);
     issuer.accepts(&request);
     assert_eq!(issuer.fetches(), 1);
 }

@@ -120,24 +120,17 @@ fn whole(address: SocketAddr, path: &str, headers: &str, body: &[u8]) -> Vec<u8>
 
 /// Sends all of them, one after the other on each connection.
 async fn flood(address: SocketAddr, requests: &[Vec<u8>]) -> anyhow::Result<Duration> {
-    let connections = connect(address).await?;
-    let next = AtomicUsize::new(0);
-    let started = Instant::now();
-    let sending = connections.into_iter().map(|mut connection| {
-        let next = &next;
-        async move {
-            while let Some(request) = requests.get(next.fetch_add(1, Ordering::Relaxed)) {
-                connection.ask(request).await?;
-            }
-            anyhow::Ok(())
-        }
-    });
-    futures_util::future::try_join_all(sending).await?;
+    let started = send(address, requests, None).await?.0;
     Ok(started.elapsed())
 }
 
 /// Sends them at a rate, on whatever connection is free; milliseconds from when each was to be sent to its answer.
 async fn pace(address: SocketAddr, requests: &[Vec<u8>], rate: usize) -> anyhow::Result<Vec<f64>> {
+    Ok(send(address, requests, Some(rate)).await?.1)
+}
+
+/// When it began, and for each request the milliseconds from when it was to be sent: at its turn, or as soon as can be.
+async fn send(address: SocketAddr, requests: &[Vec<u8>], rate: Option<usize>) -> anyhow::Result<(Instant, Vec<f64>)> {
     let connections = connect(address).await?;
     let next = AtomicUsize::new(0);
     let started = Instant::now();
@@ -148,14 +141,17 @@ async fn pace(address: SocketAddr, requests: &[Vec<u8>], rate: usize) -> anyhow:
             loop {
                 let n = next.fetch_add(1, Ordering::Relaxed);
                 let Some(request) = requests.get(n) else { return anyhow::Ok(latencies) };
-                let at = started + Duration::from_secs_f64(n as f64 / rate as f64);
-                tokio::time::sleep_until(at.into()).await;
+                let turn = rate.map(|rate| started + Duration::from_secs_f64(n as f64 / rate as f64));
+                if let Some(turn) = turn {
+                    tokio::time::sleep_until(turn.into()).await;
+                }
+                let at = turn.unwrap_or_else(Instant::now);
                 connection.ask(request).await?;
                 latencies.push(at.elapsed().as_secs_f64() * 1e3);
             }
         }
     });
-    Ok(futures_util::future::try_join_all(sending).await?.concat())
+    Ok((started, futures_util::future::try_join_all(sending).await?.concat()))
 }
 
 #[expect(clippy::disallowed_methods, reason = "a sender of the figures' own")]
