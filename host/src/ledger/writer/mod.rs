@@ -138,7 +138,11 @@ impl Writer {
     fn work(&mut self) -> rusqlite::Result<()> {
         loop {
             match self.shared.intake.next(self.patience()) {
-                Next::Job(job) => self.group(job)?,
+                Next::Job(job) => {
+                    // Whoever is ready to run may have more for this commit. Where nobody is, this costs nothing.
+                    std::thread::yield_now();
+                    self.group(job)?;
+                }
                 Next::Idle if self.found.has_more => {}
                 Next::Idle => {
                     let result = self.checkpoints.idle(&self.db);
