@@ -29,6 +29,8 @@ const LOOK_EACH: Duration = Duration::from_millis(5);
 const NESTED: u32 = 3;
 /// A host has begun to work by then.
 const START_US_MAX: u64 = 150_000;
+/// A send is accepted by then.
+const ACCEPT_US_MAX: u64 = 5_000;
 /// Cycles between two times for which the process stands still past a deadline.
 const LONG_FREEZE_EACH: u64 = 150;
 const SHORT_FREEZE_MS_MAX: u64 = 120;
@@ -38,6 +40,8 @@ const SHORT_FREEZE_MS_MAX: u64 = 120;
 pub(crate) enum Moment {
     /// The host has accepted so many sends more.
     Accepted(u64),
+    /// The host listens, so many sends more were begun, and so many microseconds have passed since: it is about to accept.
+    Begun(u64, u64),
     /// So many requests more have reached the sink, and the last one is not answered.
     Arrived(u64),
     /// So many answers more have left the sink.
@@ -75,7 +79,11 @@ impl Strike {
 
     /// Sends that are asked for meanwhile, at least.
     pub(crate) fn sends(self) -> u64 {
-        let of = |moment| if let Moment::Accepted(count) = moment { count } else { 0 };
+        let of = |moment| match moment {
+            Moment::Accepted(count) => count,
+            Moment::Begun(count, _) => count + 1,
+            Moment::Arrived(_) | Moment::Answered(_) | Moment::After(_) => 0,
+        };
         match self {
             Self::Kill(moment) | Self::Stop(moment) => of(moment),
             Self::KillAtStart(_) => 0,
@@ -86,10 +94,11 @@ impl Strike {
 
 impl Moment {
     fn draw(chance: &mut Chance) -> Self {
-        match chance.below(8) {
-            0..=2 => Self::Accepted(1 + chance.below(3)),
-            3 | 4 => Self::Arrived(1 + chance.below(10)),
-            5 | 6 => Self::Answered(1 + chance.below(10)),
+        match chance.below(10) {
+            0 | 1 => Self::Accepted(1 + chance.below(3)),
+            2..=4 => Self::Begun(1 + chance.below(3), chance.below(ACCEPT_US_MAX)),
+            5 | 6 => Self::Arrived(1 + chance.below(10)),
+            7 | 8 => Self::Answered(1 + chance.below(10)),
             _ => Self::After(chance.below(30_000)),
         }
     }
@@ -98,6 +107,11 @@ impl Moment {
         let begun = pulse.counts();
         let _ = match self {
             Self::Accepted(more) => pulse.wait(EVENT_WITHIN, |now| now.accepted >= begun.accepted + more),
+            Self::Begun(more, micros) => {
+                pulse.wait(EVENT_WITHIN, |now| now.accepted > begun.accepted)
+                    && pulse.wait(EVENT_WITHIN, |now| now.begun >= begun.begun + more)
+                    && pulse.wait(Duration::from_micros(micros), |_| false)
+            }
             Self::Arrived(more) => pulse.wait(EVENT_WITHIN, |now| now.arrived >= begun.arrived + more),
             Self::Answered(more) => pulse.wait(EVENT_WITHIN, |now| now.answered >= begun.answered + more),
             Self::After(micros) => {

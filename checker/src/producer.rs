@@ -64,7 +64,7 @@ impl Producer {
         // So many of each queue were made, and of each key.
         let (mut made, mut steps) = (0, [0; KEYS as usize]);
         while tickets.recv().is_ok() {
-            let queue = [ORDERS, ORDERS, STEPS, STEPS, PARCELS, COUNTS][usize::try_from(chance.below(6))?];
+            let queue = [ORDERS, STEPS, STEPS, PARCELS, COUNTS, COUNTS][usize::try_from(chance.below(6))?];
             let mut together = Vec::new();
             for _ in 0..=chance.below(TOGETHER_MAX) {
                 together.push(if queue == STEPS {
@@ -123,6 +123,7 @@ impl Producer {
             let items = together.iter().map(|outgoing| outgoing.item.clone()).collect();
             let (at_us, synced) = (self.clock.now_us(), self.synced());
             self.ledger.append(&Sending::Intent { at_us, send: number, queue: queue.to_owned(), items, synced })?;
+            self.pulse.change(|counts| counts.begun += 1);
             let mut reply = send(self);
             // Nobody listens, or nobody knows the token yet: nothing was sent, and nothing is to be written down.
             while matches!(reply, Reply::NotSent | Reply::Status(401)) && Instant::now() < deadline {

@@ -13,6 +13,8 @@ pub(crate) struct Pulse {
 /// How often something has happened since the run began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
+    /// A send was begun.
+    pub(crate) begun: u64,
     /// The host has accepted a send.
     pub(crate) accepted: u64,
     /// A request has reached the sink.

@@ -21,7 +21,7 @@ const LAYERS: [(&str, &[&str]); 8] = [
     ("runtime", &["runtime"]),
     ("capability", &["capability"]),
     ("outside", &["broker", "ledger", "egress", "listener", "secret_store", "plugin_store", "audit", "telemetry"]),
-    ("vocabulary", &["message", "settlement", "limit", "mask", "metrics", "bindings", "clock", "id"]),
+    ("vocabulary", &["message", "settlement", "limit", "mask", "metrics", "bindings", "clock", "id", "planted"]),
 ];
 const OUTSIDE: usize = 6;
 

@@ -43,16 +43,18 @@ fn state(left: &Left) -> Option<Violation> {
     (found != settled).then(|| Violation::StateDrift { connector: TALLY.to_owned(), settled, found })
 }
 
-/// One tick for every planned time from the first on, in order, up to the last life.
+/// One tick for every planned time from the first on up to the last life. One that was running when the host was killed
+/// runs alone, and later than others.
 fn ticks(left: &Left, last_life_ms: u64) -> Vec<Violation> {
     let planned = left.queue(TICKS).iter();
-    let planned: Vec<u64> = planned.map(|kept| String::from_utf8_lossy(&kept.body).parse().unwrap_or(0)).collect();
+    let mut planned: Vec<u64> = planned.map(|kept| String::from_utf8_lossy(&kept.body).parse().unwrap_or(0)).collect();
+    planned.sort_unstable();
     let mut violations = Vec::new();
     for (nth, pair) in planned.windows(2).enumerate() {
         let [before, next] = pair else { continue };
         // The first one is made at the first start, whenever that is.
         let is_next = if nth == 0 { *next <= before + PERIOD_MS } else { *next == before + PERIOD_MS };
-        if next <= before {
+        if next == before {
             violations.push(Violation::TickDoubled { planned_ms: *next });
         } else if !is_next {
             violations.push(Violation::TickLost { after_ms: *before, next_ms: Some(*next) });
@@ -109,7 +111,7 @@ mod tests {
         assert_eq!(check(&[950, 1_000, 1_400], 0), [Violation::TickLost { after_ms: 1_000, next_ms: Some(1_400) }]);
         assert_eq!(check(&[950, 1_000, 1_200], 1_500), [Violation::TickLost { after_ms: 1_200, next_ms: None }]);
         assert_eq!(check(&[950, 1_000, 1_200, 1_200], 0), [Violation::TickDoubled { planned_ms: 1_200 }]);
-        assert_eq!(check(&[950, 1_200, 1_000], 0).len(), 2);
+        assert_eq!(check(&[950, 1_200, 1_000], 0), []);
     }
 
     #[test]

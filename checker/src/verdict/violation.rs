@@ -146,7 +146,7 @@ pub enum Violation {
         /// The next one that was made; `None` where none was.
         next_ms: Option<u64>,
     },
-    /// Two ticks were made for a planned time, or it was made after a later one.
+    /// Two ticks were made for a planned time.
     TickDoubled {
         /// The planned time, in milliseconds since the Unix epoch.
         planned_ms: u64,
@@ -212,7 +212,7 @@ impl fmt::Display for Violation {
                 write!(to, "tick lost: none between {after_ms} and {next_ms}")
             }
             Self::TickLost { after_ms, next_ms: None } => write!(to, "tick lost: none after {after_ms}"),
-            Self::TickDoubled { planned_ms } => write!(to, "tick doubled, or out of order: {planned_ms}"),
+            Self::TickDoubled { planned_ms } => write!(to, "tick doubled: {planned_ms}"),
             Self::Unsettled { place, messages } => write!(to, "unsettled: {messages} in {place}"),
             Self::Unsound { text } => write!(to, "unsound: {text}"),
             Self::Failed { text } => write!(to, "failed: {text}"),
