@@ -22,7 +22,7 @@ use crate::workload::PARCEL_WALL_MS;
 /// Without the event that a strike waits for, it comes after this.
 const EVENT_WITHIN: Duration = Duration::from_secs(10);
 /// The first start compiles the plugins.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_secs(180);
 /// Between two looks whether it is ready.
 const LOOK_EACH: Duration = Duration::from_millis(5);
 /// Kills of a strike at the start.

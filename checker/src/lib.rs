@@ -59,7 +59,8 @@ pub struct Settings {
     pub tally: PathBuf,
     /// The plugin of `tests/guests/parcel`.
     pub parcel: PathBuf,
-    /// A folder that is empty or not there: everything lies in it afterwards.
+    /// A folder in which everything lies afterwards. Nothing is in it before, or the data directory of a host that ended
+    /// without any work, whose compiled plugins save time.
     pub folder: PathBuf,
     /// Strikes.
     pub cycles: u64,
