@@ -2,7 +2,7 @@
 //!
 //! Shares no code with the host: it knows the binary, its TOML, the admin API, the webhook listener and signals, as any
 //! user does. A producer and a sink write down what they do, each line on disk before it counts; in the meantime the host
-//! is killed, stopped and held; at the end [`verdict`] compares the records with what lies in the ledger's file, read with
+//! is killed, stopped and held; at the end the verdict compares the records with what lies in the ledger's file, read with
 //! plain SQLite. What a run draws comes from one seed.
 
 mod chance;

@@ -12,9 +12,9 @@ use bulkhead_checker::{Report, Settings, Violation, run};
 
 /// Strikes at a host that should have no bug.
 const CYCLES: u64 = 200;
-/// Strikes at one that was given a bug: by then it is found, with one of these seeds.
-const CYCLES_OF_A_BUG: u64 = 12;
-const SEEDS_OF_A_BUG: [u64; 3] = [1, 2, 3];
+/// Strikes at one that was given a bug. The first dozen nearly always finds it; where a disk is so fast that a strike
+/// seldom falls between two commits, more of them do.
+const CYCLES_OF_A_BUG: [u64; 4] = [12, 24, 48, 96];
 const TARGET: &str = "wasm32-wasip2";
 
 /// What the variable is called by which a build with bugs is given one.
@@ -99,10 +99,9 @@ fn attack(host: &Path, cycles: u64, seed: u64, fault: Option<&str>) -> Report {
 
 /// A host with this bug is found to break this promise.
 fn check_found(bug: &str, is_it: fn(&Violation) -> bool) {
-    let find = |seed| attack(&WITH_FAULTS, CYCLES_OF_A_BUG, seed, Some(bug));
     let mut seen = Vec::new();
-    for seed in SEEDS_OF_A_BUG {
-        let report = find(seed);
+    for (cycles, seed) in CYCLES_OF_A_BUG.into_iter().zip(1..) {
+        let report = attack(&WITH_FAULTS, cycles, seed, Some(bug));
         if report.violations.iter().any(is_it) {
             return;
         }
@@ -123,7 +122,7 @@ fn a_host_keeps_its_promises_through_two_hundred_strikes() {
 
 #[test]
 fn a_host_that_could_have_bugs_and_was_given_none_is_as_good() {
-    let report = attack(&WITH_FAULTS, CYCLES_OF_A_BUG, SEEDS_OF_A_BUG[0], None);
+    let report = attack(&WITH_FAULTS, CYCLES_OF_A_BUG[0], 1, None);
     assert!(report.is_clean(), "{report}");
 }
 
