@@ -30,7 +30,7 @@ const ACCEPTED_WITHIN: Duration = Duration::from_secs(120);
 /// Messages of one send, at most.
 const TOGETHER_MAX: u64 = 6;
 /// Keys of `steps`.
-const KEYS: u64 = 5;
+const KEYS: usize = 5;
 
 /// What both have in common.
 #[derive(Debug)]
@@ -62,13 +62,13 @@ impl Producer {
     pub(crate) fn send_messages(&self, tickets: &Receiver<()>) -> anyhow::Result<()> {
         let mut chance = Chance::new(self.seed, "messages");
         // So many of each queue were made, and of each key.
-        let (mut made, mut steps) = (0, [0; KEYS as usize]);
+        let (mut made, mut steps) = (0, [0; KEYS]);
         while tickets.recv().is_ok() {
             let queue = [ORDERS, STEPS, STEPS, PARCELS, COUNTS, COUNTS][usize::try_from(chance.below(6))?];
             let mut together = Vec::new();
             for _ in 0..=chance.below(TOGETHER_MAX) {
                 together.push(if queue == STEPS {
-                    let key = chance.below(KEYS);
+                    let key = chance.below(KEYS as u64);
                     let step = &mut steps[usize::try_from(key)?];
                     *step += 1;
                     self.outgoing(format!("k{key}-{step}"), Some(format!("k{key}")))
@@ -132,7 +132,7 @@ impl Producer {
             }
             let sent = match reply {
                 Reply::Status(200..=299) => Sent::Accepted,
-                Reply::NotSent | Reply::Status(401) => Sent::NotSent,
+                Reply::NotSent | Reply::Status(401) => Sent::Unheard,
                 Reply::Status(_) | Reply::Unanswered => Sent::Unanswered,
             };
             // Whoever waits for an acceptance strikes as soon as there is one.

@@ -52,7 +52,7 @@ pub(crate) enum Sent {
     /// No answer, or one that promises nothing: all of it may be there, or none.
     Unanswered,
     /// Nobody listened, or the host did not look at it.
-    NotSent,
+    Unheard,
 }
 
 /// The producer's ledger.

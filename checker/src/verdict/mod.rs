@@ -94,7 +94,7 @@ impl Evidence {
     /// Everything that may be there: by queue and name, and whether it was accepted.
     fn known(&self) -> HashMap<(&str, &str), (&Item, bool)> {
         let mut known: HashMap<(&str, &str), (&Item, bool)> = HashMap::new();
-        for send in self.sends.iter().filter(|send| send.sent != Sent::NotSent) {
+        for send in self.sends.iter().filter(|send| send.sent != Sent::Unheard) {
             for item in &send.items {
                 let entry = known.entry((&send.queue, &item.id)).or_insert((item, false));
                 entry.1 |= send.sent == Sent::Accepted;
