@@ -13,7 +13,7 @@
 //! | 4 runtime | [`runtime`] |
 //! | 5 capability | [`capability`] |
 //! | 6 outside | [`broker`], [`ledger`], [`egress`], `listener`, [`secret_store`], [`plugin_store`], [`audit`], [`telemetry`] |
-//! | 7 vocabulary | [`message`], [`settlement`], [`limit`], [`mask`], [`metrics`], [`bindings`], [`clock`], [`id`] |
+//! | 7 vocabulary | [`message`], [`settlement`], [`limit`], [`mask`], [`metrics`], [`bindings`], [`clock`], [`id`], [`planted`] |
 
 pub mod admin;
 pub mod audit;
@@ -33,6 +33,7 @@ pub mod listener;
 pub mod mask;
 pub mod message;
 pub mod metrics;
+pub mod planted;
 pub mod plugin_store;
 pub mod runtime;
 pub mod secret_store;

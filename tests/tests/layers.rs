@@ -21,7 +21,7 @@ const LAYERS: [(&str, &[&str]); 8] = [
     ("runtime", &["runtime"]),
     ("capability", &["capability"]),
     ("outside", &["broker", "ledger", "egress", "listener", "secret_store", "plugin_store", "audit", "telemetry"]),
-    ("vocabulary", &["message", "settlement", "limit", "mask", "metrics", "bindings", "clock", "id"]),
+    ("vocabulary", &["message", "settlement", "limit", "mask", "metrics", "bindings", "clock", "id", "planted"]),
 ];
 const OUTSIDE: usize = 6;
 
@@ -61,8 +61,26 @@ fn the_host_keeps_its_layers() {
 
 #[test]
 fn every_source_file_can_be_read() {
-    let folders = ["host", "sdk", "plugins", "tests", "xtask", "demo"].map(|folder| workspace().join(folder));
+    let folders =
+        ["checker", "host", "sdk", "plugins", "tests", "xtask", "demo"].map(|folder| workspace().join(folder));
     report(folders.iter().flat_map(|folder| sources(folder)).flat_map(|file| shape(&shown(&file), &read(&file))));
+}
+
+/// What is checked must not check itself.
+#[test]
+fn the_checker_shares_no_code_with_the_host() {
+    let checker = workspace().join("checker");
+    assert_eq!(own_dependencies(&read(&checker.join("Cargo.toml"))), Vec::<String>::new());
+    let borrows = |file: &PathBuf| ["host/src", "tests/src", "bulkhead_host"].iter().any(|it| read(file).contains(it));
+    assert_eq!(sources(&checker).into_iter().find(borrows), None);
+}
+
+/// Dependencies of any kind on crates of this workspace.
+fn own_dependencies(manifest: &str) -> Vec<String> {
+    let manifest: toml::Table = toml::from_str(manifest).expect("a manifest is TOML, for cargo reads it");
+    let tables = ["dependencies", "dev-dependencies", "build-dependencies"];
+    let names = tables.iter().filter_map(|table| manifest.get(*table)?.as_table()).flat_map(toml::Table::keys);
+    names.filter(|name| name.starts_with("bulkhead")).cloned().collect()
 }
 
 fn report(findings: impl Iterator<Item = String>) {
@@ -468,6 +486,13 @@ mod on_snippets {
         );
         check("broker", "use crate::ledger::Ledger; fn f() -> crate::id::Name { todo!() }", &[]);
         check("cli::run", "use crate::host; use crate::config::Config;", &[]);
+    }
+
+    #[test]
+    fn a_dependency_on_the_host_is_found_in_every_table() {
+        let manifest = "[dependencies]\nserde = '1'\nbulkhead-host.workspace = true\n[dev-dependencies]\n\
+            bulkhead-tests = { path = '../tests' }\n";
+        assert_eq!(super::own_dependencies(manifest), ["bulkhead-host", "bulkhead-tests"]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::limit::Limit;
 use crate::message::trace::{TRACEPARENT, Trace};
 use crate::message::{self, Draft};
 use crate::metrics::Effect;
+use crate::planted::{self, Bug};
 use crate::settlement::{Lack, Publish, QueueId};
 
 /// The gate's own delay for a call that ended because a queue was full.
@@ -227,7 +228,7 @@ impl Stage {
             (Some(id), _) => id,
             (None, Some(parent)) => {
                 let parts = [grants.subject.lineage.as_str(), target.name.as_str(), parent.id.as_str()];
-                id::derive(Kind::Publish, &parts, place.ordinal)
+                id::derive(Kind::Publish, &parts, if planted::has(Bug::ReuseId) { 0 } else { place.ordinal })
             }
             (None, None) => return Err(invalid("it has neither `id` nor `cause`")),
         };

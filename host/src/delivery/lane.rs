@@ -16,6 +16,7 @@ pub use super::handing::Place;
 use super::history::Record;
 use crate::broker::{Batch, Worker};
 use crate::metrics::Held;
+use crate::planted::{self, Bug};
 use crate::runtime::permit::Permit;
 use crate::runtime::{Sandbox, failure::Failure};
 use crate::settlement::{Delivery, SettleError};
@@ -167,6 +168,7 @@ impl Lane {
         for delivery in deliveries {
             let key = if self.handing.is_ordered() { delivery.message.key.clone() } else { None };
             let stands_behind = key.as_ref().is_some_and(|key| failed_keys.contains(key));
+            let stands_behind = stands_behind && !planted::has(Bug::ReorderWithinKey);
             if stands_behind || self.is_stopped() || self.connector.pause().is_some() {
                 released.push(delivery);
                 continue;

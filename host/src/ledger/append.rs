@@ -10,9 +10,10 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::account::Reservation;
 use super::intake::{Append, Job};
-use super::{APPENDING_BYTES_MAX, AppendError, Full, Ledger, QueuePolicy};
+use super::{APPENDING_BYTES_MAX, AppendError, Full, Ledger, QueuePolicy, Received};
 use crate::id::Name;
 use crate::message::Draft;
+use crate::planted::{self, Bug};
 use crate::settlement::{Mark, QueueId};
 
 /// A piece holds at most so many messages: what a group writes in a few milliseconds.
@@ -29,6 +30,13 @@ pub struct Appended {
     pub id: String,
     /// Whether the queue had it already.
     pub duplicate: bool,
+}
+
+impl Appended {
+    /// What is answered of a message of which nothing is known yet.
+    fn early((_, draft): &(QueueId, Draft)) -> Self {
+        Self { id: draft.id.clone(), duplicate: false }
+    }
 }
 
 struct Piece {
@@ -49,10 +57,14 @@ impl Ledger {
     /// # Errors
     /// See [`AppendError`].
     pub async fn append(&self, drafts: Vec<(QueueId, Draft)>) -> Result<Vec<Appended>, AppendError> {
+        let early = planted::has(Bug::AckBeforeCommit).then(|| drafts.iter().map(Appended::early).collect());
         let mut replies = Vec::new();
         for piece in self.admit(drafts)? {
             let share = self.share(piece.bytes).await?;
             replies.push(self.send(piece, None, Some(share)));
+        }
+        if let Some(early) = early {
+            return Ok(early);
         }
         let mut appended = Vec::new();
         for reply in replies {
@@ -67,6 +79,9 @@ impl Ledger {
     /// # Errors
     /// See [`AppendError`].
     pub async fn receive(&self, queue: QueueId, draft: Draft, mark: Option<Mark>) -> Result<Appended, AppendError> {
+        if let Some(mark) = mark.as_ref().filter(|_| planted::has(Bug::DedupOutsideTransaction)) {
+            return self.receive_apart(queue, draft, mark.clone()).await;
+        }
         let bytes = draft.size_bytes();
         let (name, policy) = self.shared().policy(queue).ok_or(AppendError::NoSuchQueue)?;
         check_size(&name, &policy, bytes)?;
@@ -76,6 +91,18 @@ impl Ledger {
         let piece = Piece { drafts: vec![(queue, draft)], bytes, room };
         let appended = self.send(piece, mark, Some(share)).await.unwrap_or(Err(AppendError::Closed))?;
         appended.into_iter().next().ok_or(AppendError::Closed)
+    }
+
+    /// As it would be wrong: what makes later requests repeats is looked up before, and stored after, what is accepted.
+    async fn receive_apart(&self, queue: QueueId, draft: Draft, mark: Mark) -> Result<Appended, AppendError> {
+        let failed = |error: anyhow::Error| AppendError::Failed(format!("{error:#}").into());
+        let known = self.received(mark.inbox, mark.keys.clone()).await.map_err(failed)?;
+        if let Some(Received { message_id, .. }) = known {
+            return Ok(Appended { id: message_id, duplicate: true });
+        }
+        let appended = self.append(vec![(queue, draft)]).await?.pop().ok_or(AppendError::Closed)?;
+        self.change(move |write| write.mark(&mark)).await.map_err(failed)?;
+        Ok(appended)
     }
 
     /// Like [`Ledger::append`], blocking the thread; not for use on a thread of an async runtime.

@@ -18,6 +18,7 @@ use rustix::io::Errno;
 
 use super::error::is_for_want_of_room;
 use super::{OpenError, schema};
+use crate::planted::{self, Bug};
 
 const FILE: &str = "ledger.db";
 const LOCK: &str = "lock";
@@ -226,7 +227,7 @@ fn prepare(mut db: Connection, settings: &Settings) -> anyhow::Result<Connection
     db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     db.pragma_update(None, "application_id", schema::APPLICATION_ID)?;
     db.pragma_update(None, "journal_mode", "WAL")?;
-    db.pragma_update(None, "synchronous", "FULL")?;
+    db.pragma_update(None, "synchronous", if planted::has(Bug::SkipFsync) { "OFF" } else { "FULL" })?;
     db.pragma_update(None, "fullfsync", true)?;
     db.pragma_update(None, "checkpoint_fullfsync", true)?;
     db.pragma_update(None, "wal_autocheckpoint", 0)?;

@@ -11,7 +11,7 @@ use crate::settlement::Origin;
 const CONTENTS_MAX: usize = 64;
 
 /// A message that waits.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Item {
     pub(super) origin: Origin,
     /// Not before this time.

@@ -16,6 +16,7 @@ use std::hash::RandomState;
 use crate::broker::local::lane::{Blocked, Item, Lane};
 use crate::ledger::{Ordering, Position, Tail};
 use crate::message::Message;
+use crate::planted::{self, Bug};
 use crate::settlement::{Delivery, Lack, Origin};
 
 /// Messages whose contents a subscription keeps in memory, and their bytes: a few pages ahead of its workers.
@@ -345,6 +346,9 @@ impl Leases {
     fn take_line(&mut self, worker: u64, taken: &mut Taken) {
         let Some(item) = self.line.pop_front().and_then(|item| self.enter_lane(item)) else { return };
         self.window.take(item.message.as_ref().map(Message::size_bytes));
+        if planted::has(Bug::DoubleLease) && item.due_ms == 0 {
+            self.place_in_line(Item { due_ms: 1, ..item.clone() }, 1);
+        }
         self.hand_out(item, worker, taken);
     }
 

@@ -1,0 +1,138 @@
+//! The host under attack: a binary, a folder and signals.
+//!
+//! Known only from outside. Its log goes to a file of the folder, all lives one after another.
+
+use std::fs::{File, OpenOptions};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::witness::Witness;
+
+/// Until a host has ended that was asked to; its grace time is half a minute.
+const ENDED_WITHIN: Duration = Duration::from_secs(60);
+/// Until nothing is left to do.
+const IDLE_WITHIN: Duration = Duration::from_secs(180);
+/// Between two looks whether it has ended.
+const LOOK_EACH: Duration = Duration::from_millis(2);
+/// Below the ports that systems hand out by themselves, so that none of them is taken while the host is dead.
+const PORTS: std::ops::Range<u32> = 30_000..32_700;
+
+/// How a host is started.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) binary: PathBuf,
+    pub(crate) folder: PathBuf,
+    /// A planted bug that it is to have.
+    pub(crate) fault: Option<String>,
+}
+
+/// One that runs; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Life(Child);
+
+impl Host {
+    /// Starts it.
+    pub(crate) fn start(&self, witness: Option<&Witness>) -> anyhow::Result<Life> {
+        self.spawn(&["run"], witness)
+    }
+
+    /// Lets it work off what is there.
+    ///
+    /// # Errors
+    /// It does not end, or not with success.
+    pub(crate) fn run_until_idle(&self) -> anyhow::Result<()> {
+        let status = self.spawn(&["run", "--until-idle"], None)?.wait(IDLE_WITHIN)?;
+        anyhow::ensure!(status.success(), "`run --until-idle` ended with {status}: see {}", self.log().display());
+        Ok(())
+    }
+
+    /// Where its log lies.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.folder.join("host.log")
+    }
+
+    fn spawn(&self, verb: &[&str], witness: Option<&Witness>) -> anyhow::Result<Life> {
+        let log: File = OpenOptions::new().create(true).append(true).open(self.log())?;
+        let mut command = Command::new(&self.binary);
+        command.args(["--config", "bulkhead.toml", "--log-format", "json"]).args(verb).current_dir(&self.folder);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.envs(self.fault.iter().map(|fault| ("BULKHEAD_FAULT", fault)));
+        if let Some(witness) = witness {
+            witness.watch(&mut command);
+        }
+        let child = command.spawn().with_context(|| format!("{} cannot be started", self.binary.display()))?;
+        Ok(Life(child))
+    }
+}
+
+impl Life {
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        Ok(kill_process(Pid::from_child(&self.0), signal)?)
+    }
+
+    /// Dies at once.
+    ///
+    /// # Errors
+    /// It had ended by itself before.
+    pub(crate) fn kill(mut self) -> anyhow::Result<()> {
+        if let Some(status) = self.0.try_wait()? {
+            bail!("the host has ended by itself: {status}");
+        }
+        self.0.kill()?;
+        self.0.wait()?;
+        Ok(())
+    }
+
+    /// Is asked to stop, and ends.
+    ///
+    /// # Errors
+    /// It does not end in time, or not with 0.
+    pub(crate) fn stop(self) -> anyhow::Result<()> {
+        self.signal(Signal::TERM)?;
+        let status = self.wait(ENDED_WITHIN)?;
+        anyhow::ensure!(status.success(), "the host ended with {status} when it was asked to stop");
+        Ok(())
+    }
+
+    fn wait(mut self, within: Duration) -> anyhow::Result<ExitStatus> {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(status) = self.0.try_wait()? {
+                return Ok(status);
+            }
+            anyhow::ensure!(Instant::now() < deadline, "the host has not ended within {within:?}");
+            pause(LOOK_EACH);
+        }
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        // It may have ended already; then there is nothing to kill.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the end of a child with a bound has no event in the standard library")]
+fn pause(duration: Duration) {
+    std::thread::sleep(duration);
+}
+
+/// Two addresses that nobody listens at; others for each process, and after each other.
+pub(crate) fn free_addresses(folder: &Path) -> anyhow::Result<(SocketAddr, SocketAddr)> {
+    let seed = crate::chance::number(u64::from(std::process::id()), &[&folder.to_string_lossy()]);
+    let span = PORTS.end - PORTS.start;
+    let first = u32::try_from(seed % u64::from(span))?;
+    let mut free = (0..span)
+        .map(|step| PORTS.start + (first + step) % span)
+        .filter_map(|port| format!("127.0.0.1:{port}").parse().ok())
+        .filter(|address: &SocketAddr| TcpListener::bind(address).is_ok());
+    free.next().zip(free.next()).context("there are no free ports")
+}

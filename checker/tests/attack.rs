@@ -1,0 +1,183 @@
+//! The checker at work: it finds nothing wrong with the host, and every bug of a host that was given one.
+#![allow(clippy::unwrap_used)]
+
+use std::fs::{self, DirBuilder};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+
+use bulkhead_checker::{Report, Settings, Violation, run};
+
+/// Strikes at a host that should have no bug.
+const CYCLES: u64 = 200;
+/// Strikes at one that was given a bug. The first dozen nearly always finds it; where a disk is so fast that a strike
+/// seldom falls between two commits, more of them do.
+const CYCLES_OF_A_BUG: [u64; 4] = [12, 24, 48, 96];
+const TARGET: &str = "wasm32-wasip2";
+
+/// What the variable is called by which a build with bugs is given one.
+const VARIABLE: &str = "BULKHEAD_FAULT";
+
+/// The profile's folder, in which cargo has put everything that it built with this test.
+fn built() -> PathBuf {
+    std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned()
+}
+
+/// The host as everybody has it.
+fn host() -> PathBuf {
+    let host = built().join("bulkhead-under-test");
+    assert!(host.is_file(), "{} is missing: run the tests with `cargo test --workspace`", host.display());
+    host
+}
+
+fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// Cargo sees itself whether something has to be built.
+fn cargo(folder: &Path, arguments: &[&str]) {
+    let built = Command::new("cargo").arg("build").args(arguments).current_dir(folder).output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+}
+
+/// The host that can be given bugs. All of the workspace is selected, as for the tests: nothing else is built anew.
+static WITH_FAULTS: LazyLock<PathBuf> = LazyLock::new(|| {
+    let example = ["--example", "bulkhead-with-faults", "--features", "bulkhead-tests/faults"];
+    cargo(workspace(), &[&["--locked", "--workspace"][..], &example].concat());
+    built().join("examples/bulkhead-with-faults")
+});
+
+/// The folder of the plugins.
+static GUESTS: LazyLock<PathBuf> = LazyLock::new(|| {
+    let target = workspace().join("target/guests");
+    let folder = ["--target", TARGET, "--target-dir", target.to_str().unwrap()];
+    cargo(&workspace().join("tests/guests"), &[&["--locked", "--release"][..], &folder].concat());
+    target.join(TARGET).join("release")
+});
+
+/// A data directory in which all plugins are compiled: not each of many hosts has to do it.
+static COMPILED: LazyLock<PathBuf> = LazyLock::new(|| {
+    let store = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled-for-checker");
+    let folder = tempfile::tempdir().unwrap();
+    lend(&store, &folder.path().join("data"));
+    let report = run(&settings(&host(), folder.path(), 0, 0, None)).unwrap();
+    assert!(report.is_clean(), "{report}");
+    let _ = fs::remove_dir_all(&store);
+    lend(&folder.path().join("data"), &store);
+    store
+});
+
+/// Gives a new data directory what another has compiled.
+fn lend(from: &Path, to: &Path) {
+    let Ok(compiled) = fs::read_dir(from.join("compiled")) else { return };
+    DirBuilder::new().recursive(true).mode(0o700).create(to.join("compiled")).unwrap();
+    for file in compiled {
+        let file = file.unwrap();
+        fs::copy(file.path(), to.join("compiled").join(file.file_name())).unwrap();
+    }
+    fs::copy(from.join("compiled.key"), to.join("compiled.key")).unwrap();
+}
+
+fn settings(host: &Path, folder: &Path, cycles: u64, seed: u64, fault: Option<&str>) -> Settings {
+    let guest = |name: &str| GUESTS.join(format!("guest_{name}.wasm"));
+    let (tally, parcel, fault) = (guest("tally"), guest("parcel"), fault.map(str::to_owned));
+    Settings { host: host.to_owned(), tally, parcel, folder: folder.to_owned(), cycles, seed, fault }
+}
+
+/// Attacks a host; what is left of it stays where something was found that should not be.
+fn attack(host: &Path, cycles: u64, seed: u64, fault: Option<&str>) -> Report {
+    let folder = tempfile::tempdir().unwrap();
+    lend(&COMPILED, &folder.path().join("data"));
+    let report = run(&settings(host, folder.path(), cycles, seed, fault)).unwrap();
+    if fault.is_none() && !report.is_clean() {
+        let _ = folder.keep();
+    }
+    report
+}
+
+/// A host with this bug is found to break this promise.
+fn check_found(bug: &str, is_it: fn(&Violation) -> bool) {
+    let mut seen = Vec::new();
+    for (cycles, seed) in CYCLES_OF_A_BUG.into_iter().zip(1..) {
+        let report = attack(&WITH_FAULTS, cycles, seed, Some(bug));
+        if report.violations.iter().any(is_it) {
+            return;
+        }
+        seen.push(report.to_string());
+    }
+    panic!("`{bug}` is not found:\n{}", seen.join("\n"));
+}
+
+#[test]
+fn a_host_keeps_its_promises_through_two_hundred_strikes() {
+    let report = attack(&host(), CYCLES, RandomState::new().build_hasher().finish(), None);
+    println!("{report}");
+    assert!(report.is_clean(), "{report}");
+    // It was not for want of trying.
+    assert!(report.kills > 100 && report.kills_at_start > 10 && report.stops > 5 && report.freezes > 1, "{report}");
+    assert!(report.accepted > 500 && report.repeated > 50 && report.dead > 20 && report.ticks > 50, "{report}");
+}
+
+#[test]
+fn a_host_that_could_have_bugs_and_was_given_none_is_as_good() {
+    let report = attack(&WITH_FAULTS, CYCLES_OF_A_BUG[0], 1, None);
+    assert!(report.is_clean(), "{report}");
+}
+
+#[test]
+fn a_send_that_is_answered_before_it_is_on_disk_is_found() {
+    check_found("ack-before-commit", |found| matches!(found, Violation::Lost { .. }));
+}
+
+#[test]
+fn a_commit_that_is_not_synchronised_is_found() {
+    check_found("skip-fsync", |found| matches!(found, Violation::Unsynced { .. }));
+}
+
+#[test]
+fn a_message_that_is_cut_off_with_the_log_is_found() {
+    check_found("drop-on-rotation", |found| matches!(found, Violation::Lost { .. } | Violation::NotDead { .. }));
+}
+
+#[test]
+fn a_message_that_two_workers_get_is_found() {
+    check_found("double-lease", |found| matches!(found, Violation::Repeated { .. }));
+}
+
+#[test]
+fn a_mark_outside_of_the_transaction_is_found() {
+    check_found("dedup-outside-transaction", |found| matches!(found, Violation::Doubled { .. }));
+}
+
+#[test]
+fn an_id_that_is_used_again_is_found() {
+    check_found("reuse-id", |found| matches!(found, Violation::HalfDone { .. } | Violation::SharedId { .. }));
+}
+
+#[test]
+fn a_message_that_overtakes_another_of_its_key_is_found() {
+    check_found("reorder-within-key", |found| matches!(found, Violation::Reordered { .. }));
+}
+
+#[test]
+fn state_that_is_written_without_a_look_is_found() {
+    check_found("state-unchecked", |found| matches!(found, Violation::StateDrift { .. }));
+}
+
+/// The host that everybody has knows nothing of bugs, and nothing switches them on.
+#[test]
+fn no_other_build_can_be_given_a_bug() {
+    let names = |binary: &Path| {
+        let bytes = fs::read(binary).unwrap();
+        bytes.windows(VARIABLE.len()).any(|window| window == VARIABLE.as_bytes())
+    };
+    assert!(names(&WITH_FAULTS));
+    assert!(!names(&host()));
+    let manifests = ["host", "checker", "xtask", "demo/server", "sdk"].map(|folder| workspace().join(folder));
+    for manifest in manifests {
+        let text = fs::read_to_string(manifest.join("Cargo.toml")).unwrap();
+        assert!(!text.contains("default =") && !text.contains("\"faults\""), "{} switches it on", manifest.display());
+    }
+}

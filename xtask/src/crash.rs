@@ -1,0 +1,60 @@
+//! `cargo xtask crash`: builds the host and its checker, lets the one attack the other, and keeps what is left of a host
+//! that breaks a promise.
+
+use std::fs;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::path::Path;
+
+use crate::{cargo, toolchain};
+
+/// Plugins that the host runs meanwhile.
+const GUESTS: [&str; 2] = ["tally", "parcel"];
+
+/// `cargo xtask crash`.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Strikes: kills, kills at the start, stops, and times for which the process stands still
+    #[arg(long, default_value_t = 200)]
+    cycles: u64,
+    /// Draws the same work and the same strikes as another run
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+/// Builds and runs it; whether every promise was kept.
+pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
+    toolchain::require_plugin_target()?;
+    println!("building the host, its checker and two plugins");
+    // With one of the tests beside them, dependencies have the features that they have there: nothing is built twice.
+    let targets = ["--bin", "bulkhead", "--bin", "bulkhead-checker", "--test", "attack"];
+    cargo::must(cargo::command(&["build", "--locked", "--workspace"]).args(targets))?;
+    let target = cargo::target_folder()?;
+    let guests = target.join("guests");
+    build_guests(&guests)?;
+    let seed = options.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
+    let folder = target.join("crash").join(seed.to_string());
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    let plugin = |name| guests.join(toolchain::PLUGIN_TARGET).join("release").join(format!("guest_{name}.wasm"));
+    let mut checker = std::process::Command::new(cargo::binary("bulkhead-checker")?);
+    checker.arg("--host").arg(cargo::binary("bulkhead")?).arg("--folder").arg(&folder);
+    for name in GUESTS {
+        checker.arg(format!("--{name}")).arg(plugin(name));
+    }
+    checker.args(["--cycles", &options.cycles.to_string(), "--seed", &seed.to_string()]);
+    println!("attacking it, with seed {seed}");
+    let is_clean = cargo::succeeds(&mut checker)?;
+    if is_clean {
+        fs::remove_dir_all(&folder)?;
+    }
+    Ok(is_clean)
+}
+
+fn build_guests(target: &Path) -> anyhow::Result<()> {
+    let manifest = ["--manifest-path", "tests/guests/Cargo.toml", "--target", toolchain::PLUGIN_TARGET];
+    let mut build = cargo::command(&["build", "--locked", "--release"]);
+    build.args(manifest).arg("--target-dir").arg(target);
+    build.args(GUESTS.iter().flat_map(|name| ["--package".to_owned(), format!("guest-{name}")]));
+    cargo::must(&mut build)
+}
