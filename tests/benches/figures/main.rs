@@ -6,12 +6,14 @@
 
 mod backlog;
 mod bare;
+mod flood;
 mod gate;
 mod kills;
 mod native;
 mod neighbour;
 mod order;
 mod pipeline;
+mod receiver;
 mod redrive;
 mod reference;
 mod report;
