@@ -17,7 +17,10 @@ pub(crate) struct Options {
     /// The long backlog
     #[arg(long)]
     backlog: Option<u64>,
-    /// Parts to measure: sandbox, start, gate, kills, neighbour, schedules, send, redrive, pipeline, backlog; all when none is named
+    /// Beside ingest and roundtrip, measure what one would pick instead, as far as it is on this machine
+    #[arg(long)]
+    compare: bool,
+    /// Parts to measure: sandbox, start, gate, kills, neighbour, schedules, ingest, roundtrip, send, redrive, pipeline, backlog; all when none is named
     parts: Vec<String>,
 }
 
@@ -27,6 +30,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     let mut command = cargo::command(&["bench", "--locked", "-p", "bulkhead-tests", "--bench", "figures", "--"]);
     if options.json {
         command.arg("--json");
+    }
+    if options.compare {
+        command.arg("--compare");
     }
     let numbers = [
         ("--messages", options.messages.map(|it| it.to_string())),

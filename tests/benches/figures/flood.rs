@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail, ensure};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-const CONNECTIONS: usize = 64;
+pub(crate) const CONNECTIONS: usize = 64;
 
 /// Whether these bytes are a whole answer; an error if they say that the request has failed.
 pub(crate) type Whole = fn(&[u8]) -> anyhow::Result<bool>;

@@ -12,6 +12,7 @@ mod kills;
 mod native;
 mod neighbour;
 mod order;
+mod peers;
 mod pipeline;
 mod receiver;
 mod redrive;
@@ -48,6 +49,8 @@ struct Arguments {
     /// The long backlog
     #[arg(long, default_value_t = 1_000_000)]
     backlog: u64,
+    #[command(flatten)]
+    peers: peers::Options,
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
@@ -112,8 +115,8 @@ fn measure(part: Part, arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
         Part::Kills => kills::measure(),
         Part::Neighbour => neighbour::measure(),
         Part::Schedules => schedules::measure(),
-        Part::Ingest => webhooks::ingest(arguments.rounds),
-        Part::Roundtrip => webhooks::roundtrip(arguments.rounds),
+        Part::Ingest => webhooks::ingest(arguments.rounds, peers::durable(&arguments.peers)),
+        Part::Roundtrip => webhooks::roundtrip(arguments.rounds, peers::asking(&arguments.peers)),
         Part::Pipeline => pipeline(arguments),
         Part::Send => send(arguments),
         Part::Redrive => redrive(arguments),

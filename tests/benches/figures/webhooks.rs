@@ -12,20 +12,21 @@ use bulkhead_tests::{Bulkhead, guest};
 
 use crate::bare::Server;
 use crate::flood::{flood, http, pace, post};
+use crate::peers::{self, Peer};
 use crate::receiver::receiver;
 use crate::report::{Figure, percentile};
 
-const BODY_BYTES: usize = 1024;
+pub(crate) const BODY_BYTES: usize = 1024;
 /// Requests of one round, after a tenth of them that warms up.
-const REQUESTS: usize = 60_000;
+pub(crate) const REQUESTS: usize = 60_000;
 /// The same where each asks somebody else.
-const ROUNDTRIPS: usize = REQUESTS / 3;
+pub(crate) const ROUNDTRIPS: usize = REQUESTS / 3;
 /// How long half the load goes on.
 const HALF_LOAD_SECONDS: usize = 3;
 const SECRET: &str = "bulkhead-figures-0123456789abcdef";
 
 /// `webhook_ingest_per_second` beside the same without the product, and `webhook_half_load_p99_ms`.
-pub(crate) fn ingest(rounds: usize) -> anyhow::Result<Vec<Figure>> {
+pub(crate) fn ingest(rounds: usize, mut peers: Vec<Peer>) -> anyhow::Result<Vec<Figure>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (mut bare, mut ingest, mut half) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
@@ -33,6 +34,7 @@ pub(crate) fn ingest(rounds: usize) -> anyhow::Result<Vec<Figure>> {
         let (per_second, p99_ms) = ingest_round(&runtime)?;
         ingest.push(per_second);
         half.push(p99_ms);
+        peers::take_turns(&mut peers)?;
     }
     let how = "the same by axum and SQLite alone, in turn";
     let bare = Figure::of_rounds("bare_ingest_per_second", "requests/s", &bare, how);
@@ -41,23 +43,26 @@ pub(crate) fn ingest(rounds: usize) -> anyhow::Result<Vec<Figure>> {
     let ingest = Figure::of_rounds("webhook_ingest_per_second", "requests/s", &ingest, how).against(&bare);
     let how = "the same at half that rate, from when each was to be sent";
     let half = Figure::of_rounds("webhook_half_load_p99_ms", "ms", &half, how);
-    Ok(vec![bare, ingest, half])
+    let compared = peers::figures(peers, &ingest);
+    Ok([vec![bare, ingest, half], compared].concat())
 }
 
 /// `webhook_roundtrip_per_second` beside the same without the product.
-pub(crate) fn roundtrip(rounds: usize) -> anyhow::Result<Vec<Figure>> {
+pub(crate) fn roundtrip(rounds: usize, mut peers: Vec<Peer>) -> anyhow::Result<Vec<Figure>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (mut bare, mut roundtrip) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         let requests = |address, _: &str, count| vec![post(address, "/ask", "", b""); count];
         bare.push(bare_round(&runtime, ROUNDTRIPS, requests)?);
         roundtrip.push(roundtrip_round(&runtime)?);
+        peers::take_turns(&mut peers)?;
     }
     let how = "the same by axum, reqwest and SQLite alone, in turn";
     let bare = Figure::of_rounds("bare_roundtrip_per_second", "requests/s", &bare, how);
     let how = "webhook, plugin, HTTP out, answer, its mark on disk before; 64 connections";
     let roundtrip = Figure::of_rounds("webhook_roundtrip_per_second", "requests/s", &roundtrip, how).against(&bare);
-    Ok(vec![bare, roundtrip])
+    let compared = peers::figures(peers, &roundtrip);
+    Ok([vec![bare, roundtrip], compared].concat())
 }
 
 /// So many requests to the server without the product, after a tenth of them that warms up.
