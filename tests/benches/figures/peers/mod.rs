@@ -4,6 +4,7 @@
 //! temporary folder of its own and on a free port of loopback, and ended with its round, however that ends. What one of
 //! them has kept is counted afterwards: too little is an error and no figure.
 
+mod nats;
 mod node_red;
 mod postgres;
 mod redis;
@@ -31,7 +32,7 @@ pub(crate) struct Peer {
 
 /// Those that keep messages of 1 KB on disk before they say so.
 pub(crate) fn durable(options: &Options) -> Vec<Peer> {
-    present(options, || vec![postgres::find(), redis::find()])
+    present(options, || vec![postgres::find(), redis::find(), nats::find()])
 }
 
 /// Those that answer a request after they have asked somebody else.
