@@ -166,7 +166,6 @@ impl Host {
         doors: &mut JoinSet<anyhow::Result<()>>,
         signals: &mut watch::Receiver<u32>,
     ) -> anyhow::Result<Ended> {
-        let before = *signals.borrow();
         self.under_way.close();
         let settled = async {
             while doors.join_next().await.is_some() {}
@@ -182,7 +181,7 @@ impl Host {
         let ended = tokio::select! {
             biased;
             ended = settled => ended,
-            _ = signals.wait_for(|count| *count > before.max(1)) => Ok(Ended::Cut),
+            _ = signals.wait_for(|count| *count > 1) => Ok(Ended::Cut),
             () = tokio::time::sleep(self.config.host.grace) => Ok(Ended::Cut),
         };
         if matches!(ended, Ok(Ended::Cut)) {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 /// Long enough for a busy machine; every wait ends with the event itself.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// What the host may grow by: no answer is read beyond its bound.
-const GROWTH_MAX: u64 = 64 << 20;
+const GROWTH_MAX: u64 = 96 << 20;
 
 fn encode(bytes: impl AsRef<[u8]>) -> String {
     BASE64URL_NOPAD.encode(bytes.as_ref())

@@ -54,6 +54,8 @@ fn what_the_host_says_itself_is_not_overruled() {
     let heard = server.heard().to_ascii_lowercase();
     let place = server.url().replace("http://", "host: ");
     assert!(heard.contains(&place) && heard.contains("user-agent: bulkhead/"), "{heard}");
+    // The port may be any number.
+    let heard = heard.replace(&place, "");
     for word in ["smuggled", "77", "content-length", "content_length", "transfer-encoding"] {
         assert!(!heard.contains(word), "`{word}` in: {heard}");
     }

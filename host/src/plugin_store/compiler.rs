@@ -1,7 +1,7 @@
 //! The process in which foreign plugins are compiled: both ends of its pipes, and its bounds.
 //!
 //! A component of a few kilobytes can make a compiler need hours and all memory of a machine. So the host starts its own
-//! binary once more, with an empty environment: the plugin goes in, code or a reason comes out, and whatever it does
+//! binary once more, with none of its environment: the plugin goes in, code or a reason comes out, and whatever it does
 //! costs that process alone. It bounds resources, nothing else: what comes out is machine code that the host will run.
 //! Knows neither plugins nor code. Invariant: a process that was started has ended when [`Compiler::compile`] answers.
 
@@ -34,6 +34,9 @@ const LOOK_MIN: Duration = Duration::from_millis(1);
 const REASON_BYTES_MAX: usize = 4096;
 /// What the host's binary is called in a list of processes.
 const NAME: &str = "bulkhead";
+/// The allocator reserves so many KiB of address space at once: its own gigabyte would count against the process's bound,
+/// used or not.
+const ALLOCATOR: (&str, &str) = ("MIMALLOC_ARENA_RESERVE", "32768");
 /// The first byte of an answer.
 const CODE: u8 = b'C';
 const REASON: u8 = b'R';
@@ -81,7 +84,7 @@ impl Compiler {
     /// The plugin is no component, or over a bound of the process.
     pub fn compile(&self, plugin: &[u8]) -> Result<Vec<u8>, CompileError> {
         let mut command = Command::new(&self.program);
-        command.arg0(NAME).arg(VERB).env_clear().current_dir("/");
+        command.arg0(NAME).arg(VERB).env_clear().env(ALLOCATOR.0, ALLOCATOR.1).current_dir("/");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut process = command.spawn().map_err(CompileError::Start)?;
         let (Some(input), Some(output)) = (process.stdin.take(), process.stdout.take()) else {

@@ -399,7 +399,7 @@ mod tests {
         let (_folder, db) = ledger();
         let mut dedup = Dedup::load(&db).unwrap();
         let before = SLICE_ENTRIES_MIN - 10;
-        assert_eq!(note(&mut dedup, &db, 0..before), before as usize);
+        assert_eq!(note(&mut dedup, &db, 0..before) as u64, before);
         commit(&mut dedup, &db);
         // It fills the slice, closes it, and begins the next one; twice, for what is undone must be done again.
         for _ in 0..2 {
