@@ -8,7 +8,7 @@ use bulkhead_tests::{Authority, Bulkhead, Flaw, TlsServer, guest};
 /// Long enough for a busy machine; every wait ends with the event itself.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// What the host may grow by: windows of the connections, and what the allocator keeps for a second after it was freed.
-const GROWTH_MAX: u64 = 160 << 20;
+const GROWTH_MAX: u64 = 128 << 20;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
