@@ -51,10 +51,10 @@ static WITH_FAULTS: LazyLock<PathBuf> = LazyLock::new(|| {
 
 /// The folder of the plugins.
 static GUESTS: LazyLock<PathBuf> = LazyLock::new(|| {
-    let target = workspace().join("target/guests");
+    let target = workspace().join("target/builtin");
     let folder = ["--target", TARGET, "--target-dir", target.to_str().unwrap()];
-    cargo(&workspace().join("tests/guests"), &[&["--locked", "--release"][..], &folder].concat());
-    target.join(TARGET).join("release")
+    cargo(&workspace().join("tests/guests"), &[&["--locked", "--profile", "plugin"][..], &folder].concat());
+    target.join(TARGET).join("plugin")
 });
 
 /// A data directory in which all plugins are compiled: not each of many hosts has to do it.

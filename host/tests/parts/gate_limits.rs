@@ -1,7 +1,4 @@
 //! The limits of HTTP: each bites under its own label, names its key, and bites no earlier than it says.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::time::Duration;
 
@@ -9,9 +6,9 @@ use bulkhead_host::bindings::bulkhead::connector::http::{HttpError, Request};
 use bulkhead_host::capability::http::GrantSettings;
 use bulkhead_host::limit::Limits;
 
-use support::gate::{Fixture, entry, get, post};
-use support::log;
-use support::server::{Server, compress, gzip_of_zeros, ok};
+use crate::support::gate::{Fixture, entry, get, post};
+use crate::support::log;
+use crate::support::server::{Server, compress, gzip_of_zeros, ok};
 
 /// Checks that a request goes over `limit`, counted once under that label and no other, and that the text names `fix`.
 async fn check(gate: &mut Fixture, request: Request, limit: &str, fix: &str) {
