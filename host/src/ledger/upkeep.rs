@@ -289,6 +289,16 @@ impl Write<'_> {
 }
 
 impl Ledger {
+    /// Looks at once after everything that goes by time, which the writer does by itself every second: for who moves the
+    /// clock by hand.
+    ///
+    /// # Errors
+    /// The ledger has stopped or could not be changed.
+    pub async fn look_after(&self) -> anyhow::Result<()> {
+        while self.change(|write| Ok(write.upkeep(Round::Full)?.has_more)).await? {}
+        Ok(())
+    }
+
     /// Drops at once what is kept for a connector that left the configuration; answers how many messages it had not
     /// settled, or `None` where there is no such orphan.
     ///
