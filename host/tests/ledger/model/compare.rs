@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::pair::Pair;
-use super::reference::{EXPIRED_LEFT_MS, IN, INBOX, READERS, Unsettled};
+use super::reference::{EXPIRED_LEFT_MS, IN, INBOX, READERS, Reader, Unsettled};
 use super::*;
 
 const ALL: usize = 100_000;
@@ -117,8 +117,8 @@ impl Pair {
 
     /// Whether nothing about a message keeps those behind it.
     fn is_looked_at(&self, queue: usize, seq: u64, is_needed: bool) -> bool {
-        let is_unsettled = |of: &super::reference::Reader| of.unsettled.contains_key(&seq);
-        let is_put_off = |of: &super::reference::Reader| of.unsettled.get(&seq).is_none_or(|stands| stands.has_failed);
+        let is_unsettled = |of: &Reader| of.unsettled.contains_key(&seq);
+        let is_put_off = |of: &Reader| of.unsettled.get(&seq).is_none_or(|stands| stands.has_failed);
         let is_kept_for_age = is_needed && !self.model.readers_of(queue).any(is_unsettled);
         self.model.readers_of(queue).all(is_put_off) && !is_kept_for_age && !self.is_young(queue, seq)
     }

@@ -159,17 +159,13 @@ impl Model {
         }
     }
 
-    /// Takes a webhook's request; the id of the first one with a key in common, where there was one. A key beside one that
-    /// is known stands for the same request.
+    /// Takes a webhook's request; the id of the first one with a key in common, where there was one. Such a repeat is
+    /// dropped, and leaves nothing by which others would be known.
     pub(super) fn receive(&mut self, draft: &Draft, keys: &[String]) -> Option<String> {
         let first = keys.iter().find_map(|key| self.marked(key));
-        for key in keys {
-            if self.marked(key).is_none() {
-                let id = first.as_ref().unwrap_or(&draft.id).clone();
-                self.marks.insert(key.clone(), (id, self.now));
-            }
-        }
         if first.is_none() {
+            let now = self.now;
+            self.marks.extend(keys.iter().map(|key| (key.clone(), (draft.id.clone(), now))));
             self.accept(INBOX, draft);
         }
         first

@@ -159,13 +159,17 @@ impl Pair {
         // One that has failed ends the run, as in a lane: the others of its key must not come before it.
         let releases = how.releases || has_failed;
         if releases {
-            rest.iter().for_each(|delivery| drop(self.model.leased.remove(&(run.reader, delivery.origin))));
+            for delivery in &rest {
+                self.model.leased.remove(&(run.reader, delivery.origin));
+            }
             run.worker.release(rest.clone());
         }
         match (run.worker.settle(settlement).await, self.model.conflicts(&state)) {
             (Ok(()), false) => {
                 decided.iter().for_each(|(origin, outcome)| self.model.decide(run.reader, *origin, outcome));
-                publishes.iter().for_each(|publish| drop(self.model.accept(OUT, &publish.draft)));
+                for publish in &publishes {
+                    self.model.accept(OUT, &publish.draft);
+                }
                 self.model.write(&state);
                 if let Some(TickEnd { planned_ms, outcome, .. }) = tick {
                     self.note(planned_ms, outcome);

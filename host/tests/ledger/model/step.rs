@@ -111,24 +111,47 @@ fn letters() -> impl Strategy<Value = Vec<Index>> {
     prop::collection::vec(any::<Index>(), 1..4)
 }
 
-pub(super) fn step() -> impl Strategy<Value = Step> {
+fn receive() -> impl Strategy<Value = Step> {
+    let keys = prop::collection::btree_set(0..6_u8, 1..3).prop_map(Vec::from_iter).prop_shuffle();
+    (any::<u8>(), keys).prop_map(|(id, keys)| Step::Receive { id, keys })
+}
+
+/// Every kind of step, and how often it comes.
+fn kinds() -> Vec<(u32, BoxedStrategy<Step>)> {
     let queue = prop_oneof![5 => Just(IN), 1 => Just(OUT)];
-    let redrive = (letters(), prop::option::weighted(0.3, 0..3_usize), prop::option::weighted(0.2, any::<u8>()));
-    prop_oneof![
-        6 => (queue, prop::collection::vec(note(), 1..6)).prop_map(|(queue, notes)| Step::Send { queue, notes }),
-        2 => (any::<u8>(), prop::collection::btree_set(0..8_u8, 1..3)).prop_map(|(id, keys)| Step::Receive { id, keys: keys.into_iter().collect() }),
-        8 => (0..3_usize, 1..6_usize).prop_map(|(reader, max)| Step::Lease { reader, max }),
-        8 => settling().prop_map(Step::Settle),
-        1 => any::<Index>().prop_map(|run| Step::Release { run }),
-        1 => any::<Index>().prop_map(|run| Step::Abandon { run }),
-        2 => redrive.prop_map(|(letters, to, body)| Step::Redrive { letters, to, body }),
-        1 => letters().prop_map(|letters| Step::Drop { letters }),
-        2 => (0..16_u8, any::<bool>()).prop_map(|(at, by_hand)| Step::Plan { at, by_hand }),
-        1 => (0..16_u8).prop_map(|at| Step::Skip { at }),
-        4 => prop_oneof![3 => 0..30_u64, 1 => 30..150_u64].prop_map(|seconds| Step::Pass { seconds }),
-        1 => any::<bool>().prop_map(|is_on| Step::Pause { is_on }),
-        1 => Just(Step::Forget),
-        1 => prop::bool::weighted(0.7).prop_map(|with_b| Step::Reopen { with_b }),
-        2 => Just(Step::Crash),
+    let send = (queue, prop::collection::vec(note(), 1..6)).prop_map(|(queue, notes)| Step::Send { queue, notes });
+    let lease = (0..3_usize, 1..6_usize).prop_map(|(reader, max)| Step::Lease { reader, max });
+    let redrive = (letters(), prop::option::weighted(0.3, 0..3_usize), prop::option::weighted(0.2, any::<u8>()))
+        .prop_map(|(letters, to, body)| Step::Redrive { letters, to, body });
+    let seconds = prop_oneof![3 => 0..30_u64, 1 => 30..150_u64];
+    vec![
+        (6, send.boxed()),
+        (2, receive().boxed()),
+        (8, lease.boxed()),
+        (8, settling().prop_map(Step::Settle).boxed()),
+        (1, any::<Index>().prop_map(|run| Step::Release { run }).boxed()),
+        (1, any::<Index>().prop_map(|run| Step::Abandon { run }).boxed()),
+        (2, redrive.boxed()),
+        (1, letters().prop_map(|letters| Step::Drop { letters }).boxed()),
+        (2, (0..16_u8, any::<bool>()).prop_map(|(at, by_hand)| Step::Plan { at, by_hand }).boxed()),
+        (1, (0..16_u8).prop_map(|at| Step::Skip { at }).boxed()),
+        (4, seconds.prop_map(|seconds| Step::Pass { seconds }).boxed()),
+        (1, any::<bool>().prop_map(|is_on| Step::Pause { is_on }).boxed()),
+        (1, Just(Step::Forget).boxed()),
+        (1, prop::bool::weighted(0.7).prop_map(|with_b| Step::Reopen { with_b }).boxed()),
+        (2, Just(Step::Crash).boxed()),
     ]
+}
+
+/// Work in which some kinds of step come often and others not at all: each piece of it goes deep somewhere.
+pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let factors = prop::collection::vec(prop_oneof![1 => Just(0_u32), 2 => Just(1), 1 => Just(6)], kinds().len());
+    factors.prop_flat_map(|factors| {
+        let drawn = kinds().into_iter().zip(factors).map(|((weight, kind), factor)| (weight * factor, kind));
+        let mut kinds: Vec<_> = drawn.filter(|(weight, _)| *weight > 0).collect();
+        if kinds.is_empty() {
+            kinds = self::kinds();
+        }
+        prop::collection::vec(prop::strategy::Union::new_weighted(kinds), 1..60)
+    })
 }
