@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bulkhead_host::capability::breaker::{Breakers, Passage, Settings};
 use bulkhead_host::capability::rate::{Bucket, Rate};
+use bulkhead_host::delivery::behind::FailedKeys;
 use bulkhead_host::delivery::retry::{Jitter, Policy};
 use bulkhead_host::id::Name;
 use bulkhead_host::ledger::{LogPage, Ordering, Position, Tail};
@@ -30,13 +31,25 @@ pub(super) struct Decided {
 }
 
 /// A worker's run.
-#[derive(Default)]
 pub(super) struct Run {
     pub(super) waiting: Vec<Delivery>,
     pub(super) current: Option<(Delivery, Option<Passage>, bool)>,
     pub(super) decided: Vec<Decided>,
-    pub(super) failed_keys: HashSet<String>,
+    pub(super) failed_keys: FailedKeys,
     pub(super) back: Vec<Delivery>,
+}
+
+impl Run {
+    pub(super) fn new(waiting: Vec<Delivery>, is_ordered: bool) -> Self {
+        let failed_keys = FailedKeys::new(is_ordered);
+        Self { waiting, current: None, decided: Vec::new(), failed_keys, back: Vec::new() }
+    }
+
+    /// What it has decided for good, though it is not on disk yet.
+    pub(super) fn ended(&self) -> Vec<u64> {
+        let ends = |decided: &&Decided| !matches!(decided.outcome, Outcome::Retry { .. });
+        self.decided.iter().filter(ends).map(|decided| seq_of(decided.origin)).collect()
+    }
 }
 
 pub(super) struct Connector {

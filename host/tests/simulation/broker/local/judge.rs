@@ -81,12 +81,17 @@ impl Judge {
             return wrong(format!("{seq} comes too soon at {now}, or as attempt {attempt}: {case:?}"));
         }
         case.is_running = true;
-        let Some(key) = case.key.filter(|_| self.promise.is_by_key) else { return Ok(()) };
-        let earlier = self.keys[&key].iter().take_while(|other| **other < place);
-        match earlier.map(|other| *other as u64 + 1).find(|other| !before.contains(other)) {
+        match self.earlier(seq).find(|other| !before.contains(other)) {
             Some(other) => wrong(format!("{seq} comes before {other} of its key is settled")),
             None => Ok(()),
         }
+    }
+
+    /// Those before a message of its key that are not settled, where their order is kept.
+    fn earlier(&self, seq: u64) -> impl Iterator<Item = u64> {
+        let place = place(seq);
+        let line = self.cases[place].key.filter(|_| self.promise.is_by_key).map(|key| &self.keys[&key]);
+        line.into_iter().flatten().take_while(move |other| **other < place).map(|other| *other as u64 + 1)
     }
 
     /// It goes back: it never ran.
@@ -94,8 +99,11 @@ impl Judge {
         self.cases[place(seq)].is_running = false;
     }
 
-    /// A call begins.
-    pub(super) fn begun(&mut self, now: u64) -> Verdict {
+    /// A call begins. `ended` is what its run has decided for good.
+    pub(super) fn begun(&mut self, seq: u64, ended: &[u64], now: u64) -> Verdict {
+        if let Some(other) = self.earlier(seq).find(|other| !ended.contains(other)) {
+            return wrong(format!("{seq} is called although {other} of its key has not ended"));
+        }
         self.running += 1;
         if self.running > self.promise.workers {
             return wrong("more calls at once than workers");

@@ -197,7 +197,7 @@ impl World {
                 is_same.then_some(()).ok_or("another message")?;
             }
             let waiting = taken.deliveries.into_iter().rev().collect();
-            connector.runs[worker] = Some(Run { waiting, ..Run::default() });
+            connector.runs[worker] = Some(Run::new(waiting, connector.promise.is_by_key));
             self.order += 1;
             self.events.push(Reverse((now, self.order, Event::Begin(of, worker))));
         }
@@ -224,8 +224,7 @@ impl World {
         let connector = &mut self.connectors[of];
         let run = connector.runs[worker].as_mut().unwrap();
         while let Some(delivery) = run.waiting.pop() {
-            let key = delivery.message.key.clone().filter(|_| connector.promise.is_by_key);
-            if key.is_some_and(|key| run.failed_keys.contains(&key)) {
+            if run.failed_keys.hold_back(&delivery) {
                 run.back.push(delivery);
                 continue;
             }
@@ -257,7 +256,7 @@ impl World {
             match connector.breakers.pass(connector.settings, place, instant) {
                 Ok(passage) => {
                     let was_probing = connector.judge.is_probing();
-                    connector.judge.begun(now)?;
+                    connector.judge.begun(seq_of(delivery.origin), &run.ended(), now)?;
                     let probes = connector.judge.is_probing() && !was_probing;
                     run.current = Some((delivery, Some(passage), probes));
                     let at = now + self.chance.between(1, 200);
@@ -299,11 +298,11 @@ impl World {
             of_failure(&connector.promise.policy, delivery, failure, self.now, random)
         });
         let run = connector.runs[worker].as_mut().unwrap();
+        if outcome != Outcome::Done {
+            run.failed_keys.note(delivery);
+        }
         match &outcome {
-            Outcome::Retry { .. } => {
-                self.figures.retries += 1;
-                run.failed_keys.extend(delivery.message.key.clone());
-            }
+            Outcome::Retry { .. } => self.figures.retries += 1,
             Outcome::Dead { .. } => self.figures.dead += 1,
             _ => {}
         }
