@@ -8,6 +8,7 @@
 //! A world comes from one number, its seed. Each run looks at others, says from which one on, and adds the seed of one that
 //! went wrong to `seeds.txt`, which is tried first. `SIMULATION_SEED=7` looks at one alone, `SIMULATION_WORLDS=100000` at more.
 #![allow(clippy::unwrap_used)]
+#![allow(clippy::print_stdout, reason = "a test says which worlds it looks at")]
 #![allow(clippy::disallowed_methods, reason = "a test takes what it shall look at from its environment")]
 
 mod broker;

@@ -14,8 +14,8 @@ fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: &T, expected: &T) -> 
 
 impl Pair {
     pub(super) fn compare(&mut self) -> Result<(), String> {
-        for reader in 0..READERS.len() {
-            self.compare_reader(reader).map_err(|text| format!("{:?}: {text}", READERS[reader]))?;
+        for (reader, named) in READERS.iter().enumerate() {
+            self.compare_reader(reader).map_err(|text| format!("{named:?}: {text}"))?;
         }
         for queue in 0..self.queues.len() {
             self.compare_queue(queue).map_err(|text| format!("queue {queue}: {text}"))?;
@@ -63,7 +63,7 @@ impl Pair {
         if let Some(lost) = gone.iter().find(|seq| !is_over(seq)) {
             return Err(format!("{lost} is lost"));
         }
-        if log.keys().all(|seq| is_over(seq)) && !found.is_empty() {
+        if log.keys().all(is_over) && !found.is_empty() {
             return Err(format!("all have expired, and these are left: {found:?}"));
         }
         let of = &mut self.model.readers[reader];
