@@ -17,6 +17,7 @@ mod history;
 mod hold;
 mod inflight;
 mod intake;
+mod line;
 mod notice;
 mod open;
 mod preview;
@@ -36,6 +37,11 @@ mod unfinished;
 mod upkeep;
 mod write;
 mod writer;
+
+/// What `line` takes its locks from: a test puts others in their place.
+mod sync {
+    pub(super) use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+}
 
 use std::collections::HashMap;
 use std::fs::File;
