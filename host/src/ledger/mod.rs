@@ -272,7 +272,8 @@ impl Ledger {
             committed: watch::Sender::new(0),
             fatal: watch::Sender::new(None),
         });
-        let writer = writer::start(shared.clone(), opened.db).context("cannot start the ledger's writer")?;
+        let writer = writer::start(shared.clone(), opened.db)
+            .with_context(|| format!("cannot read the ledger {}", shared.settings.file().display()))?;
         Ok(Self(Arc::new(Handle { shared, writer: Mutex::new(Some(writer)), lock: Mutex::new(Some(opened.lock)) })))
     }
 
@@ -403,10 +404,27 @@ impl Ledger {
         }
     }
 
+    /// Why the disk can no longer be trusted, or a part has given up, if that is so.
+    #[must_use]
+    pub fn failure(&self) -> Option<anyhow::Error> {
+        self.shared().fatal.borrow().as_deref().map(|text| anyhow::anyhow!("{text}"))
+    }
+
     /// Ends the ledger for everybody: a part without which the host cannot go on has broken.
     pub fn give_up(&self, reason: &str) {
         tracing::error!(reason, "the host cannot go on");
         self.shared().end(reason);
+    }
+
+    /// Ends the ledger for everybody if an error of reading says that the file is damaged; whether it does.
+    #[must_use]
+    pub fn is_given_up_for(&self, error: &anyhow::Error) -> bool {
+        let is_damage = error::is_damage(error);
+        if is_damage {
+            let file = self.shared().settings.file();
+            self.give_up(&format!("the ledger {} is damaged: {error:#}: restore a backup", file.display()));
+        }
+        is_damage
     }
 
     /// The clock that due times and ages are measured by.
