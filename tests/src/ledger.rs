@@ -197,7 +197,9 @@ impl Ledger {
         let sql = "DROP TABLE dedup_place; ALTER TABLE dedup_slice DROP COLUMN form;
                    DROP TABLE attempt; DROP TABLE tick; DROP TABLE tick_outcome;
                    ALTER TABLE schedule DROP COLUMN last_tick_ms; ALTER TABLE schedule DROP COLUMN last_lag_ms;
-                   ALTER TABLE connector DROP COLUMN dead_retention_ms; PRAGMA user_version = 1";
+                   ALTER TABLE connector DROP COLUMN dead_retention_ms;
+                   ALTER TABLE message DROP COLUMN checksum; ALTER TABLE parked DROP COLUMN checksum;
+                   ALTER TABLE dead DROP COLUMN checksum; PRAGMA user_version = 1";
         self.0.execute_batch(sql).expect("it is of the newest version");
     }
 

@@ -8,6 +8,7 @@ mod account;
 mod append;
 mod book;
 mod checkpoint;
+mod checksum;
 mod configure;
 mod dead;
 mod dedup;
