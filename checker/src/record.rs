@@ -128,4 +128,6 @@ pub(crate) enum FaultKind {
     Stop,
     /// SIGSTOP, and SIGCONT later.
     Freeze,
+    /// The disk refused something, and it ended, by itself or cut off.
+    Refusal,
 }

@@ -70,6 +70,11 @@ pub(crate) fn judge(evidence: &Evidence) -> Vec<Violation> {
     violations
 }
 
+/// What was sent against what came of it, alone.
+pub(crate) fn acceptance(evidence: &Evidence) -> Vec<Violation> {
+    acceptance::check(evidence)
+}
+
 impl Evidence {
     /// Puts the entries of the ledgers together.
     pub(crate) fn new(seed: u64, sendings: Vec<Sending>, receivings: Vec<Receiving>, faults: Vec<Fault>) -> Self {
@@ -87,7 +92,8 @@ impl Evidence {
 
     /// Whether the host was killed while a request, or what followed it, may have been under way.
     fn was_killed(&self, from_us: u64, to_us: u64) -> bool {
-        let is_kill = |fault: &&Fault| matches!(fault.kind, FaultKind::Kill | FaultKind::KillAtStart);
+        let is_kill =
+            |fault: &&Fault| matches!(fault.kind, FaultKind::Kill | FaultKind::KillAtStart | FaultKind::Refusal);
         self.faults.iter().filter(is_kill).any(|fault| fault.ended_us >= from_us && fault.at_us <= to_us)
     }
 
