@@ -1,11 +1,13 @@
 //! The checker at work: it finds nothing wrong with the host, and every bug of a host that was given one.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 use std::fs::{self, DirBuilder};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::io::Write as _;
+use std::net::TcpListener;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
 use bulkhead_checker::{Report, Sabotage, Settings, Violation, run, sabotage};
@@ -203,6 +205,42 @@ fn a_message_that_overtakes_another_of_its_key_is_found() {
 #[test]
 fn state_that_is_written_without_a_look_is_found() {
     check_found("state-unchecked", |found| matches!(found, Violation::StateDrift { .. }));
+}
+
+/// Runs a verb of a host that panics when a plugin publishes "panic"; what it printed.
+fn panicking(folder: &Path, verb: &[&str], input: &str) -> String {
+    let mut host = Command::new(&*WITH_FAULTS);
+    host.current_dir(folder).env(VARIABLE, "host-panic").args(["--config", "bulkhead.toml"]).args(verb);
+    host.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut host = host.spawn().unwrap();
+    host.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = host.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Of three messages of one run that one dies, and what the others do is whole.
+#[test]
+fn a_panic_in_a_function_of_the_host_costs_one_message() {
+    let folder = tempfile::tempdir().unwrap();
+    let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let plugin = GUESTS.join("guest_tally.wasm");
+    let toml = format!(
+        "[host]\ndata_dir = 'data'\nadmin = '{admin}'\n[connectors.tally]\nplugin = '{}'\nconsume = 'in'\n\
+         retry = {{ attempts = 1 }}\nconfig = {{ publish = 'out' }}\nallow.publish = ['out']\n",
+        plugin.display()
+    );
+    fs::write(folder.path().join("bulkhead.toml"), toml).unwrap();
+    lend(&COMPILED, &folder.path().join("data"));
+    panicking(folder.path(), &["send", "in", "--lines"], "one\npanic\nthree\n");
+    panicking(folder.path(), &["run", "--until-idle"], "");
+    let dead = panicking(folder.path(), &["dead", "list", "--json"], "");
+    assert_eq!(dead.matches("\"reason\"").count(), 1, "{dead}");
+    assert!(dead.contains("the host failed while it ran: a bug that was planted"), "{dead}");
+    let db = rusqlite::Connection::open(folder.path().join("data/ledger.db")).unwrap();
+    let bodies = "SELECT group_concat(CAST(body AS TEXT), ' ') FROM (SELECT body FROM message ORDER BY id)";
+    let left = |sql: &str| db.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap();
+    assert_eq!((left(bodies), left("SELECT CAST(value AS TEXT) FROM state")), ("one three".to_owned(), "2".to_owned()));
 }
 
 /// The host that everybody has knows nothing of bugs, and nothing switches them on.
