@@ -156,8 +156,8 @@ impl Host {
             ledger.close();
         };
         tokio::task::spawn_blocking(close).await.context("the ledger did not close")?;
-        // The last that is written has to be on disk, too.
-        ended.and_then(|ended| closed.failure().map_or(Ok(ended), Err))
+        // Whatever else has broken for its sake; and the last that is written has to be on disk, too.
+        closed.failure().map_or(ended, Err)
     }
 
     /// Waits for what is under way, as long as the grace time goes.
