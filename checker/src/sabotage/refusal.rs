@@ -154,6 +154,7 @@ impl Stage<'_> {
             self.saboteur.lift()?;
             return self.end_of_start(life, is_ready, failed, &log);
         }
+        let at_us = self.striker.clock.now_us();
         arm()?;
         self.work(&mut life, |_| saboteur.failed() > 0)?;
         let Some(failed) = self.failed() else {
@@ -162,10 +163,9 @@ impl Stage<'_> {
             return Ok(false);
         };
         self.striker.pulse.pause(HOLDS);
-        let at_us = self.striker.clock.now_us();
         if let Some(status) = life.ended()? {
             self.saboteur.lift()?;
-            self.end(life, at_us.saturating_sub(micros(HOLDS)))?;
+            self.end(life, at_us)?;
             self.judge_end(&failed, status, &log.text()?);
             if refusal.failure != Failure::ReadOnly {
                 self.wrong(&format!("ended when {failed:?} was refused, and should have waited"), &log.text()?);
@@ -180,6 +180,9 @@ impl Stage<'_> {
             return Ok(true);
         }
         self.saboteur.lift()?;
+        // A call that found no room for what it publishes runs again, at no attempt.
+        let ended_us = self.striker.clock.now_us();
+        self.striker.ledger.append(&Fault { at_us, ended_us, kind: FaultKind::Refusal })?;
         self.recover(life, &failed, &log)?;
         Ok(true)
     }
@@ -311,8 +314,4 @@ fn place_of(data: &Path, path: &Path) -> String {
         (Some(file), None) => file,
         (Some(folder), Some(_)) => format!("{folder}/…"),
     }
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
