@@ -154,7 +154,7 @@ impl Stage<'_> {
             self.saboteur.lift()?;
             return self.end_of_start(life, is_ready, failed, &log);
         }
-        let at_us = self.striker.clock.now_us();
+        let refused_us = self.striker.clock.now_us();
         arm()?;
         self.work(&mut life, |_| saboteur.failed() > 0)?;
         let Some(failed) = self.failed() else {
@@ -165,7 +165,7 @@ impl Stage<'_> {
         self.striker.pulse.pause(HOLDS);
         if let Some(status) = life.ended()? {
             self.saboteur.lift()?;
-            self.end(life, at_us)?;
+            self.end(life, refused_us)?;
             self.judge_end(&failed, status, &log.text()?);
             if refusal.failure != Failure::ReadOnly {
                 self.wrong(&format!("ended when {failed:?} was refused, and should have waited"), &log.text()?);
@@ -174,24 +174,23 @@ impl Stage<'_> {
         }
         if way == Way::Drain {
             life.signal(Signal::TERM)?;
-            let status = self.end(life, at_us)?;
+            let status = self.end(life, refused_us)?;
             self.saboteur.lift()?;
             self.judge_drain(&failed, status, &log.text()?);
             return Ok(true);
         }
         self.saboteur.lift()?;
-        // A call that found no room for what it publishes runs again, at no attempt.
-        let ended_us = self.striker.clock.now_us();
-        self.striker.ledger.append(&Fault { at_us, ended_us, kind: FaultKind::Refusal })?;
-        self.recover(life, &failed, &log)?;
+        self.recover(life, refused_us, &failed, &log)?;
         Ok(true)
     }
 
     /// It has to take and to do everything again, without another start.
-    fn recover(&mut self, mut life: Life, failed: &Failed, log: &Log) -> anyhow::Result<()> {
+    fn recover(&mut self, mut life: Life, refused_us: u64, failed: &Failed, log: &Log) -> anyhow::Result<()> {
         let before = self.striker.pulse.counts();
         let at_us =
             self.work(&mut life, |now| now.accepted >= before.accepted + 2 && now.answered > before.answered)?;
+        let ended_us = self.striker.clock.now_us();
+        self.striker.ledger.append(&Fault { at_us: refused_us, ended_us, kind: FaultKind::Held })?;
         if let Some(status) = life.ended()? {
             self.end(life, at_us)?;
             self.wrong(&format!("ended with {status} after {failed:?} was refused"), &log.text()?);
@@ -245,12 +244,14 @@ impl Stage<'_> {
         Ok(fine_us)
     }
 
-    /// Waits for the end of a life, which a fault has cut off somewhere since then.
+    /// Waits for the end of a life, which a fault has cut off somewhere since then; one that ends with 0 has settled
+    /// everything, whatever was refused.
     fn end(&self, life: Life, at_us: u64) -> anyhow::Result<ExitStatus> {
         let status = life.wait(SOON)?;
         self.striker.sink.settle()?;
         let ended_us = self.striker.clock.now_us();
-        self.striker.ledger.append(&Fault { at_us, ended_us, kind: FaultKind::Refusal })?;
+        let kind = if status.success() { FaultKind::Stop } else { FaultKind::Refusal };
+        self.striker.ledger.append(&Fault { at_us, ended_us, kind })?;
         Ok(status)
     }
 
