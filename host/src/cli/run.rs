@@ -45,7 +45,7 @@ pub async fn run(loaded: Loaded, environment: Environment, arguments: Run) -> Ou
     // Nothing runs yet, so what is wrong here is wrong with the configuration or the data directory.
     let host = assembled.map_err(|error| {
         ledger.close();
-        Failed::Unusable(ledger.failure().unwrap_or(error))
+        Failed::Unusable(ledger.behind(error))
     })?;
     let until = if arguments.until_idle { Until::Idle(arguments.idle_horizon) } else { Until::Stopped };
     match host.run(front, until, signals).await? {

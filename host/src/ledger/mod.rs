@@ -13,6 +13,7 @@ mod configure;
 mod dead;
 mod dedup;
 mod disk;
+mod end;
 mod error;
 mod history;
 mod hold;
@@ -394,38 +395,6 @@ impl Ledger {
     #[must_use]
     pub fn queue_name(&self, queue: QueueId) -> Option<Name> {
         self.shared().policy(queue).map(|(name, _)| name)
-    }
-
-    /// Resolves when the disk can no longer be trusted, or a part has given up; the process must end. Cancel-safe.
-    pub async fn fatal(&self) -> anyhow::Error {
-        let mut fatal = self.shared().fatal.subscribe();
-        match fatal.wait_for(Option::is_some).await.as_deref() {
-            Ok(Some(text)) => anyhow::anyhow!("{text}"),
-            _ => anyhow::anyhow!("the ledger has stopped"),
-        }
-    }
-
-    /// Why the disk can no longer be trusted, or a part has given up, if that is so.
-    #[must_use]
-    pub fn failure(&self) -> Option<anyhow::Error> {
-        self.shared().fatal.borrow().as_deref().map(|text| anyhow::anyhow!("{text}"))
-    }
-
-    /// Ends the ledger for everybody: a part without which the host cannot go on has broken.
-    pub fn give_up(&self, reason: &str) {
-        tracing::error!(reason, "the host cannot go on");
-        self.shared().end(reason);
-    }
-
-    /// Ends the ledger for everybody if an error of reading says that the file is damaged; whether it does.
-    #[must_use]
-    pub fn is_given_up_for(&self, error: &anyhow::Error) -> bool {
-        let is_damage = error::is_damage(error);
-        if is_damage {
-            let file = self.shared().settings.file();
-            self.give_up(&format!("the ledger {} is damaged: {error:#}: restore a backup", file.display()));
-        }
-        is_damage
     }
 
     /// The clock that due times and ages are measured by.
