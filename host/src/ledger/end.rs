@@ -4,7 +4,7 @@
 //! the disk is at fault, and what to do.
 
 use super::Ledger;
-use super::error::is_damage;
+use super::error::{is_damage, is_for_want_of_room};
 
 impl Ledger {
     /// Resolves when the disk can no longer be trusted, or a part has given up; the process must end. Cancel-safe.
@@ -22,15 +22,22 @@ impl Ledger {
         self.shared().fatal.borrow().as_deref().map(|text| anyhow::anyhow!("{text}"))
     }
 
-    /// What is behind an error of a part that works with it: its own end, or a file that cannot be read, which is named.
+    /// What is behind an error of a part that works with it: its own end, or its file, which is named.
     #[must_use]
     pub fn behind(&self, error: anyhow::Error) -> anyhow::Error {
         if let Some(failure) = self.failure() {
             return failure;
         }
-        let is_of_file = error.chain().any(|cause| cause.downcast_ref::<rusqlite::Error>().is_some());
-        let named = || format!("cannot read the ledger {}", self.shared().settings.file().display());
-        if is_of_file { error.context(named()) } else { error }
+        let settings = &self.shared().settings;
+        if !error.chain().any(|cause| cause.downcast_ref::<rusqlite::Error>().is_some()) {
+            return error;
+        }
+        let lacks_room = is_for_want_of_room(&error);
+        let error = error.context(format!("cannot use the ledger {}", settings.file().display()));
+        if !lacks_room {
+            return error;
+        }
+        error.context(format!("the disk of {} has no room, free some", settings.dir.display()))
     }
 
     /// Ends the ledger for everybody: a part without which the host cannot go on has broken.

@@ -410,40 +410,21 @@ impl Ledger {
         Change: FnMut(&mut Write<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        self.hand_in(change, move |result| drop(reply.send(result)));
+        let (run, answer_to) = value_of(change, move |result| drop(reply.send(result)));
+        self.shared().intake.push(Job::Task(Task { run, waits_for_room: true, answer: answer_to }));
         answer.await.context("the ledger has stopped")?.context("the ledger could not be changed")
     }
 
-    /// Like [`Ledger::change`], blocking the thread.
+    /// Like [`Ledger::change`], blocking the thread; one that finds no room fails.
     fn change_blocking<T, Change>(&self, change: Change) -> anyhow::Result<T>
     where
         T: Send + 'static,
         Change: FnMut(&mut Write<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
         let (reply, answer) = std::sync::mpsc::sync_channel(1);
-        self.hand_in(change, move |result| drop(reply.send(result)));
+        let (run, answer_to) = value_of(change, move |result| drop(reply.send(result)));
+        self.shared().intake.push(Job::Task(Task { run, waits_for_room: false, answer: answer_to }));
         answer.recv().context("the ledger has stopped")?.context("the ledger could not be changed")
-    }
-
-    fn hand_in<T, Change, Done>(&self, mut change: Change, done: Done)
-    where
-        T: Send + 'static,
-        Change: FnMut(&mut Write<'_>) -> rusqlite::Result<T> + Send + 'static,
-        Done: FnOnce(rusqlite::Result<T>) + Send + 'static,
-    {
-        // The value of the last try waits here until that try is on disk.
-        let value = Arc::new(Mutex::new(None));
-        let slot = value.clone();
-        let run = move |write: &mut Write<'_>| {
-            let changed = change(write)?;
-            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(changed);
-            Ok(())
-        };
-        let answer = move |result: rusqlite::Result<()>| {
-            let value = value.lock().unwrap_or_else(PoisonError::into_inner).take();
-            done(result.and_then(|()| value.ok_or(rusqlite::Error::QueryReturnedNoRows)));
-        };
-        self.shared().intake.push(Job::Task(Task { run: Box::new(run), answer: Box::new(answer) }));
     }
 
     fn shared(&self) -> &Arc<Shared> {
@@ -456,6 +437,28 @@ impl Shared {
     fn policy(&self, queue: QueueId) -> Option<Named> {
         self.policies.read().unwrap_or_else(PoisonError::into_inner).get(queue.0 as usize)?.clone()
     }
+}
+
+/// What a task runs, and what answers it with the value of the change.
+fn value_of<T, Change, Done>(mut change: Change, done: Done) -> (intake::Run, intake::Done)
+where
+    T: Send + 'static,
+    Change: FnMut(&mut Write<'_>) -> rusqlite::Result<T> + Send + 'static,
+    Done: FnOnce(rusqlite::Result<T>) + Send + 'static,
+{
+    // The value of the last try waits here until that try is on disk.
+    let value = Arc::new(Mutex::new(None));
+    let slot = value.clone();
+    let run = move |write: &mut Write<'_>| {
+        let changed = change(write)?;
+        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(changed);
+        Ok(())
+    };
+    let answer = move |result: rusqlite::Result<()>| {
+        let value = value.lock().unwrap_or_else(PoisonError::into_inner).take();
+        done(result.and_then(|()| value.ok_or(rusqlite::Error::QueryReturnedNoRows)));
+    };
+    (Box::new(run), Box::new(answer))
 }
 
 /// A duration in the ledger's unit.

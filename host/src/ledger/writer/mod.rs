@@ -255,6 +255,10 @@ impl Writer {
                 (task.answer)(Err(copy(error)));
                 Ok(None)
             }
+            (Job::Task(task), Fault::Full) if !task.waits_for_room => {
+                (task.answer)(Err(copy(error)));
+                Ok(None)
+            }
             (job, Fault::Full | Fault::Busy) => Ok(Some(job)),
             (Job::Append(append), _) => {
                 let _ = append.reply.send(Err(AppendError::Failed(error.to_string().into())));
