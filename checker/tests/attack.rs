@@ -143,11 +143,11 @@ fn a_host_ends_with_a_word_whichever_synchronisation_fails_and_starts_again() {
 
 #[test]
 fn a_host_refuses_and_goes_on_whichever_call_finds_no_room() {
-    check_sabotage(Sabotage::NoRoom, 24, 3);
+    check_sabotage(Sabotage::NoRoom, 48, 3);
 }
 
 #[test]
-fn a_host_goes_on_after_it_could_open_no_more_files() {
+fn a_host_that_can_open_no_more_files_says_so_or_goes_on_afterwards() {
     check_sabotage(Sabotage::TooManyFiles, 8, 2);
 }
 
@@ -158,7 +158,7 @@ fn a_host_on_a_disk_that_became_read_only_waits_or_ends_with_a_word() {
 
 #[test]
 fn a_host_with_a_damaged_file_delivers_nothing_else_than_was_sent() {
-    check_sabotage(Sabotage::Damage, 12, 15);
+    check_sabotage(Sabotage::Damage, 40, 15);
 }
 
 #[test]
@@ -185,6 +185,17 @@ fn a_message_that_is_cut_off_with_the_log_is_found() {
 #[test]
 fn a_message_that_two_workers_get_is_found() {
     check_found("double-lease", |found| matches!(found, Violation::Repeated { .. }));
+}
+
+/// What the disk refuses meanwhile is no excuse.
+#[test]
+fn a_message_that_two_workers_get_is_found_on_a_disk_without_room_too() {
+    let folder = tempfile::tempdir().unwrap();
+    lend(&COMPILED, &folder.path().join("data"));
+    let settings = settings(&WITH_FAULTS, folder.path(), 0, 1, Some("double-lease"));
+    let swept = sabotage(&settings, Sabotage::NoRoom, 100).unwrap();
+    let is_found = swept.report.violations.iter().any(|found| matches!(found, Violation::Repeated { .. }));
+    assert!(is_found && swept.done() > 0, "{swept}");
 }
 
 #[test]

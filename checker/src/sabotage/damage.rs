@@ -69,8 +69,8 @@ pub(super) fn damage(settings: &Settings, stride: u64) -> anyhow::Result<Swept> 
             let length = fs::metadata(&path)?.len();
             let is_ledger = file.to_string_lossy().starts_with("ledger.db");
             let most = if is_ledger { DAMAGES_OF_LEDGER } else { DAMAGES };
-            for nth in 0..(most / stride.max(1)).max(2) {
-                let damage = Damage::draw(&mut chance, nth, length);
+            for _ in 0..(most / stride.max(1)).max(1) {
+                let damage = Damage::draw(&mut chance, length);
                 bench.try_damage(&pristine, &file, damage)?;
             }
         }
@@ -81,9 +81,9 @@ pub(super) fn damage(settings: &Settings, stride: u64) -> anyhow::Result<Swept> 
 }
 
 impl Damage {
-    fn draw(chance: &mut Chance, nth: u64, length: u64) -> Self {
+    fn draw(chance: &mut Chance, length: u64) -> Self {
         let at = chance.below(length.max(1));
-        if nth % CUT_EACH == 1 {
+        if chance.below(CUT_EACH) == 0 {
             return Self::Cut(at);
         }
         Self::Flip(at, u32::try_from(chance.below(8)).unwrap_or(0))

@@ -166,10 +166,7 @@ impl Stage<'_> {
         if let Some(status) = life.ended()? {
             self.saboteur.lift()?;
             self.end(life, refused_us)?;
-            self.judge_end(&failed, status, &log.text()?);
-            if refusal.failure != Failure::ReadOnly {
-                self.wrong(&format!("ended when {failed:?} was refused, and should have waited"), &log.text()?);
-            }
+            self.judge_end_of(refusal, &failed, status, &log)?;
             return Ok(true);
         }
         if way == Way::Drain {
@@ -180,12 +177,19 @@ impl Stage<'_> {
             return Ok(true);
         }
         self.saboteur.lift()?;
-        self.recover(life, refused_us, &failed, &log)?;
+        self.recover(refusal, life, refused_us, &failed, &log)?;
         Ok(true)
     }
 
     /// It has to take and to do everything again, without another start.
-    fn recover(&mut self, mut life: Life, refused_us: u64, failed: &Failed, log: &Log) -> anyhow::Result<()> {
+    fn recover(
+        &mut self,
+        refusal: &Refusal<'_>,
+        mut life: Life,
+        refused_us: u64,
+        failed: &Failed,
+        log: &Log,
+    ) -> anyhow::Result<()> {
         let before = self.striker.pulse.counts();
         let at_us =
             self.work(&mut life, |now| now.accepted >= before.accepted + 2 && now.answered > before.answered)?;
@@ -193,8 +197,7 @@ impl Stage<'_> {
         self.striker.ledger.append(&Fault { at_us: refused_us, ended_us, kind: FaultKind::Held })?;
         if let Some(status) = life.ended()? {
             self.end(life, at_us)?;
-            self.wrong(&format!("ended with {status} after {failed:?} was refused"), &log.text()?);
-            return Ok(());
+            return self.judge_end_of(refusal, failed, status, log);
         }
         let now = self.striker.pulse.counts();
         if now.accepted < before.accepted + 2 {
@@ -277,6 +280,21 @@ impl Stage<'_> {
             _ => self.wrong(&format!("ended with {status} when {failed:?} failed"), log),
         }
         self.count(failed, "ends");
+    }
+
+    /// It ends by itself where the disk has become read-only, and waits otherwise.
+    fn judge_end_of(
+        &mut self,
+        refusal: &Refusal<'_>,
+        failed: &Failed,
+        status: ExitStatus,
+        log: &Log,
+    ) -> anyhow::Result<()> {
+        self.judge_end(failed, status, &log.text()?);
+        if refusal.failure != Failure::ReadOnly {
+            self.wrong(&format!("ended when {failed:?} was refused, and should have waited"), &log.text()?);
+        }
+        Ok(())
     }
 
     /// Settled or cut off, it ends.
