@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
-use bulkhead_checker::{Report, Sabotage, Settings, Violation, run, sabotage};
+use bulkhead_checker::{Report, Sabotage, Settings, Swept, Violation, run, sabotage};
 
 /// Strikes at a host that should have no bug.
 const CYCLES: u64 = 200;
@@ -124,41 +124,41 @@ fn a_host_keeps_its_promises_through_two_hundred_strikes() {
 
 /// Does it to a host, between so many calls that are left alone; what is left of it stays where it did wrong. The least
 /// number of times that it was done says that it was not for want of trying.
-fn check_sabotage(what: Sabotage, stride: u64, least: u64) {
+fn check_sabotage(what: Sabotage, stride: u64, least: u64) -> Swept {
     let folder = tempfile::tempdir().unwrap();
     lend(&COMPILED, &folder.path().join("data"));
     let seed = RandomState::new().build_hasher().finish();
     let swept = sabotage(&settings(&host(), folder.path(), 0, seed, None), what, stride).unwrap();
-    println!("{swept}");
     if !swept.is_clean() {
         let _ = folder.keep();
     }
     assert!(swept.is_clean() && swept.done() >= least, "{swept}");
+    swept
 }
 
 #[test]
 fn a_host_ends_with_a_word_whichever_synchronisation_fails_and_starts_again() {
-    check_sabotage(Sabotage::Sync, 4, 4);
+    println!("{}", check_sabotage(Sabotage::Sync, 4, 4));
 }
 
 #[test]
 fn a_host_refuses_and_goes_on_whichever_call_finds_no_room() {
-    check_sabotage(Sabotage::NoRoom, 48, 3);
+    println!("{}", check_sabotage(Sabotage::NoRoom, 48, 3));
 }
 
 #[test]
 fn a_host_that_can_open_no_more_files_says_so_or_goes_on_afterwards() {
-    check_sabotage(Sabotage::TooManyFiles, 8, 2);
+    println!("{}", check_sabotage(Sabotage::TooManyFiles, 8, 2));
 }
 
 #[test]
 fn a_host_on_a_disk_that_became_read_only_waits_or_ends_with_a_word() {
-    check_sabotage(Sabotage::ReadOnly, 24, 3);
+    println!("{}", check_sabotage(Sabotage::ReadOnly, 24, 3));
 }
 
 #[test]
 fn a_host_with_a_damaged_file_delivers_nothing_else_than_was_sent() {
-    check_sabotage(Sabotage::Damage, 40, 15);
+    println!("{}", check_sabotage(Sabotage::Damage, 40, 15));
 }
 
 #[test]
