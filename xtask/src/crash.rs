@@ -19,6 +19,10 @@ pub(crate) struct Options {
     /// Draws the same work and the same strikes as another run
     #[arg(long)]
     seed: Option<u64>,
+    /// Instead of strikes, lets calls of the host fail one after the other and damages its files: with 1 every call, with
+    /// more so many fewer
+    #[arg(long, value_name = "STRIDE", num_args = 0..=1, default_missing_value = "1")]
+    sabotage: Option<u64>,
 }
 
 /// Builds and runs it; whether every promise was kept.
@@ -43,6 +47,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
         checker.arg(format!("--{name}")).arg(plugin(name));
     }
     checker.args(["--cycles", &options.cycles.to_string(), "--seed", &seed.to_string()]);
+    if let Some(stride) = options.sabotage {
+        checker.args(["--sabotage", &stride.to_string()]);
+    }
     println!("attacking it, with seed {seed}");
     let is_clean = cargo::succeeds(&mut checker)?;
     if is_clean {

@@ -49,12 +49,16 @@ pub(super) struct Append {
 pub(super) struct Task {
     /// May be run again when its group is rolled back.
     pub(super) run: Run,
+    /// Whether it is tried again until there is room.
+    pub(super) waits_for_room: bool,
     /// Called once, when the change is on disk or failed for good.
-    pub(super) answer: Box<dyn FnOnce(rusqlite::Result<()>) + Send>,
+    pub(super) answer: Done,
 }
 
 /// The change itself.
-type Run = Box<dyn FnMut(&mut Write<'_>) -> rusqlite::Result<()> + Send>;
+pub(super) type Run = Box<dyn FnMut(&mut Write<'_>) -> rusqlite::Result<()> + Send>;
+/// Who waits for it.
+pub(super) type Done = Box<dyn FnOnce(rusqlite::Result<()>) + Send>;
 
 impl Job {
     /// Whether it is carried out within a savepoint of its own.
