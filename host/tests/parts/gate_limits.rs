@@ -212,7 +212,7 @@ async fn all_runs_of_a_connector_share_its_requests_under_way_and_no_other_does(
     let within = |timeout_ms| Request { timeout_ms: Some(timeout_ms), ..get(&server.url("/")) };
     let (mut other_run, mut neighbour) = (gate.another_run(), gate.neighbour(vec![entry(&server.url("/*"), &["GET"])]));
     let (first, second, third) =
-        tokio::join!(gate.send(within(1000)), other_run.send(within(50)), neighbour.send(within(50)),);
+        tokio::join!(gate.send(within(1000)), other_run.send(within(50)), neighbour.send(within(1000)),);
     assert!(matches!(first, Err(HttpError::Interrupted(_))), "{first:?}");
     assert!(matches!(second, Err(HttpError::Held(1000))), "{second:?}");
     assert!(matches!(third, Err(HttpError::Interrupted(_))), "{third:?}");
