@@ -177,23 +177,33 @@ impl Striker<'_> {
     /// # Errors
     /// It does not come up, or see [`Striker::strike`].
     pub(crate) fn rest(&self, work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
-        let life = self.start()?;
-        let deadline = Instant::now() + READY_WITHIN;
-        while http::get(self.admin, "/readyz") != Reply::Status(200) {
-            ensure!(Instant::now() < deadline, "the host is not ready within {READY_WITHIN:?}");
-            self.pulse.pause(LOOK_EACH);
-        }
+        let mut life = self.start()?;
+        ensure!(self.is_ready(&mut life)?, "the host is not ready within {READY_WITHIN:?}, or has ended");
         work()?;
         self.end(FaultKind::Stop, || life.stop())
     }
 
-    fn start(&self) -> anyhow::Result<crate::host::Life> {
+    /// Waits until it is ready or has ended; whether it is.
+    pub(crate) fn is_ready(&self, life: &mut crate::host::Life) -> anyhow::Result<bool> {
+        let deadline = Instant::now() + READY_WITHIN;
+        while life.ended()?.is_none() && Instant::now() < deadline {
+            if http::get(self.admin, "/readyz") == Reply::Status(200) {
+                return Ok(true);
+            }
+            self.pulse.pause(LOOK_EACH);
+        }
+        Ok(false)
+    }
+
+    /// Starts it.
+    pub(crate) fn start(&self) -> anyhow::Result<crate::host::Life> {
         let life = self.host.start(self.witness)?;
         self.pulse.change(|counts| counts.started += 1);
         Ok(life)
     }
 
-    fn end(&self, kind: FaultKind, end: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    /// Ends it so, and writes it down.
+    pub(crate) fn end(&self, kind: FaultKind, end: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
         let at_us = self.clock.now_us();
         end()?;
         self.sink.settle()?;

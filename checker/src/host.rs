@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::saboteur::Saboteur;
 use crate::witness::Witness;
 
 /// Until a host has ended that was asked to; its grace time is half a minute.
@@ -29,6 +30,8 @@ pub(crate) struct Host {
     pub(crate) folder: PathBuf,
     /// A planted bug that it is to have.
     pub(crate) fault: Option<String>,
+    /// Who stands between it and the C library in all of its lives.
+    pub(crate) saboteur: Option<Saboteur>,
 }
 
 /// One that runs; killed when dropped.
@@ -46,9 +49,24 @@ impl Host {
     /// # Errors
     /// It does not end, or not with success.
     pub(crate) fn run_until_idle(&self) -> anyhow::Result<()> {
-        let status = self.spawn(&["run", "--until-idle"], None)?.wait(IDLE_WITHIN)?;
+        let status = self.start_until_idle()?.wait(IDLE_WITHIN)?;
         anyhow::ensure!(status.success(), "`run --until-idle` ended with {status}: see {}", self.log().display());
         Ok(())
+    }
+
+    /// Runs a verb to its end.
+    ///
+    /// # Errors
+    /// It does not end with success.
+    pub(crate) fn verb(&self, verb: &[&str]) -> anyhow::Result<()> {
+        let status = self.spawn(verb, None)?.wait(ENDED_WITHIN)?;
+        anyhow::ensure!(status.success(), "`{}` ended with {status}: see {}", verb.join(" "), self.log().display());
+        Ok(())
+    }
+
+    /// Starts it to work off what is there.
+    pub(crate) fn start_until_idle(&self) -> anyhow::Result<Life> {
+        self.spawn(&["run", "--until-idle"], None)
     }
 
     /// Where its log lies.
@@ -64,6 +82,9 @@ impl Host {
         command.envs(self.fault.iter().map(|fault| ("BULKHEAD_FAULT", fault)));
         if let Some(witness) = witness {
             witness.watch(&mut command);
+        }
+        if let Some(saboteur) = &self.saboteur {
+            saboteur.watch(&mut command);
         }
         let child = command.spawn().with_context(|| format!("{} cannot be started", self.binary.display()))?;
         Ok(Life(child))
@@ -100,7 +121,16 @@ impl Life {
         Ok(())
     }
 
-    fn wait(mut self, within: Duration) -> anyhow::Result<ExitStatus> {
+    /// How it has ended, if it has.
+    pub(crate) fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        Ok(self.0.try_wait()?)
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Errors
+    /// It takes longer.
+    pub(crate) fn wait(mut self, within: Duration) -> anyhow::Result<ExitStatus> {
         let deadline = Instant::now() + within;
         loop {
             if let Some(status) = self.0.try_wait()? {

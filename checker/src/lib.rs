@@ -11,10 +11,13 @@ mod host;
 mod http;
 mod ledger;
 mod left;
+mod preload;
 mod producer;
 mod pulse;
 mod record;
 mod report;
+mod sabotage;
+mod saboteur;
 mod sink;
 mod verdict;
 mod witness;
@@ -39,6 +42,8 @@ use producer::Producer;
 use pulse::Pulse;
 use record::{Clock, Fault, Receiving, Sending};
 pub use report::Report;
+pub use sabotage::{Sabotage, Swept, sabotage};
+pub use saboteur::{Call, Failure, Saboteur};
 use sink::Sink;
 use verdict::Evidence;
 pub use verdict::Violation;
@@ -77,8 +82,26 @@ pub struct Settings {
 /// [`Violation`].
 pub fn run(settings: &Settings) -> anyhow::Result<Report> {
     let started = Instant::now();
-    let world = World::open(settings)?;
-    let attacked = world.attack(settings).and_then(|last_life_us| world.host.run_until_idle().map(|()| last_life_us));
+    let world = World::open(settings, Beside::Witness)?;
+    let mut chance = Chance::new(settings.seed, "faults");
+    let attacked = world.attack(|striker, tickets| {
+        (0..settings.cycles).try_for_each(|cycle| {
+            let strike = Strike::draw(&mut chance, cycle);
+            tickets.ask(SENDS.max(usize::try_from(strike.sends())?));
+            striker.strike(strike)
+        })
+    });
+    conclude(settings, world, attacked, started)
+}
+
+/// Lets the host work off what is left, and judges. `attacked` is when the last life began.
+fn conclude(
+    settings: &Settings,
+    world: World,
+    attacked: anyhow::Result<u64>,
+    started: Instant,
+) -> anyhow::Result<Report> {
+    let attacked = attacked.and_then(|last_life_us| world.host.run_until_idle().map(|()| last_life_us));
     drop(world);
     let folder = &settings.folder;
     let sendings: Vec<Sending> = Ledger::read(&folder.join(PRODUCER))?;
@@ -100,6 +123,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<Report> {
 const PRODUCER: &str = "producer.jsonl";
 const SINK: &str = "sink.jsonl";
 const FAULTS: &str = "faults.jsonl";
+const CONFIG: &str = "bulkhead.toml";
 
 /// Everything but the host.
 struct World {
@@ -111,38 +135,73 @@ struct World {
     faults: Ledger<Fault>,
 }
 
+/// What stands between the host and the C library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beside {
+    Nobody,
+    Witness,
+    Saboteur,
+}
+
+/// How the producers are asked for sends.
+struct Tickets {
+    messages: SyncSender<()>,
+    events: SyncSender<()>,
+}
+
+impl Tickets {
+    /// Asks each for so many; some may be left over from the time before.
+    fn ask(&self, sends: usize) {
+        for _ in 0..sends {
+            let _ = self.messages.try_send(());
+            let _ = self.events.try_send(());
+        }
+    }
+}
+
 impl World {
-    fn open(settings: &Settings) -> anyhow::Result<Self> {
+    fn open(settings: &Settings, beside: Beside) -> anyhow::Result<Self> {
         let folder = &settings.folder;
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let (clock, pulse) = (Clock::start(), Arc::new(Pulse::default()));
         let sink = Sink::start(settings.seed, clock, pulse.clone(), Ledger::create(&folder.join(SINK))?)?;
         let (admin, hooks) = host::free_addresses(folder)?;
         let places = Places { admin, hooks, sink: sink.address(), tally: &settings.tally, parcel: &settings.parcel };
-        fs::write(folder.join("bulkhead.toml"), workload::toml(&places))?;
+        fs::write(folder.join(CONFIG), workload::toml(&places))?;
         let producer = Producer {
             seed: settings.seed,
             clock,
             pulse: pulse.clone(),
             ledger: Ledger::create(&folder.join(PRODUCER))?,
-            witness: Some(Witness::build(folder)?),
+            witness: (beside == Beside::Witness).then(|| Witness::build(folder)).transpose()?,
             admin,
             hooks,
             token: folder.join("data").join("admin.token"),
             sends: AtomicU64::new(0),
         };
-        let host = Host { binary: settings.host.clone(), folder: folder.clone(), fault: settings.fault.clone() };
+        let under = folder.canonicalize()?.join("data");
+        let saboteur = (beside == Beside::Saboteur).then(|| Saboteur::build(folder, &under)).transpose()?;
+        let host =
+            Host { binary: settings.host.clone(), folder: folder.clone(), fault: settings.fault.clone(), saboteur };
         Ok(Self { host, clock, pulse, sink, producer, faults: Ledger::create(&folder.join(FAULTS))? })
     }
 
-    /// Strikes again and again while others send; when the last life began, in which everything was accepted at last.
-    fn attack(&self, settings: &Settings) -> anyhow::Result<u64> {
+    /// Changes the host's configuration, before its first start.
+    fn change_config(&self, change: impl FnOnce(&str) -> String) -> anyhow::Result<()> {
+        let path = self.host.folder.join(CONFIG);
+        let toml = fs::read_to_string(&path)?;
+        let changed = change(&toml);
+        anyhow::ensure!(changed != toml, "nothing was changed in {}", path.display());
+        Ok(fs::write(&path, changed)?)
+    }
+
+    /// Lets `strikes` happen while others send; when the last life began, in which everything was accepted at last.
+    fn attack(&self, strikes: impl FnOnce(&Striker<'_>, &Tickets) -> anyhow::Result<()>) -> anyhow::Result<u64> {
         let Self { host, clock, pulse, sink, producer, faults } = self;
         let witness = producer.witness.as_ref();
         let striker = Striker { host, witness, sink, admin: producer.admin, clock: *clock, pulse, ledger: faults };
         // The first start compiles the plugins: that is not what is attacked.
         striker.rest(|| Ok(()))?;
-        let mut chance = Chance::new(settings.seed, "faults");
         thread::scope(|scope| {
             let (messages, message_tickets) = sync_channel(SENDS_WAITING_MAX);
             let (events, event_tickets) = sync_channel(SENDS_WAITING_MAX);
@@ -150,13 +209,9 @@ impl World {
                 scope.spawn(move || producer.send_messages(&message_tickets)),
                 scope.spawn(move || producer.send_events(&event_tickets)),
             ];
-            for cycle in 0..settings.cycles {
-                let strike = Strike::draw(&mut chance, cycle);
-                let sends = SENDS.max(usize::try_from(strike.sends())?);
-                [&messages, &events].into_iter().for_each(|tickets| ask(tickets, sends));
-                striker.strike(strike)?;
-            }
-            drop((messages, events));
+            let tickets = Tickets { messages, events };
+            strikes(&striker, &tickets)?;
+            drop(tickets);
             let last_life_us = clock.now_us();
             striker.rest(|| {
                 senders.into_iter().try_for_each(|sender| {
@@ -165,12 +220,5 @@ impl World {
             })?;
             Ok(last_life_us)
         })
-    }
-}
-
-/// Asks for sends; some may be left over from the cycle before.
-fn ask(tickets: &SyncSender<()>, sends: usize) {
-    for _ in 0..sends {
-        let _ = tickets.try_send(());
     }
 }

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use bulkhead_checker::{Settings, run};
+use bulkhead_checker::{Sabotage, Settings, run, sabotage};
 use clap::Parser;
 
 /// Attacks a running host, and proves from records of its own that nothing was lost, doubled or made up
@@ -31,15 +31,29 @@ struct Arguments {
     /// A planted bug that the host is to have, if it was built with them
     #[arg(long)]
     fault: Option<String>,
+    /// Instead of strikes: lets every so manieth call of the host fail, and damages its files
+    #[arg(long)]
+    sabotage: Option<u64>,
 }
 
 fn main() -> ExitCode {
-    let Arguments { host, tally, parcel, folder, cycles, seed, fault } = Arguments::parse();
-    match run(&Settings { host, tally, parcel, folder, cycles, seed, fault }) {
-        Ok(report) => {
+    let Arguments { host, tally, parcel, folder, cycles, seed, fault, sabotage: stride } = Arguments::parse();
+    let settings = Settings { host, tally, parcel, folder, cycles, seed, fault };
+    let is_clean = match stride {
+        None => run(&settings).map(|report| {
             println!("{report}");
-            if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-        }
+            report.is_clean()
+        }),
+        Some(stride) => Sabotage::ALL.into_iter().try_fold(true, |is_clean, what| {
+            let folder = settings.folder.join(what.name());
+            let swept = sabotage(&Settings { folder, ..settings.clone() }, what, stride)?;
+            println!("{swept}\n");
+            Ok(is_clean && swept.is_clean())
+        }),
+    };
+    match is_clean {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             println!("error: {error:#}");
             ExitCode::from(2)

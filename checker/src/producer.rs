@@ -60,11 +60,20 @@ impl Producer {
     /// # Errors
     /// The ledger cannot be written, or the host does not come back.
     pub(crate) fn send_messages(&self, tickets: &Receiver<()>) -> anyhow::Result<()> {
+        self.send_to(&[ORDERS, STEPS, STEPS, PARCELS, COUNTS, COUNTS], 0, tickets)
+    }
+
+    /// The same to one of these queues each time; the numbers of its messages follow `made`, the steps of its keys begin
+    /// at the first.
+    ///
+    /// # Errors
+    /// See [`Producer::send_messages`].
+    pub(crate) fn send_to(&self, queues: &[&str], made: u64, tickets: &Receiver<()>) -> anyhow::Result<()> {
         let mut chance = Chance::new(self.seed, "messages");
         // So many of each queue were made, and of each key.
-        let (mut made, mut steps) = (0, [0; KEYS]);
+        let (mut made, mut steps) = (made, [0; KEYS]);
         while tickets.recv().is_ok() {
-            let queue = [ORDERS, STEPS, STEPS, PARCELS, COUNTS, COUNTS][usize::try_from(chance.below(6))?];
+            let queue = queues[usize::try_from(chance.below(queues.len() as u64))?];
             let mut together = Vec::new();
             for _ in 0..=chance.below(TOGETHER_MAX) {
                 together.push(if queue == STEPS {

@@ -128,4 +128,18 @@ pub(crate) enum FaultKind {
     Stop,
     /// SIGSTOP, and SIGCONT later.
     Freeze,
+    /// The disk refused something, and it ended, by itself or cut off.
+    Refusal,
+    /// The disk refused something for a while, and it lived on.
+    Held,
+}
+
+impl FaultKind {
+    /// Whether the host ended with work under way.
+    pub(crate) const fn is_death(self) -> bool {
+        match self {
+            Self::Kill | Self::KillAtStart | Self::Refusal => true,
+            Self::Stop | Self::Freeze | Self::Held => false,
+        }
+    }
 }

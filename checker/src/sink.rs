@@ -6,7 +6,7 @@
 use std::io::{BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::Builder;
 use std::time::Duration;
 
@@ -38,6 +38,8 @@ struct Shared {
     pulse: Arc<Pulse>,
     ledger: Ledger<Receiving>,
     arrivals: AtomicU64,
+    /// Whether it takes everything at once, whatever the rules say.
+    takes_all: AtomicBool,
 }
 
 impl Sink {
@@ -45,7 +47,14 @@ impl Sink {
     pub(crate) fn start(seed: u64, clock: Clock, pulse: Arc<Pulse>, ledger: Ledger<Receiving>) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").context("the sink cannot listen")?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared { seed, clock, pulse, ledger, arrivals: AtomicU64::new(0) });
+        let shared = Arc::new(Shared {
+            seed,
+            clock,
+            pulse,
+            ledger,
+            arrivals: AtomicU64::new(0),
+            takes_all: AtomicBool::new(false),
+        });
         let accepting = shared.clone();
         // It listens until the process ends: nobody has to wait for it.
         Builder::new().name("sink".to_owned()).spawn(move || {
@@ -71,6 +80,11 @@ impl Sink {
         self.address
     }
 
+    /// From now on it takes everything at once, whatever the rules say.
+    pub(crate) fn take_all(&self) {
+        self.shared.takes_all.store(true, Ordering::SeqCst);
+    }
+
     /// Waits until everything that a host which is dead now has sent is dealt with.
     ///
     /// # Errors
@@ -94,8 +108,10 @@ impl Shared {
             }
             let at_us = self.clock.now_us();
             let arrival = self.note(at_us, &request)?;
-            let answer = Rule::of(self.seed, &arrival.receiver, &arrival.name).answer(arrival.attempt);
-            let hold_ms = hold_ms(self.seed, &arrival.name, arrival.attempt);
+            let takes_all = self.takes_all.load(Ordering::SeqCst);
+            let rule = if takes_all { Rule::Takes } else { Rule::of(self.seed, &arrival.receiver, &arrival.name) };
+            let answer = rule.answer(arrival.attempt);
+            let hold_ms = if takes_all { 0 } else { hold_ms(self.seed, &arrival.name, arrival.attempt) };
             if hold_ms > 0 {
                 self.pulse.pause(Duration::from_millis(hold_ms));
             }

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, ensure};
+use crate::preload;
 
 const SOURCE: &str = include_str!("witness.c");
 
@@ -25,17 +25,13 @@ impl Witness {
     /// # Errors
     /// There is no C compiler.
     pub(crate) fn build(folder: &Path) -> anyhow::Result<Self> {
-        let (source, library) = (folder.join("witness.c"), folder.join("witness.so"));
-        fs::write(&source, SOURCE)?;
-        let mut compiler = Command::new("cc");
-        compiler.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source);
-        ensure!(compiler.status().context("there is no C compiler `cc`")?.success(), "`cc` does not build the witness");
+        let library = preload::build(folder, "witness", SOURCE)?;
         Ok(Self { library, synced: folder.join("synced") })
     }
 
     /// Puts it before the C library of a process.
     pub(crate) fn watch(&self, host: &mut Command) {
-        host.env("LD_PRELOAD", &self.library).env("SYNCED", &self.synced);
+        host.env(preload::VARIABLE, &self.library).env("SYNCED", &self.synced);
     }
 
     /// Writes that were synchronised so far.

@@ -1,14 +1,16 @@
 //! The checker at work: it finds nothing wrong with the host, and every bug of a host that was given one.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 use std::fs::{self, DirBuilder};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::io::Write as _;
+use std::net::TcpListener;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
-use bulkhead_checker::{Report, Settings, Violation, run};
+use bulkhead_checker::{Report, Sabotage, Settings, Swept, Violation, run, sabotage};
 
 /// Strikes at a host that should have no bug.
 const CYCLES: u64 = 200;
@@ -51,10 +53,10 @@ static WITH_FAULTS: LazyLock<PathBuf> = LazyLock::new(|| {
 
 /// The folder of the plugins.
 static GUESTS: LazyLock<PathBuf> = LazyLock::new(|| {
-    let target = workspace().join("target/guests");
+    let target = workspace().join("target/builtin");
     let folder = ["--target", TARGET, "--target-dir", target.to_str().unwrap()];
-    cargo(&workspace().join("tests/guests"), &[&["--locked", "--release"][..], &folder].concat());
-    target.join(TARGET).join("release")
+    cargo(&workspace().join("tests/guests"), &[&["--locked", "--profile", "plugin"][..], &folder].concat());
+    target.join(TARGET).join("plugin")
 });
 
 /// A data directory in which all plugins are compiled: not each of many hosts has to do it.
@@ -120,6 +122,45 @@ fn a_host_keeps_its_promises_through_two_hundred_strikes() {
     assert!(report.accepted > 500 && report.repeated > 50 && report.dead > 20 && report.ticks > 50, "{report}");
 }
 
+/// Does it to a host, between so many calls that are left alone; what is left of it stays where it did wrong. The least
+/// number of times that it was done says that it was not for want of trying.
+fn check_sabotage(what: Sabotage, stride: u64, least: u64) -> Swept {
+    let folder = tempfile::tempdir().unwrap();
+    lend(&COMPILED, &folder.path().join("data"));
+    let seed = RandomState::new().build_hasher().finish();
+    let swept = sabotage(&settings(&host(), folder.path(), 0, seed, None), what, stride).unwrap();
+    if !swept.is_clean() {
+        let _ = folder.keep();
+    }
+    assert!(swept.is_clean() && swept.done() >= least, "{swept}");
+    swept
+}
+
+#[test]
+fn a_host_ends_with_a_word_whichever_synchronisation_fails_and_starts_again() {
+    println!("{}", check_sabotage(Sabotage::Sync, 4, 4));
+}
+
+#[test]
+fn a_host_refuses_and_goes_on_whichever_call_finds_no_room() {
+    println!("{}", check_sabotage(Sabotage::NoRoom, 48, 3));
+}
+
+#[test]
+fn a_host_that_can_open_no_more_files_says_so_or_goes_on_afterwards() {
+    println!("{}", check_sabotage(Sabotage::TooManyFiles, 8, 2));
+}
+
+#[test]
+fn a_host_on_a_disk_that_became_read_only_waits_or_ends_with_a_word() {
+    println!("{}", check_sabotage(Sabotage::ReadOnly, 24, 3));
+}
+
+#[test]
+fn a_host_with_a_damaged_file_delivers_nothing_else_than_was_sent() {
+    println!("{}", check_sabotage(Sabotage::Damage, 40, 15));
+}
+
 #[test]
 fn a_host_that_could_have_bugs_and_was_given_none_is_as_good() {
     let report = attack(&WITH_FAULTS, CYCLES_OF_A_BUG[0], 1, None);
@@ -146,6 +187,17 @@ fn a_message_that_two_workers_get_is_found() {
     check_found("double-lease", |found| matches!(found, Violation::Repeated { .. }));
 }
 
+/// What the disk refuses meanwhile is no excuse.
+#[test]
+fn a_message_that_two_workers_get_is_found_on_a_disk_without_room_too() {
+    let folder = tempfile::tempdir().unwrap();
+    lend(&COMPILED, &folder.path().join("data"));
+    let settings = settings(&WITH_FAULTS, folder.path(), 0, 1, Some("double-lease"));
+    let swept = sabotage(&settings, Sabotage::NoRoom, 100).unwrap();
+    let is_found = swept.report.violations.iter().any(|found| matches!(found, Violation::Repeated { .. }));
+    assert!(is_found && swept.done() > 0, "{swept}");
+}
+
 #[test]
 fn a_mark_outside_of_the_transaction_is_found() {
     check_found("dedup-outside-transaction", |found| matches!(found, Violation::Doubled { .. }));
@@ -164,6 +216,42 @@ fn a_message_that_overtakes_another_of_its_key_is_found() {
 #[test]
 fn state_that_is_written_without_a_look_is_found() {
     check_found("state-unchecked", |found| matches!(found, Violation::StateDrift { .. }));
+}
+
+/// Runs a verb of a host that panics when a plugin publishes "panic"; what it printed.
+fn panicking(folder: &Path, verb: &[&str], input: &str) -> String {
+    let mut host = Command::new(&*WITH_FAULTS);
+    host.current_dir(folder).env(VARIABLE, "host-panic").args(["--config", "bulkhead.toml"]).args(verb);
+    host.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut host = host.spawn().unwrap();
+    host.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = host.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Of three messages of one run that one dies, and what the others do is whole.
+#[test]
+fn a_panic_in_a_function_of_the_host_costs_one_message() {
+    let folder = tempfile::tempdir().unwrap();
+    let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let plugin = GUESTS.join("guest_tally.wasm");
+    let toml = format!(
+        "[host]\ndata_dir = 'data'\nadmin = '{admin}'\n[connectors.tally]\nplugin = '{}'\nconsume = 'in'\n\
+         retry = {{ attempts = 1 }}\nconfig = {{ publish = 'out' }}\nallow.publish = ['out']\n",
+        plugin.display()
+    );
+    fs::write(folder.path().join("bulkhead.toml"), toml).unwrap();
+    lend(&COMPILED, &folder.path().join("data"));
+    panicking(folder.path(), &["send", "in", "--lines"], "one\npanic\nthree\n");
+    panicking(folder.path(), &["run", "--until-idle"], "");
+    let dead = panicking(folder.path(), &["dead", "list", "--json"], "");
+    assert_eq!(dead.matches("\"reason\"").count(), 1, "{dead}");
+    assert!(dead.contains("the host failed while it ran: a bug that was planted"), "{dead}");
+    let db = rusqlite::Connection::open(folder.path().join("data/ledger.db")).unwrap();
+    let bodies = "SELECT group_concat(CAST(body AS TEXT), ' ') FROM (SELECT body FROM message ORDER BY id)";
+    let left = |sql: &str| db.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap();
+    assert_eq!((left(bodies), left("SELECT CAST(value AS TEXT) FROM state")), ("one three".to_owned(), "2".to_owned()));
 }
 
 /// The host that everybody has knows nothing of bugs, and nothing switches them on.

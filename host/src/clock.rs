@@ -3,6 +3,7 @@
 //! Due times follow a jump forwards at once. Retention and dedup (`settled_ms`) follow it only after the new time has
 //! held for ten minutes; a jump backwards is followed slowly. Invariant: neither reading ever goes backwards.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -29,7 +30,19 @@ pub struct Now {
 
 /// The clock of one process. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Clock(Arc<Mutex<State>>);
+pub struct Clock(Arc<Source>);
+
+/// Moves a clock that stands still otherwise.
+#[derive(Debug)]
+pub struct Hand(Arc<Source>);
+
+#[derive(Debug)]
+enum Source {
+    /// The machine's clocks.
+    Machine(Mutex<State>),
+    /// A hand: milliseconds since the Unix epoch.
+    Hand(AtomicU64),
+}
 
 #[derive(Debug)]
 struct State {
@@ -63,19 +76,32 @@ impl Default for Clock {
 impl Clock {
     fn start(started: Instant, wall: Duration) -> Self {
         let track = Track { offset: wall, last_ms: 0 };
-        Self(Arc::new(Mutex::new(State {
+        Self(Arc::new(Source::Machine(Mutex::new(State {
             started,
             due: track,
             settled: track,
             jump_since: None,
             last_read: Duration::ZERO,
-        })))
+        }))))
+    }
+
+    /// A clock that stands at a time, in milliseconds since the Unix epoch, until its hand moves it: for who simulates.
+    #[must_use]
+    pub fn by_hand(at_ms: u64) -> (Self, Hand) {
+        let source = Arc::new(Source::Hand(AtomicU64::new(at_ms)));
+        (Self(source.clone()), Hand(source))
     }
 
     /// Both readings, now.
     #[must_use]
     pub fn now(&self) -> Now {
-        self.read(Instant::now(), since_epoch())
+        match &*self.0 {
+            Source::Machine(state) => read(state, Instant::now(), since_epoch()),
+            Source::Hand(at_ms) => {
+                let at_ms = at_ms.load(Ordering::Acquire);
+                Now { due_ms: at_ms, settled_ms: at_ms }
+            }
+        }
     }
 
     /// The time for due times, in milliseconds since the Unix epoch.
@@ -83,13 +109,22 @@ impl Clock {
     pub fn now_ms(&self) -> u64 {
         self.now().due_ms
     }
+}
 
-    fn read(&self, instant: Instant, wall: Duration) -> Now {
-        let mut state = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let monotonic = instant.saturating_duration_since(state.started);
-        state.follow(monotonic, wall);
-        Now { due_ms: state.due.read(monotonic), settled_ms: state.settled.read(monotonic) }
+impl Hand {
+    /// Moves the clock forwards.
+    pub fn advance(&self, by: Duration) {
+        if let Source::Hand(at_ms) = &*self.0 {
+            at_ms.fetch_add(millis(by), Ordering::AcqRel);
+        }
     }
+}
+
+fn read(state: &Mutex<State>, instant: Instant, wall: Duration) -> Now {
+    let mut state = state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let monotonic = instant.saturating_duration_since(state.started);
+    state.follow(monotonic, wall);
+    Now { due_ms: state.due.read(monotonic), settled_ms: state.settled.read(monotonic) }
 }
 
 impl State {
@@ -136,7 +171,8 @@ mod tests {
     const DAY: Duration = Duration::from_secs(86_400);
 
     fn at(clock: &Clock, start: Instant, monotonic: u64, wall: Duration) -> Now {
-        clock.read(start + Duration::from_secs(monotonic), wall)
+        let Source::Machine(state) = &*clock.0 else { panic!("it is none that is moved by hand") };
+        read(state, start + Duration::from_secs(monotonic), wall)
     }
 
     #[test]
@@ -149,6 +185,14 @@ mod tests {
         assert_eq!(now.settled_ms, millis(DAY + Duration::from_secs(1)));
         let now = at(&clock, start, 602, jumped(602));
         assert_eq!(now.settled_ms, millis(jumped(602)));
+    }
+
+    #[test]
+    fn a_clock_by_hand_goes_only_where_it_is_moved() {
+        let (clock, hand) = Clock::by_hand(5);
+        assert_eq!(clock.now_ms(), 5);
+        hand.advance(DAY);
+        assert_eq!(clock.now(), Now { due_ms: 86_400_005, settled_ms: 86_400_005 });
     }
 
     #[test]

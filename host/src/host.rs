@@ -150,12 +150,14 @@ impl Host {
         let (ledger, audit) = (self.ledger.clone(), self.audit.clone());
         let ended = ended.and_then(|ended| Ok(if drained? == Ended::Settled { ended } else { Ended::Cut }));
         let last = stop_of(&ended);
+        let closed = ledger.clone();
         let close = move || {
             audit.close(last);
             ledger.close();
         };
         tokio::task::spawn_blocking(close).await.context("the ledger did not close")?;
-        ended
+        // Whatever else has broken for its sake; and the last that is written has to be on disk, too.
+        closed.failure().map_or(ended, Err)
     }
 
     /// Waits for what is under way, as long as the grace time goes.

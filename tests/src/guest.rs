@@ -5,6 +5,7 @@ use std::process::Command;
 use std::sync::LazyLock;
 
 const TARGET: &str = "wasm32-wasip2";
+const PROFILE: &str = "plugin";
 
 /// For components in text: the types of a message and of a failure, as `wit/types.wit` has them.
 pub const MESSAGE_TYPES: &str = r#"
@@ -43,23 +44,25 @@ fn component(built: &Result<PathBuf, String>, library: &str) -> PathBuf {
     path
 }
 
-/// The guests are a workspace with a target folder of their own, whose lock no outer cargo holds.
+/// The guests are a workspace of their own.
 fn build_guests() -> Result<PathBuf, String> {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    build(&tests.join("guests"), &tests.join("../target/guests"), "release", &[])
+    build(&tests.join("guests"), &[])
 }
 
-/// The examples are built where the host's built-in plugins are, with which they have most in common.
 fn build_examples() -> Result<PathBuf, String> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let packages = ["--package", "bulkhead-example-saga", "--package", "bulkhead-example-outbox"];
-    build(&workspace, &workspace.join("target/builtin"), "plugin", &packages)
+    build(&workspace, &packages)
 }
 
-fn build(workspace: &Path, target: &Path, profile: &str, packages: &[&str]) -> Result<PathBuf, String> {
+/// All plugins are built in the folder of the built-in ones, so that what generates their bindings is built once. No outer
+/// cargo holds its lock.
+fn build(workspace: &Path, packages: &[&str]) -> Result<PathBuf, String> {
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/builtin");
     let mut cargo = Command::new("cargo");
-    cargo.args(["build", "--locked", "--profile", profile, "--target", TARGET]).args(packages);
-    cargo.arg("--target-dir").arg(target);
+    cargo.args(["build", "--locked", "--profile", PROFILE, "--target", TARGET]).args(packages);
+    cargo.arg("--target-dir").arg(&target);
     // What the outer cargo sets is meant for its own target.
     for variable in
         ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WORKSPACE_WRAPPER", "RUSTC_WRAPPER", "CARGO_BUILD_TARGET"]
@@ -68,7 +71,7 @@ fn build(workspace: &Path, target: &Path, profile: &str, packages: &[&str]) -> R
     }
     let output = cargo.current_dir(workspace).output().map_err(|error| format!("cargo cannot be started: {error}"))?;
     if output.status.success() {
-        return Ok(target.join(TARGET).join(profile));
+        return Ok(target.join(TARGET).join(PROFILE));
     }
     let errors = String::from_utf8_lossy(&output.stderr);
     Err(format!("the plugins do not build (is the target there? rustup target add {TARGET}):\n{errors}"))

@@ -192,12 +192,32 @@ impl Ledger {
             .remove(0)
     }
 
+    /// Its version.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        self.rows("PRAGMA user_version", [], |row| row.get(0))[0]
+    }
+
+    /// Changes one bit of the payload of every message and every dead letter, as a disk does.
+    pub fn flip_payloads(&self) {
+        for table in ["message", "parked", "dead"] {
+            let sql = format!("SELECT id, body FROM {table} WHERE body <> x''");
+            for (id, mut body) in self.rows(&sql, [], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?))) {
+                body[0] ^= 1;
+                let update = format!("UPDATE {table} SET body = ?2 WHERE id = ?1");
+                assert_eq!(self.0.execute(&update, rusqlite::params![id, body]), Ok(1));
+            }
+        }
+    }
+
     /// Makes it one of the first version.
     pub fn become_first(&self) {
         let sql = "DROP TABLE dedup_place; ALTER TABLE dedup_slice DROP COLUMN form;
                    DROP TABLE attempt; DROP TABLE tick; DROP TABLE tick_outcome;
                    ALTER TABLE schedule DROP COLUMN last_tick_ms; ALTER TABLE schedule DROP COLUMN last_lag_ms;
-                   ALTER TABLE connector DROP COLUMN dead_retention_ms; PRAGMA user_version = 1";
+                   ALTER TABLE connector DROP COLUMN dead_retention_ms;
+                   ALTER TABLE message DROP COLUMN checksum; ALTER TABLE parked DROP COLUMN checksum;
+                   ALTER TABLE dead DROP COLUMN checksum; PRAGMA user_version = 1";
         self.0.execute_batch(sql).expect("it is of the newest version");
     }
 

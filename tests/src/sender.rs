@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::admin::{Reply, exchange};
 
 /// For an answer: a first run compiles nothing, but waits for busy cores.
-const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+const ANSWER_WITHIN: Duration = Duration::from_secs(180);
 
 /// Posts a body with these headers, and waits for the answer.
 #[track_caller]

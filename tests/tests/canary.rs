@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use aho_corasick::AhoCorasick;
 use bulkhead_tests::{Answer, Authority, Bulkhead, Certified, Fixture, Flaw, Request, Running, TlsServer, guest};
 use data_encoding::{BASE64, HEXLOWER};
 use serde_json::{Value, json};
@@ -74,6 +75,9 @@ static FORMS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     text_forms().into_iter().map(String::into_bytes).chain(keys).collect()
 });
 
+/// For all of them at once.
+static SEARCH: LazyLock<AhoCorasick> = LazyLock::new(|| AhoCorasick::new(&*FORMS).unwrap());
+
 /// Every form in which a value might come out.
 fn text_forms() -> Vec<String> {
     let hex = HEXLOWER.encode(CANARY.as_bytes());
@@ -96,13 +100,10 @@ fn key_forms(pem: &str) -> Vec<Vec<u8>> {
 
 #[track_caller]
 fn check_clean(what: &str, bytes: &[u8]) {
-    for form in &*FORMS {
-        let found = bytes.windows(form.len()).position(|window| window == form);
-        let around = |at: usize| {
-            String::from_utf8_lossy(&bytes[at.saturating_sub(200)..(at + 60).min(bytes.len())]).into_owned()
-        };
-        let shown = String::from_utf8_lossy(form);
-        assert!(found.is_none(), "{what} holds {shown}: {}", found.map(around).unwrap_or_default());
+    if let Some(found) = SEARCH.find(bytes) {
+        let around = &bytes[found.start().saturating_sub(200)..(found.end() + 60).min(bytes.len())];
+        let form = String::from_utf8_lossy(&FORMS[found.pattern().as_usize()]);
+        panic!("{what} holds {form}: {}", String::from_utf8_lossy(around));
     }
 }
 

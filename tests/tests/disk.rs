@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bulkhead_tests::{Answer, Bulkhead, Fixture, Metrics, Running, SmallDisk, guest};
+use bulkhead_tests::{Answer, Bulkhead, Call, Failure, Fixture, Metrics, Running, SmallDisk, guest, sabotaged};
 
 /// For what happens within a moment, also on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
@@ -181,6 +181,29 @@ fn a_full_disk_does_not_keep_the_host_from_stopping() {
     running.wait_until("work", SOON, |metrics| attempts(metrics) > RESTLESS as f64);
     let _ = running.terminate().ok();
     check_ledger(&host, &[]);
+}
+
+/// From one write after the other on there is no room, until a start makes none that is refused.
+#[test]
+fn a_start_that_finds_no_room_ends_and_says_so_whatever_it_was_about_to_write() {
+    let (host, saboteur) = sabotaged(Bulkhead::new(&connectors("http://127.0.0.1:1")));
+    let _ = host.run_until_idle();
+    let (mut refused, mut nth) = (0, 1);
+    loop {
+        saboteur.arm(&[Call::Write], nth..=u64::MAX, Failure::NoRoom).unwrap();
+        let ended = host.run(&["run", "--until-idle"]);
+        if saboteur.failed() == 0 {
+            break;
+        }
+        let errors = ended.errors();
+        match ended.code {
+            Some(0 | 1) => {}
+            Some(2) if errors.contains("has no room, free some") => refused += 1,
+            code => panic!("{code:?} at write {nth}, {:?}: {errors}", saboteur.first_failed()),
+        }
+        nth += 1;
+    }
+    assert!(refused > 3, "{refused} of {nth}");
 }
 
 /// What came out is this, everything that is tried again is still there, and nothing has died.

@@ -127,3 +127,28 @@ fn a_ledger_that_another_process_holds_is_waited_for() {
     });
     let _ = running.terminate().ok();
 }
+
+/// What lies there changes, while it waits or as a dead letter: the host ends, at every start, and delivers something else
+/// never.
+fn check_named(body: &str, verbs: [&[&str]; 2]) {
+    let host = Bulkhead::new(&hostile());
+    let [before, after] = verbs;
+    let _ = host.run(before).ok();
+    host.send("in", &[body]);
+    let _ = host.run(&["run", "--until-idle"]);
+    host.ledger().flip_payloads();
+    let _ = host.run(after).ok();
+    for _ in 0..2 {
+        let ended = host.run(&["run", "--until-idle"]).ended_with(1);
+        let last = ended.log.last().unwrap();
+        assert!(last.contains("is not what was stored") && last.ends_with("restore a backup"), "{last}");
+    }
+    let ledger = host.ledger();
+    assert_eq!((ledger.state("hostile"), ledger.dead()), (vec![], vec![]));
+}
+
+#[test]
+fn a_message_that_has_changed_on_the_disk_is_not_delivered_and_the_host_says_which_it_is() {
+    check_named("count total", [&["pause", "hostile"], &["resume", "hostile"]]);
+    check_named("reject it", [&["check"], &["dead", "retry", "--all"]]);
+}

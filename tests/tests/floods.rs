@@ -8,7 +8,7 @@ use bulkhead_tests::{Authority, Bulkhead, Flaw, TlsServer, guest};
 /// Long enough for a busy machine; every wait ends with the event itself.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// What the host may grow by: windows of the connections, and what the allocator keeps for a second after it was freed.
-const GROWTH_MAX: u64 = 160 << 20;
+const GROWTH_MAX: u64 = 128 << 20;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -82,7 +82,7 @@ fn floods_of_http_2_end_in_time_and_the_host_stays_small() {
         .map(|(name, start, again)| (name, TlsServer::flooding(&authority.issue(Flaw::None), start, again)))
         .collect();
     let grant = |server: &TlsServer| {
-        format!("{{ url = '{}', methods = ['GET', 'POST'], private = true, timeout = '1s' }}", server.url("/*"))
+        format!("{{ url = '{}', methods = ['GET', 'POST'], private = true, timeout = '3s' }}", server.url("/*"))
     };
     let grants: Vec<String> = servers.iter().map(|(_, server)| grant(server)).chain([grant(&good)]).collect();
     let host = Bulkhead::new("");

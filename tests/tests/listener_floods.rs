@@ -12,7 +12,7 @@ use bulkhead_tests::{Bulkhead, Line, Running, post};
 /// Long enough for a busy machine; every wait ends with the event itself.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// What the host may grow by: windows of the connections, and the allocator's slack.
-const GROWTH_MAX: u64 = 96 << 20;
+const GROWTH_MAX: u64 = 64 << 20;
 /// A flood goes on for so many frames, if the host takes them.
 const FRAMES: u32 = 200_000;
 /// Frames that are written at once.

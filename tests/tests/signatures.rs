@@ -14,7 +14,7 @@ const MIB: usize = 1 << 20;
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// RFC 2104, for keys that are shorter than a block.
-fn hmac_sha256(key: &str, text: &[u8]) -> String {
+pub(crate) fn hmac_sha256(key: &str, text: &[u8]) -> String {
     let mut block = [0; 64];
     block[..key.len()].copy_from_slice(key.as_bytes());
     let hash =

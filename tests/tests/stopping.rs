@@ -91,6 +91,15 @@ fn a_second_signal_ends_the_host_at_once() {
     });
 }
 
+/// Both are there before the host has begun to stop.
+#[test]
+fn two_signals_at_once_end_the_host_as_well() {
+    check_cut("1h", |running| {
+        running.signal(Signal::TERM);
+        running.signal(Signal::INT);
+    });
+}
+
 /// It never waits for anything, so only its interruption ends it.
 #[test]
 fn a_plugin_that_computes_is_cut_off_too() {

@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt as _;
 /// Long enough for a busy machine; every wait ends with the event itself.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// What a bad answer may cost: the buffers of a few connections and a response of the largest size, many times over.
-const GROWTH_BYTES_MAX: u64 = 64 << 20;
+const GROWTH_BYTES_MAX: u64 = 48 << 20;
 /// Attempts before a dead letter.
 const ATTEMPTS: usize = 3;
 /// A head, and less of a body than it says.

@@ -7,6 +7,8 @@ use std::time::Duration;
 use bulkhead_tests::{Bulkhead, Reply, Running, SmallDisk, guest, post};
 use serde_json::{Value, json};
 
+use crate::signatures::hmac_sha256;
+
 /// Long enough for a busy machine; every wait ends with the event itself.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -67,6 +69,27 @@ fn a_request_lies_in_its_queue_when_it_is_answered() {
     ];
     let expected: HashSet<_> = expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     assert_eq!(headers, expected);
+}
+
+/// Whoever has caught a request can send it again under ids that others will have, and those must be taken all the same.
+#[test]
+fn a_request_that_is_sent_again_under_another_id_takes_that_id_from_nobody() {
+    let verify = "{ scheme = 'hmac', header = 'x-sign', secret = 'token', id = { header = 'x-event' } }";
+    let host = with_token(&format!(
+        "[connectors.intake]\nwebhook = {{ path = '/in', verify = {verify}, publish = 'orders' }}\n"
+    ));
+    let running = host.start();
+    let send = |event: &str, body: &str| {
+        let signature = hmac_sha256("open-sesame", body.as_bytes());
+        post(host.webhooks(), "/in", &[("X-Sign", &signature), ("X-Event", event)], body).status
+    };
+    for (event, body) in [("1", "a"), ("2", "a"), ("2", "b"), ("2", "c"), ("3", "c"), ("3", "a")] {
+        assert_eq!(send(event, body), 202, "{event} {body}");
+    }
+    let _ = running.terminate().ok();
+    let stored = host.ledger().messages("orders");
+    let stored: Vec<_> = stored.iter().map(|message| (message.id.as_str(), message.body.as_slice())).collect();
+    assert_eq!(stored, [("1", &b"a"[..]), ("2", &b"b"[..]), ("3", &b"c"[..])]);
 }
 
 /// Its inbox remembers the events, and nothing ever lies there.

@@ -19,6 +19,10 @@ pub(crate) struct Options {
     /// Draws the same work and the same strikes as another run
     #[arg(long)]
     seed: Option<u64>,
+    /// Instead of strikes, lets calls of the host fail one after the other and damages its files: with 1 every call, with
+    /// more so many fewer
+    #[arg(long, value_name = "STRIDE", num_args = 0..=1, default_missing_value = "1")]
+    sabotage: Option<u64>,
 }
 
 /// Builds and runs it; whether every promise was kept.
@@ -29,20 +33,23 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     let targets = ["--bin", "bulkhead", "--bin", "bulkhead-checker", "--test", "attack"];
     cargo::must(cargo::command(&["build", "--locked", "--workspace"]).args(targets))?;
     let target = cargo::target_folder()?;
-    let guests = target.join("guests");
-    build_guests(&guests)?;
+    let plugins = target.join("builtin");
+    build_guests(&plugins)?;
     let seed = options.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
     let folder = target.join("crash").join(seed.to_string());
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }
-    let plugin = |name| guests.join(toolchain::PLUGIN_TARGET).join("release").join(format!("guest_{name}.wasm"));
+    let plugin = |name| plugins.join(toolchain::PLUGIN_TARGET).join("plugin").join(format!("guest_{name}.wasm"));
     let mut checker = std::process::Command::new(cargo::binary("bulkhead-checker")?);
     checker.arg("--host").arg(cargo::binary("bulkhead")?).arg("--folder").arg(&folder);
     for name in GUESTS {
         checker.arg(format!("--{name}")).arg(plugin(name));
     }
     checker.args(["--cycles", &options.cycles.to_string(), "--seed", &seed.to_string()]);
+    if let Some(stride) = options.sabotage {
+        checker.args(["--sabotage", &stride.to_string()]);
+    }
     println!("attacking it, with seed {seed}");
     let is_clean = cargo::succeeds(&mut checker)?;
     if is_clean {
@@ -53,7 +60,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
 
 fn build_guests(target: &Path) -> anyhow::Result<()> {
     let manifest = ["--manifest-path", "tests/guests/Cargo.toml", "--target", toolchain::PLUGIN_TARGET];
-    let mut build = cargo::command(&["build", "--locked", "--release"]);
+    let mut build = cargo::command(&["build", "--locked", "--profile", "plugin"]);
     build.args(manifest).arg("--target-dir").arg(target);
     build.args(GUESTS.iter().flat_map(|name| ["--package".to_owned(), format!("guest-{name}")]));
     cargo::must(&mut build)

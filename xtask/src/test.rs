@@ -54,8 +54,8 @@ pub(crate) fn run() -> anyhow::Result<bool> {
 fn steps() -> Vec<Step> {
     let step = |name, arguments: &[&str]| Step { name, command: cargo::command(arguments) };
     let guests = "tests/guests/Cargo.toml";
-    // Beside what the tests build of them.
-    let folder = ["--target", toolchain::PLUGIN_TARGET, "--target-dir", "target/guests"];
+    // Where the host and the tests build plugins: what generates their bindings is built once.
+    let folder = ["--profile", "plugin", "--target", toolchain::PLUGIN_TARGET, "--target-dir", "target/builtin"];
     let lint_guests =
         [&["clippy", "--locked", "--manifest-path", guests][..], &folder, &["--", "-D", "warnings"]].concat();
     let mut docs = step("documentation", &["doc", "--locked", "--workspace", "--no-deps"]);

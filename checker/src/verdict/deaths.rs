@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::{Evidence, Violation};
 use crate::left::Letter;
-use crate::record::{FaultKind, Sent};
+use crate::record::Sent;
 use crate::workload::{LATER, RECEIVERS, Receiver, Rule};
 
 /// What the host writes of an attempt that it died in.
@@ -29,7 +29,7 @@ pub(super) fn check(evidence: &Evidence) -> Vec<Violation> {
 
 /// A letter that dies otherwise than the policy says.
 fn wrong(evidence: &Evidence, receiver: Option<&Receiver>, letter: &Letter, name: &str) -> Option<Violation> {
-    let kills = evidence.faults.iter().filter(|fault| matches!(fault.kind, FaultKind::Kill | FaultKind::KillAtStart));
+    let kills = evidence.faults.iter().filter(|fault| fault.kind.is_death());
     let crashes = letter.reasons.iter().filter(|reason| reason.contains(CRASH)).count();
     let reason = letter.reasons.last().cloned().unwrap_or_default();
     let wrongly =
@@ -74,6 +74,7 @@ fn missing(evidence: &Evidence, dead: &HashSet<(&str, &str)>) -> Vec<Violation> 
 mod tests {
     use super::super::sample::{evidence, fault, name, send};
     use super::*;
+    use crate::record::FaultKind;
     use crate::workload::ORDERS;
 
     fn letter(name: &str, reasons: &[&str]) -> Letter {

@@ -64,6 +64,13 @@ impl Step<'_> {
         self.evidence.was_killed(self.before.arrival.at_us, self.then.arrival.at_us)
     }
 
+    /// Whether the call of the first one may have found no room for what it publishes afterwards: it runs again, at no
+    /// attempt. One that publishes nothing is done with its request, whatever the disk refuses.
+    fn was_held(&self) -> bool {
+        let begun_us = self.before.arrival.at_us;
+        self.receiver.name == PARCEL && self.evidence.was_held(begun_us, begun_us + self.receiver.wall_ms * 1_000)
+    }
+
     /// Whether the host may have given the first one up, because its time was over.
     fn was_given_up(&self) -> bool {
         self.then.arrival.at_us - self.before.arrival.at_us >= self.receiver.wall_ms * 1_000 / 2
@@ -74,12 +81,13 @@ impl Step<'_> {
         self.before.answer.is_some_and(|(_, answer)| !answer.is_success())
     }
 
-    /// A repeat at the same attempt follows a kill alone; one at a later attempt a failure, a kill or a deadline.
+    /// A repeat at the same attempt follows a kill, or a publish that was refused; one at a later attempt a failure, a
+    /// kill or a deadline.
     fn unreasonable(&self) -> Option<Violation> {
         let attempts = (self.before.arrival.attempt, self.then.arrival.attempt);
         let is_reasonable = match attempts.1.checked_sub(attempts.0) {
             None => false,
-            Some(0) => self.was_killed(),
+            Some(0) => self.was_killed() || self.was_held(),
             Some(1) => self.was_killed() || self.has_failed() || self.was_given_up(),
             Some(_) => self.was_killed(),
         };
@@ -112,11 +120,13 @@ struct Repeats<'e> {
 impl<'e> Repeats<'e> {
     fn note(&mut self, step: &Step<'e>) {
         let Some((answered_us, answer)) = step.before.answer else { return };
-        if !answer.is_success() || step.was_given_up() {
+        if !answer.is_success() || step.was_given_up() || step.was_held() {
             return;
         }
-        let faults = step.evidence.faults.iter().filter(|fault| fault.kind != FaultKind::Freeze);
-        let Some(fault) = faults.into_iter().find(|fault| fault.ended_us >= answered_us) else { return };
+        let mut ends =
+            step.evidence.faults.iter().filter(|fault| fault.kind.is_death() || fault.kind == FaultKind::Stop);
+        // Where none came between, it is unreasonable.
+        let Some(fault) = ends.find(|fault| fault.ended_us >= answered_us) else { return };
         let (receiver, name) = (step.receiver.name, step.name);
         if fault.kind == FaultKind::Stop {
             let (receiver, name) = (receiver.to_owned(), name.to_owned());
@@ -249,6 +259,34 @@ mod tests {
     }
 
     #[test]
+    fn what_the_disk_refuses_repeats_nothing_that_was_taken() {
+        let order = taken();
+        let again = Violation::RepeatedSettled { receiver: "deliver".to_owned(), name: order.clone() };
+        assert_eq!(judged(twice(1), vec![fault(500, FaultKind::Held)]), [repeated(&order, (1, 1))]);
+        assert_eq!(judged(twice(2), vec![fault(500, FaultKind::Held)]), [repeated(&order, (1, 2))]);
+        // Nor does it make up for a clean stop, with a kill after it or without one.
+        let stopped = vec![fault(500, FaultKind::Held), fault(4_000, FaultKind::Stop)];
+        assert_eq!(judged(twice(1), stopped.clone()), [repeated(&order, (1, 1)), again.clone()]);
+        assert_eq!(judged(twice(1), [stopped, vec![fault(6_000, FaultKind::Kill)]].concat()), [again]);
+        // The host has ended for its sake: what was under way may come again, but not before it has ended.
+        assert_eq!(judged(twice(1), vec![fault(500, FaultKind::Refusal)]), []);
+        let lives_on = Fault { ended_us: 2 * SECOND, ..fault(500, FaultKind::Refusal) };
+        assert_eq!(judged(twice(1), vec![lives_on])[0], repeated(&order, (1, 1)));
+    }
+
+    #[test]
+    fn a_call_whose_publish_was_refused_runs_again_at_no_attempt() {
+        let parcel = name(PARCEL, "p", |rule| rule == Rule::Takes);
+        let judged = |attempt, held_us| {
+            let twice = [request(0, PARCEL, &parcel, 1), request(SECOND, PARCEL, &parcel, attempt)];
+            judged(twice.to_vec(), vec![fault(held_us, FaultKind::Held)]).len()
+        };
+        assert_eq!(judged(1, 500), 0);
+        // It was charged; nothing was refused while the call could have published.
+        assert_eq!((judged(2, 500), judged(1, 60 * SECOND)), (1, 1));
+    }
+
+    #[test]
     fn a_kill_repeats_no_more_than_each_worker_has_under_way() {
         let names: Vec<String> =
             (1..500).map(|nth| format!("o{nth}")).filter(|name| Rule::of(1, "deliver", name) == Rule::Takes).collect();
@@ -271,7 +309,8 @@ mod tests {
         let early = |by_us| Violation::Early { receiver: "deliver".to_owned(), name: order.clone(), by_us };
         assert_eq!(judged(vec![at(0, 1), at(15_000, 2)], Vec::new()), [early(6_000)]);
         assert_eq!(judged(vec![at(0, 1), at(SECOND, 3)], Vec::new()), [repeated(&order, (1, 3))]);
-        assert_eq!(judged(vec![at(0, 2), at(SECOND, 1)], vec![fault(0, FaultKind::Kill)]), [repeated(&order, (2, 1))]);
+        let falls = vec![at(SECOND, 2), at(2 * SECOND, 1)];
+        assert_eq!(judged(falls, vec![fault(0, FaultKind::Kill)]), [repeated(&order, (2, 1))]);
         assert_eq!(judged(vec![at(0, 2)], Vec::new()), [repeated(&order, (0, 2))]);
         let many = Violation::TooManyAttempts { receiver: "deliver".to_owned(), name: order.clone(), attempts: 6 };
         assert_eq!(judged(vec![at(SECOND, 6)], vec![fault(0, FaultKind::Kill)]), [many]);
@@ -295,7 +334,7 @@ mod tests {
     #[test]
     fn within_a_key_nothing_is_overtaken_or_left_out() {
         assert_eq!(judged(vec![step(0, "k1", 1), step(10, "k2", 1), step(20, "k1", 2)], Vec::new()), []);
-        let overtaken = vec![step(0, "k1", 1), step(20, "k1", 2), step(30, "k1", 1)];
+        let overtaken = vec![step(0, "k1", 1), step(20, "k1", 2), step(300, "k1", 1)];
         let kill = vec![fault(25, FaultKind::Kill)];
         let reordered = |before: &str, name: &str| Violation::Reordered {
             key: "k1".into(),

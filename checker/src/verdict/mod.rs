@@ -70,6 +70,11 @@ pub(crate) fn judge(evidence: &Evidence) -> Vec<Violation> {
     violations
 }
 
+/// What was sent against what came of it, alone.
+pub(crate) fn acceptance(evidence: &Evidence) -> Vec<Violation> {
+    acceptance::check(evidence)
+}
+
 impl Evidence {
     /// Puts the entries of the ledgers together.
     pub(crate) fn new(seed: u64, sendings: Vec<Sending>, receivings: Vec<Receiving>, faults: Vec<Fault>) -> Self {
@@ -85,10 +90,16 @@ impl Evidence {
         histories
     }
 
-    /// Whether the host was killed while a request, or what followed it, may have been under way.
+    /// Whether a life of the host that may have seen the one was over, and not as it should be, before the other.
     fn was_killed(&self, from_us: u64, to_us: u64) -> bool {
-        let is_kill = |fault: &&Fault| matches!(fault.kind, FaultKind::Kill | FaultKind::KillAtStart);
-        self.faults.iter().filter(is_kill).any(|fault| fault.ended_us >= from_us && fault.at_us <= to_us)
+        let mut deaths = self.faults.iter().filter(|fault| fault.kind.is_death());
+        deaths.any(|fault| (from_us..=to_us).contains(&fault.ended_us))
+    }
+
+    /// Whether the disk refused something, and the host lived on, at some time between the two.
+    fn was_held(&self, from_us: u64, to_us: u64) -> bool {
+        let mut held = self.faults.iter().filter(|fault| fault.kind == FaultKind::Held);
+        held.any(|fault| fault.ended_us >= from_us && fault.at_us <= to_us)
     }
 
     /// Everything that may be there: by queue and name, and whether it was accepted.

@@ -43,7 +43,10 @@ pub async fn run(loaded: Loaded, environment: Environment, arguments: Run) -> Ou
     let front = Front::bind(&config).await.map_err(Failed::Unusable)?;
     let assembled = Host::assemble(config, plugins, secrets, ledger.clone(), metrics).await;
     // Nothing runs yet, so what is wrong here is wrong with the configuration or the data directory.
-    let host = assembled.inspect_err(|_| ledger.close()).map_err(Failed::Unusable)?;
+    let host = assembled.map_err(|error| {
+        ledger.close();
+        Failed::Unusable(ledger.behind(error))
+    })?;
     let until = if arguments.until_idle { Until::Idle(arguments.idle_horizon) } else { Until::Stopped };
     match host.run(front, until, signals).await? {
         Ended::Settled => Ok(ExitCode::SUCCESS),

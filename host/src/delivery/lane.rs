@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::behind::FailedKeys;
 use super::connector::{Connector, Entry, Turn};
 use super::handing::Handing;
 pub use super::handing::Place;
 use super::history::Record;
 use crate::broker::{Batch, Worker};
 use crate::metrics::Held;
-use crate::planted::{self, Bug};
 use crate::runtime::permit::Permit;
 use crate::runtime::{Sandbox, failure::Failure};
 use crate::settlement::{Delivery, SettleError};
@@ -164,12 +164,9 @@ impl Lane {
 
     async fn run_one_by_one(&mut self, deliveries: Vec<Delivery>, permit: &Permit) -> Result<(), SettleError> {
         let mut released = Vec::new();
-        let mut failed_keys = HashSet::new();
+        let mut failed_keys = FailedKeys::new(self.handing.is_ordered());
         for delivery in deliveries {
-            let key = if self.handing.is_ordered() { delivery.message.key.clone() } else { None };
-            let stands_behind = key.as_ref().is_some_and(|key| failed_keys.contains(key));
-            let stands_behind = stands_behind && !planted::has(Bug::ReorderWithinKey);
-            if stands_behind || self.is_stopped() || self.connector.pause().is_some() {
+            if failed_keys.hold_back(&delivery) || self.is_stopped() || self.connector.pause().is_some() {
                 released.push(delivery);
                 continue;
             }
@@ -177,7 +174,7 @@ impl Lane {
                 Attempt::Superseded(record) => self.handing.supersede(&delivery, record, permit).await?,
                 Attempt::Ended(Ok(staged), record) => self.handing.succeed(delivery, staged, &record, permit).await?,
                 Attempt::Ended(Err(failure), record) => {
-                    failed_keys.extend(key);
+                    failed_keys.note(&delivery);
                     self.handing.fail(&delivery, failure, record, permit).await?;
                 }
             }

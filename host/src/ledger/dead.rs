@@ -11,6 +11,7 @@ use rusqlite::{OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
 use super::Ledger;
+use super::checksum::Parts;
 use super::read::{MESSAGE, message};
 use super::schema::{sql, unsql};
 use super::write::Write;
@@ -236,17 +237,28 @@ impl Write<'_> {
 
     /// Copies a letter beside the log, with another payload where one is given; answers the copy's size.
     fn park_letter(&self, id: i64, queue: u32, target: u32, due_ms: u64, body: Option<&[u8]>) -> rusqlite::Result<u64> {
+        let checksum = body.map(|body| self.checksum_with(id, body)).transpose()?;
         let bytes: i64 = self
             .db
             .prepare_cached(
                 "INSERT INTO parked (queue, subscription, due_ms, attempts, bytes, enqueued_ms, hops, message_id, key,
-                 parent, headers, body)
+                 parent, headers, body, checksum)
                  SELECT ?2, ?3, ?4, 0, bytes - iif(?5 IS NULL, 0, length(body) - length(?5)), enqueued_ms, 0,
-                 message_id, key, parent, headers, coalesce(?5, body)
+                 message_id, key, parent, headers, coalesce(?5, body), iif(?5 IS NULL, checksum, ?6)
                  FROM dead WHERE id = ?1 RETURNING bytes",
             )?
-            .query_row(params![id, queue, target, sql(due_ms), body], |row| row.get(0))?;
+            .query_row(params![id, queue, target, sql(due_ms), body, checksum], |row| row.get(0))?;
         Ok(unsql(bytes))
+    }
+
+    /// The checksum that a letter's message has with another payload.
+    fn checksum_with(&self, id: i64, body: &[u8]) -> rusqlite::Result<u32> {
+        let mut select = self.db.prepare_cached("SELECT message_id, key, parent, headers FROM dead WHERE id = ?1")?;
+        select.query_row([id], |row| {
+            let text = |at: usize| row.get_ref(at)?.as_str_or_null().map_err(rusqlite::Error::from);
+            let (key, parent, headers) = (text(1)?, text(2)?, text(3)?);
+            Ok(Parts { id: row.get_ref(0)?.as_str()?, key, parent, headers, body }.checksum())
+        })
     }
 
     /// Removes a letter from table and counters; answers its size.

@@ -124,6 +124,23 @@ pub(super) fn fault(error: &rusqlite::Error) -> Fault {
     }
 }
 
+/// Whether an error says that the file is not as it was written.
+pub(super) fn is_of_sqlite_damage(error: &rusqlite::Error) -> bool {
+    match error {
+        // Every column has the type that it was made with.
+        rusqlite::Error::InvalidColumnType(..)
+        | rusqlite::Error::FromSqlConversionFailure(..)
+        | rusqlite::Error::IntegralValueOutOfRange(..)
+        | rusqlite::Error::Utf8Error(..) => true,
+        error => matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)),
+    }
+}
+
+/// The same of any error.
+pub(super) fn is_damage(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.downcast_ref().is_some_and(is_of_sqlite_damage))
+}
+
 /// Whether the cause of an error is a disk without room.
 pub(super) fn is_for_want_of_room(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {

@@ -8,15 +8,18 @@ mod account;
 mod append;
 mod book;
 mod checkpoint;
+mod checksum;
 mod configure;
 mod dead;
 mod dedup;
 mod disk;
+mod end;
 mod error;
 mod history;
 mod hold;
 mod inflight;
 mod intake;
+mod line;
 mod notice;
 mod open;
 mod preview;
@@ -36,6 +39,11 @@ mod unfinished;
 mod upkeep;
 mod write;
 mod writer;
+
+/// What `line` takes its locks from: a test puts others in their place.
+mod sync {
+    pub(super) use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+}
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -272,7 +280,8 @@ impl Ledger {
             committed: watch::Sender::new(0),
             fatal: watch::Sender::new(None),
         });
-        let writer = writer::start(shared.clone(), opened.db).context("cannot start the ledger's writer")?;
+        let writer = writer::start(shared.clone(), opened.db)
+            .with_context(|| format!("cannot read the ledger {}", shared.settings.file().display()))?;
         Ok(Self(Arc::new(Handle { shared, writer: Mutex::new(Some(writer)), lock: Mutex::new(Some(opened.lock)) })))
     }
 
@@ -394,21 +403,6 @@ impl Ledger {
         self.shared().policy(queue).map(|(name, _)| name)
     }
 
-    /// Resolves when the disk can no longer be trusted, or a part has given up; the process must end. Cancel-safe.
-    pub async fn fatal(&self) -> anyhow::Error {
-        let mut fatal = self.shared().fatal.subscribe();
-        match fatal.wait_for(Option::is_some).await.as_deref() {
-            Ok(Some(text)) => anyhow::anyhow!("{text}"),
-            _ => anyhow::anyhow!("the ledger has stopped"),
-        }
-    }
-
-    /// Ends the ledger for everybody: a part without which the host cannot go on has broken.
-    pub fn give_up(&self, reason: &str) {
-        tracing::error!(reason, "the host cannot go on");
-        self.shared().end(reason);
-    }
-
     /// The clock that due times and ages are measured by.
     #[must_use]
     pub fn clock(&self) -> &Clock {
@@ -422,40 +416,21 @@ impl Ledger {
         Change: FnMut(&mut Write<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        self.hand_in(change, move |result| drop(reply.send(result)));
+        let (run, answer_to) = value_of(change, move |result| drop(reply.send(result)));
+        self.shared().intake.push(Job::Task(Task { run, waits_for_room: true, answer: answer_to }));
         answer.await.context("the ledger has stopped")?.context("the ledger could not be changed")
     }
 
-    /// Like [`Ledger::change`], blocking the thread.
+    /// Like [`Ledger::change`], blocking the thread; one that finds no room fails.
     fn change_blocking<T, Change>(&self, change: Change) -> anyhow::Result<T>
     where
         T: Send + 'static,
         Change: FnMut(&mut Write<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
         let (reply, answer) = std::sync::mpsc::sync_channel(1);
-        self.hand_in(change, move |result| drop(reply.send(result)));
+        let (run, answer_to) = value_of(change, move |result| drop(reply.send(result)));
+        self.shared().intake.push(Job::Task(Task { run, waits_for_room: false, answer: answer_to }));
         answer.recv().context("the ledger has stopped")?.context("the ledger could not be changed")
-    }
-
-    fn hand_in<T, Change, Done>(&self, mut change: Change, done: Done)
-    where
-        T: Send + 'static,
-        Change: FnMut(&mut Write<'_>) -> rusqlite::Result<T> + Send + 'static,
-        Done: FnOnce(rusqlite::Result<T>) + Send + 'static,
-    {
-        // The value of the last try waits here until that try is on disk.
-        let value = Arc::new(Mutex::new(None));
-        let slot = value.clone();
-        let run = move |write: &mut Write<'_>| {
-            let changed = change(write)?;
-            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(changed);
-            Ok(())
-        };
-        let answer = move |result: rusqlite::Result<()>| {
-            let value = value.lock().unwrap_or_else(PoisonError::into_inner).take();
-            done(result.and_then(|()| value.ok_or(rusqlite::Error::QueryReturnedNoRows)));
-        };
-        self.shared().intake.push(Job::Task(Task { run: Box::new(run), answer: Box::new(answer) }));
     }
 
     fn shared(&self) -> &Arc<Shared> {
@@ -468,6 +443,28 @@ impl Shared {
     fn policy(&self, queue: QueueId) -> Option<Named> {
         self.policies.read().unwrap_or_else(PoisonError::into_inner).get(queue.0 as usize)?.clone()
     }
+}
+
+/// What a task runs, and what answers it with the value of the change.
+fn value_of<T, Change, Done>(mut change: Change, done: Done) -> (intake::Run, intake::Done)
+where
+    T: Send + 'static,
+    Change: FnMut(&mut Write<'_>) -> rusqlite::Result<T> + Send + 'static,
+    Done: FnOnce(rusqlite::Result<T>) + Send + 'static,
+{
+    // The value of the last try waits here until that try is on disk.
+    let value = Arc::new(Mutex::new(None));
+    let slot = value.clone();
+    let run = move |write: &mut Write<'_>| {
+        let changed = change(write)?;
+        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(changed);
+        Ok(())
+    };
+    let answer = move |result: rusqlite::Result<()>| {
+        let value = value.lock().unwrap_or_else(PoisonError::into_inner).take();
+        done(result.and_then(|()| value.ok_or(rusqlite::Error::QueryReturnedNoRows)));
+    };
+    (Box::new(run), Box::new(answer))
 }
 
 /// A duration in the ledger's unit.

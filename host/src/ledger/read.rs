@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::checksum::Parts;
 use super::open::open_reader;
 use super::ranges::Ranges;
 use super::schema::{row_id, seq_of, sql, unsql};
@@ -55,15 +56,27 @@ impl Readers {
 }
 
 /// The columns of a message in the order of [`message`].
-pub(super) const MESSAGE: &str = "enqueued_ms, expires_ms, hops, message_id, key, parent, headers, body";
+pub(super) const MESSAGE: &str = "enqueued_ms, expires_ms, hops, message_id, key, parent, headers, body, checksum";
 
 /// A page of a queue's log.
 const READ_LOG: &str =
-    "SELECT id, bytes, enqueued_ms, expires_ms, hops, message_id, key, parent, headers, body FROM message
+    "SELECT id, bytes, enqueued_ms, expires_ms, hops, message_id, key, parent, headers, body, checksum FROM message
      WHERE id > ?1 AND id < ?2 ORDER BY id LIMIT ?3";
 
 /// A message from a row whose columns [`MESSAGE`] begin at `at`.
+///
+/// # Errors
+/// It is not what was stored.
 pub(super) fn message(row: &Row<'_>, at: usize) -> rusqlite::Result<Message> {
+    let headers = row.get_ref(at + 6)?.as_str_or_null()?;
+    let parts = Parts {
+        id: row.get_ref(at + 3)?.as_str()?,
+        key: row.get_ref(at + 4)?.as_str_or_null()?,
+        parent: row.get_ref(at + 5)?.as_str_or_null()?,
+        headers,
+        body: row.get_ref(at + 7)?.as_blob()?,
+    };
+    parts.check(row, at + 8)?;
     Ok(Message {
         enqueued_at_ms: unsql(row.get(at)?),
         expires_at_ms: row.get::<_, Option<i64>>(at + 1)?.map(unsql),
@@ -71,7 +84,7 @@ pub(super) fn message(row: &Row<'_>, at: usize) -> rusqlite::Result<Message> {
         id: row.get(at + 3)?,
         key: row.get(at + 4)?,
         parent: row.get(at + 5)?,
-        headers: headers_of_text(row.get_ref(at + 6)?.as_str_or_null()?),
+        headers: headers_of_text(headers),
         body: row.get(at + 7)?,
     })
 }

@@ -1,9 +1,9 @@
 //! Marks of webhook requests: by which a repeat is known, and what it is answered.
 //!
 //! A mark is stored in the transaction that accepts its request, under the dedup window of its connector's inbox.
-//! Invariant: of requests that have a mark in common, one is accepted.
+//! Invariant: of requests that have a mark in common, one is accepted; what is dropped leaves none.
 
-use super::dedup::{Found, Memory, Seen};
+use super::dedup::{Found, Memory};
 use super::intake::Append;
 use super::write::Write;
 use super::{Appended, Ledger};
@@ -52,18 +52,19 @@ impl Write<'_> {
         self.accept_all(drafts())
     }
 
-    /// Notes a mark. Where one of its keys is known already, answers the id of the first request.
+    /// Notes a mark. Where one of its keys is known already, notes nothing and answers the id of the first request: of a
+    /// repeat, what is not signed is anybody's to choose, and must not make repeats of what was never accepted.
     pub(super) fn mark(&mut self, mark: &Mark) -> rusqlite::Result<Option<String>> {
+        for key in &mark.keys {
+            if let Some((first, _)) = self.remembered(mark.inbox, key)? {
+                return Ok(Some(first));
+            }
+        }
         let Some(inbox) = self.book.queue(mark.inbox.0) else { return Err(rusqlite::Error::QueryReturnedNoRows) };
         for key in &mark.keys {
             let message_id = Some(mark.message_id.as_str());
             let memory = Memory { key, message_id, answer: mark.answer.as_deref() };
-            // A key that is noted beside one that was known already stands for the same request.
-            if let Seen::Before(first) =
-                self.dedup.note(self.db, mark.inbox.0, &inbox.policy, memory, self.now.settled_ms)?
-            {
-                return Ok(Some(first));
-            }
+            self.dedup.note(self.db, mark.inbox.0, &inbox.policy, memory, self.now.settled_ms)?;
         }
         Ok(None)
     }

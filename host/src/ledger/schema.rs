@@ -14,7 +14,7 @@ pub(super) const SEQ_BITS: u32 = 40;
 pub(super) const SEQ_MAX: u64 = (1 << SEQ_BITS) - 1;
 
 /// Step `n` makes version `n + 1` of version `n`.
-const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5];
+const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6];
 
 const VERSION_1: &str = "
 -- One row for each queue that was ever named. Everything a report or a bound needs is a counter here, kept in the
@@ -246,8 +246,15 @@ CREATE TABLE dedup_place (
 ) STRICT, WITHOUT ROWID;
 ";
 
+const VERSION_6: &str = "
+-- What a message must come to when it is read (see `checksum`); NULL in a row that an older program wrote.
+ALTER TABLE message ADD COLUMN checksum INTEGER;
+ALTER TABLE parked ADD COLUMN checksum INTEGER;
+ALTER TABLE dead ADD COLUMN checksum INTEGER;
+";
+
 /// The newest version this program knows.
-pub(super) const VERSION: i32 = 5;
+pub(super) const VERSION: i32 = 6;
 const _: () = assert!(MIGRATIONS.len() == VERSION as usize);
 
 /// Brings an open ledger to [`VERSION`], each step in a transaction of its own.

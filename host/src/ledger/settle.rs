@@ -18,9 +18,9 @@ macro_rules! bury_from {
     ($table:literal) => {
         concat!(
             "INSERT INTO dead (connector, subscription, died_ms, attempts, reason, history, bytes, enqueued_ms,
-             expires_ms, hops, message_id, key, parent, headers, body)
+             expires_ms, hops, message_id, key, parent, headers, body, checksum)
              SELECT ?1, ?2, ?3, ?4, ?5, ?6, bytes, enqueued_ms, expires_ms, hops, message_id, key, parent, headers,
-             body FROM ",
+             body, checksum FROM ",
             $table,
             " WHERE id = ?7 RETURNING id, bytes, message_id, hops"
         )

@@ -67,7 +67,7 @@ impl Write<'_> {
                 has_more |= self.remove_by_age(*id)?;
             }
             self.bring_near()?;
-            self.forget_orphans()?;
+            has_more |= self.forget_orphans()?;
             self.drop_slices()?;
             has_more |= self.drop_letters()?;
             has_more |= self.drop_attempts()?;
@@ -204,8 +204,8 @@ impl Write<'_> {
         Ok(gone.len() as u64)
     }
 
-    /// Forgets orphans that were kept for their queue's retention.
-    fn forget_orphans(&mut self) -> rusqlite::Result<()> {
+    /// Forgets orphans that were kept for their queue's retention; whether there were any, whose messages can go now.
+    fn forget_orphans(&mut self) -> rusqlite::Result<bool> {
         let now_ms = self.now.settled_ms;
         let is_over = |queue: &Queue, id: &u32| {
             let since = self.book.subscription(*id).and_then(|subscription| subscription.orphaned_ms);
@@ -214,7 +214,7 @@ impl Write<'_> {
         let queues = self.book.queues.iter().flatten();
         let over: Vec<u32> =
             queues.flat_map(|queue| queue.subscriptions.iter().filter(move |id| is_over(queue, id))).copied().collect();
-        for id in over {
+        for &id in &over {
             let messages = self.forget(id)?;
             let Some(subscription) = self.book.subscription(id) else { continue };
             let queue = self.book.queue(subscription.queue).map(|queue| queue.name.to_string());
@@ -226,7 +226,7 @@ impl Write<'_> {
                 "dropped the messages of a connector that left the configuration"
             );
         }
-        Ok(())
+        Ok(!over.is_empty())
     }
 
     /// Drops everything kept for a subscription but its dead letters; answers how many messages it had not settled.
@@ -289,6 +289,16 @@ impl Write<'_> {
 }
 
 impl Ledger {
+    /// Looks at once after everything that goes by time, which the writer does by itself every second: for who moves the
+    /// clock by hand.
+    ///
+    /// # Errors
+    /// The ledger has stopped or could not be changed.
+    pub async fn look_after(&self) -> anyhow::Result<()> {
+        while self.change(|write| Ok(write.upkeep(Round::Full)?.has_more)).await? {}
+        Ok(())
+    }
+
     /// Drops at once what is kept for a connector that left the configuration; answers how many messages it had not
     /// settled, or `None` where there is no such orphan.
     ///

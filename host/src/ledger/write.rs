@@ -7,6 +7,7 @@ use rusqlite::{CachedStatement, Connection, params};
 
 use super::Appended;
 use super::book::Book;
+use super::checksum::Parts;
 use super::configure::Policies;
 use super::dedup::{Dedup, Memory, Seen};
 use super::schema::{row_id, sql};
@@ -124,7 +125,7 @@ impl Write<'_> {
         let due_ms = self.now.due_ms + delay_ms.min(DELAY_MS_MAX);
         let mut insert = self.db.prepare_cached(
             "INSERT INTO parked (queue, due_ms, attempts, bytes, enqueued_ms, expires_ms, hops, message_id, key,
-             parent, headers, body) VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+             parent, headers, body, checksum) VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         )?;
         row.insert(&mut insert, i64::from(queue.0), due_ms)?;
         self.changes.delayed_ms = Some(self.changes.delayed_ms.map_or(due_ms, |first_ms| first_ms.min(due_ms)));
@@ -145,8 +146,8 @@ impl<'db> Log<'db> {
     /// Prepares it, or takes it from the cache.
     pub(super) fn open(db: &'db Connection) -> rusqlite::Result<Self> {
         let insert = db.prepare_cached(
-            "INSERT INTO message (id, total, bytes, enqueued_ms, expires_ms, hops, message_id, key, parent, headers, body)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            "INSERT INTO message (id, total, bytes, enqueued_ms, expires_ms, hops, message_id, key, parent, headers, body,
+             checksum) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         )?;
         Ok(Self { insert })
     }
@@ -194,8 +195,14 @@ impl<'m> Row<'m> {
             self.parent,
             self.headers,
             self.body,
+            self.checksum(),
         ])?;
         Ok(())
+    }
+
+    fn checksum(&self) -> u32 {
+        let Self { message_id: id, key, parent, body, .. } = *self;
+        Parts { id, key, parent, headers: self.headers.as_deref(), body }.checksum()
     }
 
     /// A message that was stored before, as it was accepted.

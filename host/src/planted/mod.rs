@@ -33,11 +33,16 @@ pub enum Bug {
     ReorderWithinKey,
     /// State is written whatever others have written meanwhile.
     StateUnchecked,
+    /// A function of the host panics when a plugin publishes [`PANIC`].
+    HostPanic,
 }
+
+/// The payload that a host with [`Bug::HostPanic`] cannot take.
+pub const PANIC: &[u8] = b"panic";
 
 impl Bug {
     /// Every one.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::AckBeforeCommit,
         Self::SkipFsync,
         Self::DropOnRotation,
@@ -46,6 +51,7 @@ impl Bug {
         Self::ReuseId,
         Self::ReorderWithinKey,
         Self::StateUnchecked,
+        Self::HostPanic,
     ];
 
     /// Its name.
@@ -60,6 +66,7 @@ impl Bug {
             Self::ReuseId => "reuse-id",
             Self::ReorderWithinKey => "reorder-within-key",
             Self::StateUnchecked => "state-unchecked",
+            Self::HostPanic => "host-panic",
         }
     }
 }

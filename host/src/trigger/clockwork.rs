@@ -86,13 +86,17 @@ impl Clockwork {
     /// Whether a tick is due now: a host that runs until idle must not end yet.
     #[must_use]
     pub fn is_due(&self) -> bool {
-        matches!(self.plan.next(self.last_planned(), self.clock.now_ms()), Next::Due(_) | Next::Passed { .. })
+        // What cannot be read just now is read again.
+        self.last_planned().map_or(true, |last_ms| {
+            matches!(self.plan.next(last_ms, self.clock.now_ms()), Next::Due(_) | Next::Passed { .. })
+        })
     }
 
     /// Does what is due and answers how long there is nothing to do. `skipped` says whether the last tick was.
     async fn step(&self, skipped: &mut bool) -> Duration {
         let now_ms = self.clock.now_ms();
-        match self.plan.next(self.last_planned(), now_ms) {
+        let Ok(last_ms) = self.last_planned() else { return STORE_RETRY };
+        match self.plan.next(last_ms, now_ms) {
             Next::Due(due) => self.tick(due, skipped).await,
             Next::Passed { until_ms, missed } => {
                 self.tell_missed(missed, "they are dropped");
@@ -103,18 +107,19 @@ impl Clockwork {
         }
     }
 
-    /// The stored planned time; one that cannot be believed counts as none.
-    fn last_planned(&self) -> Option<u64> {
+    /// The stored planned time; one that cannot be believed counts as none. An error is no schedule without
+    /// history: that would make a tick that nobody has planned.
+    fn last_planned(&self) -> anyhow::Result<Option<u64>> {
         let stored = self.ledger.schedule(self.connector_id, &self.settings.name);
         let stored =
             stored.inspect_err(|error| tracing::warn!(connector = %self.connector, %error, "cannot read the ledger"));
-        let last_ms = stored.ok()?.last_planned_ms?;
+        let Some(last_ms) = stored?.last_planned_ms else { return Ok(None) };
         if self.plan.is_ahead(last_ms, self.clock.now_ms()) {
             let (connector, schedule) = (&self.connector, &self.settings.name);
             tracing::warn!(%connector, schedule, last_ms, "the stored planned time lies in the future: starting anew");
-            return None;
+            return Ok(None);
         }
-        Some(last_ms)
+        Ok(Some(last_ms))
     }
 
     /// Makes a tick, or leaves it out.

@@ -10,6 +10,7 @@ mod file;
 mod history;
 mod layout;
 mod lease;
+mod model;
 mod queue;
 mod random;
 mod settling;
@@ -24,7 +25,7 @@ use bulkhead_host::ledger::{
     AppendError, ConnectorLayout, Consumption, Directory, From, Layout, Ledger, OpenError, Ordering, QueuePolicy,
     QueueReport, Redrive, Settings, StateUsage,
 };
-use bulkhead_host::message::Draft;
+use bulkhead_host::message::{Draft, Message};
 use bulkhead_host::metrics::{Held, Metrics};
 use bulkhead_host::settlement::{
     Delivery, Origin, Outcome, Publish, QueueId, SettleError, Settlement, StateChanges, SubscriptionId,
@@ -73,7 +74,10 @@ fn open(dir: &Path, layout: &Layout) -> Host {
 /// What another process finds after kill -9: the files as they are at one moment. The ledger may empty its write-ahead log
 /// into the file at any time, so they are read again until the log was the same before and after.
 fn crashed(dir: &Path) -> tempfile::TempDir {
-    let copy = tempfile::tempdir().unwrap();
+    copied(dir, tempfile::tempdir().unwrap())
+}
+
+fn copied(dir: &Path, copy: tempfile::TempDir) -> tempfile::TempDir {
     loop {
         let log = std::fs::read(dir.join("ledger.db-wal")).unwrap();
         for file in ["ledger.db", "inflight"] {

@@ -1,5 +1,7 @@
 //! What a queue accepts: repeats, bounds and sizes.
 
+use bulkhead_host::settlement::Mark;
+
 use super::*;
 
 #[tokio::test]
@@ -33,6 +35,30 @@ async fn an_id_is_new_again_after_its_window() {
         tokio::task::yield_now().await;
     }
     assert_eq!(host.report("in").messages, 2, "after {duplicates} repeats");
+}
+
+/// Else whoever shows one key again beside another that is not signed could have a later request dropped, which nobody
+/// has accepted: its sender would be told that it was.
+#[tokio::test]
+async fn a_repeat_leaves_no_mark_whichever_of_its_keys_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = open(dir.path(), &layout(QueuePolicy { marks: Some(DAY), ..QueuePolicy::default() }, &["a"]));
+    let queue = host.queue("in");
+    let requests: [(&str, &[&str], (&str, bool)); 6] = [
+        ("1", &["known"], ("1", false)),
+        ("2", &["known", "behind"], ("1", true)),
+        ("3", &["before", "known"], ("1", true)),
+        ("4", &["behind"], ("4", false)),
+        ("5", &["before"], ("5", false)),
+        ("6", &["new", "before"], ("5", true)),
+    ];
+    for (id, keys, answer) in requests {
+        let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+        let mark = Mark { inbox: queue, keys, message_id: id.to_owned(), answer: None };
+        let received = host.ledger.receive(queue, draft(id, None), Some(mark)).await.unwrap();
+        assert_eq!((received.id.as_str(), received.duplicate), answer, "request {id}");
+    }
+    assert_eq!(host.report("in").messages, 3);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use anyhow::Context as _;
@@ -22,6 +22,8 @@ use tokio::sync::oneshot;
 
 /// Requests of one commit.
 const GROUP_MAX: usize = 256;
+/// Requests that wait for one: more than there are connections, so that nobody waits to be put in the queue.
+const WAITING_MAX: usize = 1_024;
 
 struct Put {
     id: [u8; 16],
@@ -31,7 +33,7 @@ struct Put {
 
 #[derive(Clone)]
 struct Shared {
-    puts: Sender<Put>,
+    puts: SyncSender<Put>,
     client: reqwest::Client,
     outside: Arc<str>,
     key: Arc<hmac::Key>,
@@ -51,7 +53,7 @@ impl Server {
     pub(crate) fn start(secret: &str, outside: SocketAddr) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let db = open(&folder.path().join("bare.db"))?;
-        let (puts, waiting) = channel();
+        let (puts, waiting) = sync_channel(WAITING_MAX);
         let writer = std::thread::Builder::new().name("bare-ledger".to_owned()).spawn(move || write(db, &waiting))?;
         #[expect(clippy::disallowed_methods, reason = "a client of the figures' own")]
         let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(128).build()?;

@@ -127,6 +127,9 @@ fn turn(handle: &Handle, subscription: Arc<Shared>) {
     if let Err(error) = result {
         state.leases.unread();
         drop(state);
+        if subscription.ledger.is_given_up_for(&error) {
+            return;
+        }
         tracing::error!(%error, "cannot read the ledger: trying again");
         #[expect(clippy::disallowed_methods, reason = "the reader's own thread has nothing else to do")]
         std::thread::sleep(PAUSE);

@@ -23,8 +23,9 @@ use crate::ledger::book::Book;
 use crate::ledger::checkpoint::Checkpoints;
 use crate::ledger::configure::Policies;
 use crate::ledger::dedup::Dedup;
-use crate::ledger::error::{Fault, fault};
-use crate::ledger::intake::{Job, Next};
+use crate::ledger::error::{Fault, fault, is_of_sqlite_damage};
+use crate::ledger::intake::Job;
+use crate::ledger::line::Next;
 use crate::ledger::settle::Verdict;
 use crate::ledger::upkeep::Found;
 use crate::ledger::write::{Changes, Write};
@@ -129,7 +130,13 @@ impl Writer {
         let _alarm = Alarm(self.shared.clone());
         if let Err(error) = self.work() {
             tracing::error!(%error, "the ledger cannot go on: durability is unknown");
-            self.shared.end(&format!("the ledger cannot go on: {error}"));
+            let file = self.shared.settings.file();
+            let remedy = if is_of_sqlite_damage(&error) {
+                "it is damaged, restore a backup"
+            } else {
+                "see to its disk and start again, nothing that was answered is missing"
+            };
+            self.shared.end(&format!("the ledger {} cannot go on: {error}: {remedy}", file.display()));
         }
         self.shared.readers.close();
     }
@@ -246,6 +253,10 @@ impl Writer {
                 Ok(None)
             }
             (Job::Task(task), Fault::Full | Fault::Busy) if self.shared.intake.is_closed() => {
+                (task.answer)(Err(copy(error)));
+                Ok(None)
+            }
+            (Job::Task(task), Fault::Full) if !task.waits_for_room => {
                 (task.answer)(Err(copy(error)));
                 Ok(None)
             }

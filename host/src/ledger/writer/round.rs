@@ -54,7 +54,7 @@ impl Writer {
             Ok(())
         };
         // A change that fails is logged where its error is judged, and tried again at the next round.
-        self.alone(Job::Task(Task { run: Box::new(run), answer: Box::new(drop) }))?;
+        self.alone(Job::Task(Task { run: Box::new(run), waits_for_room: true, answer: Box::new(drop) }))?;
         self.found = *found.lock().unwrap_or_else(PoisonError::into_inner);
         if is_full {
             self.count_orphans();
@@ -73,7 +73,7 @@ impl Writer {
             return Ok(());
         }
         let run = move |write: &mut Write<'_>| write.keep_attempts(&attempts);
-        self.alone(Job::Task(Task { run: Box::new(run), answer: Box::new(drop) }))
+        self.alone(Job::Task(Task { run: Box::new(run), waits_for_room: true, answer: Box::new(drop) }))
     }
 
     /// Closes the intake below the watermark, and opens it above. While the disk is full, looks whether it still is.

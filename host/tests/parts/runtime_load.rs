@@ -1,7 +1,4 @@
 //! From bytes to a plugin that runs, or to a message that says what to change.
-#![allow(clippy::unwrap_used, reason = "a test")]
-
-mod support;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +13,8 @@ use bulkhead_host::runtime::inspect::inspect;
 use bulkhead_host::settlement::ConnectorId;
 use bulkhead_host::{config, host};
 
-use support::guest::guest;
-use support::runtime::{compiled, counts, engine, name};
+use crate::support::guest::guest;
+use crate::support::runtime::{compiled, counts, engine, name};
 
 async fn load(bytes: &[u8]) -> Result<Plugin, LoadError> {
     let services = Services::idle(tokio::runtime::Handle::current());

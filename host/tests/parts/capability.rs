@@ -1,7 +1,4 @@
 //! The gate's capabilities beside HTTP, as a plugin's calls reach them: allowed, denied, malformed, over a bound.
-#![allow(clippy::unwrap_used, reason = "a test")]
-
-mod support;
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +18,7 @@ use bulkhead_host::limit::Limits;
 use bulkhead_host::settlement::Barrier;
 use wasmtime::component::Resource;
 
-use support::runtime::{Gate, counts, gate};
+use crate::support::runtime::{Gate, counts, gate};
 
 const CAUSE: Cause<'static> = Cause { id: "m1", hops: 3, trace: None };
 
@@ -233,7 +230,7 @@ async fn figures_of_a_plugin_carry_its_connectors_name_and_malformed_ones_change
 
 #[tokio::test]
 async fn a_line_of_the_log_names_its_connector_and_delivery_and_cannot_forge_another() {
-    let (lines, _guard) = support::log::capture();
+    let (lines, _guard) = crate::support::log::capture();
     let gate = ordinary();
     let mut session = begun(&gate);
     session.log(Level::Error, "context".to_owned(), "one\ntwo\u{1b}[31m".to_owned());

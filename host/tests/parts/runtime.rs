@@ -1,7 +1,4 @@
 //! Real plugins in real sandboxes: what they may do, what ends them, and what is counted.
-#![allow(clippy::unwrap_used, reason = "a test")]
-
-mod support;
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -13,8 +10,8 @@ use bulkhead_host::runtime::Scope;
 use bulkhead_host::runtime::compile::Compiled;
 use bulkhead_host::runtime::failure::Failure;
 
-use support::guest::guest;
-use support::runtime::{Fixture, compiled, configured, connector, delivery, published, scope};
+use crate::support::guest::guest;
+use crate::support::runtime::{Fixture, compiled, configured, connector, delivery, published, scope};
 
 fn hostile() -> &'static Compiled {
     static COMPILED: OnceLock<Compiled> = OnceLock::new();

@@ -1,7 +1,4 @@
 //! `wasi:http` through the gate: the same refusals as codes of the standard, bodies that stream, limits while they do.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::time::Duration;
 
@@ -16,8 +13,8 @@ use tokio::sync::mpsc;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
-use support::gate::{Fixture, entry};
-use support::server::{Server, ok};
+use crate::support::gate::{Fixture, entry};
+use crate::support::server::{Server, ok};
 
 fn request(method: &str, url: &str, body: WasiBody) -> http::Request<WasiBody> {
     http::Request::builder().method(method).uri(url).body(body).unwrap()

@@ -1,10 +1,7 @@
 //! The configuration at its boundary: a case is a folder of `tests/config` with `bulkhead.toml`, perhaps `overlay.toml`
 //! and `environment.txt`, and in `expected.txt` what `bulkhead check` prints. `BLESS=1` writes what is printed now.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot read its case has failed")]
 #![allow(clippy::disallowed_methods, reason = "BLESS is for whoever runs the tests")]
-
-mod properties;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -327,16 +324,16 @@ fn fragment() -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn arbitrary_text_never_panics(text in "\\PC{0,200}") {
-        properties::config::check(text.as_bytes());
+        crate::properties::config::check(text.as_bytes());
     }
 
     #[test]
     fn arbitrary_bytes_are_explained(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        properties::config::check(&bytes);
+        crate::properties::config::check(&bytes);
     }
 
     #[test]
     fn arbitrary_tables_never_panic(fragments in proptest::collection::vec(fragment(), 0..12)) {
-        properties::config::check(fragments.concat().as_bytes());
+        crate::properties::config::check(fragments.concat().as_bytes());
     }
 }

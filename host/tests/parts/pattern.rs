@@ -1,8 +1,6 @@
 //! Grants and headers under paths, places and names made of what is dangerous: the properties are those of the fuzzers.
 
-mod properties;
-
-use properties::{grants, headers};
+use crate::properties::{grants, headers};
 use proptest::prelude::*;
 
 /// Paths made of what is dangerous, and of what a grant names.

@@ -1,7 +1,4 @@
 //! What holds requests back: rates, breakers, receivers that ask for patience. Nothing is sent, no attempt is charged.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -13,8 +10,8 @@ use bulkhead_host::capability::breaker;
 use bulkhead_host::capability::http::GrantSettings;
 use bulkhead_host::capability::rate::Rate;
 
-use support::gate::{Fixture, entry, get};
-use support::server::{Server, ok};
+use crate::support::gate::{Fixture, entry, get};
+use crate::support::server::{Server, ok};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 

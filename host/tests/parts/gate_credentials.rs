@@ -1,7 +1,4 @@
 //! Credentials on requests that stream: bodies that must be known first, and answers that repeat a credential in pieces.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use bulkhead_host::bindings::bulkhead::connector::http::{HttpError, Request};
 use bulkhead_host::capability::credential::{Auth, hmac};
@@ -14,8 +11,8 @@ use http_body_util::{BodyExt, Empty, StreamBody};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use support::gate::{Fixture, entry, get};
-use support::server::{Server, compress, ok};
+use crate::support::gate::{Fixture, entry, get};
+use crate::support::server::{Server, compress, ok};
 
 fn pieces(pieces: &[&'static str]) -> WasiBody {
     let frames: Vec<_> = pieces.iter().map(|piece| Ok(Frame::data(Bytes::from_static(piece.as_bytes())))).collect();

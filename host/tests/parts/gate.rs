@@ -1,8 +1,5 @@
 //! HTTP through the gate, at its boundary: a grant and a request in, an answer and metrics out. Servers are real, on
 //! loopback at port 0; nothing leaves the machine.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::time::Duration;
 
@@ -12,8 +9,8 @@ use bulkhead_host::capability::http::{CallUse, GrantSettings};
 use bulkhead_host::id::{self, Kind};
 use bulkhead_host::settlement::Keeper;
 
-use support::gate::{Fixture, entry, get, post};
-use support::server::{Server, gzip_of_zeros, ok};
+use crate::support::gate::{Fixture, entry, get, post};
+use crate::support::server::{Server, gzip_of_zeros, ok};
 
 #[tokio::test]
 async fn a_granted_request_is_answered() {

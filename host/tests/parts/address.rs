@@ -1,12 +1,9 @@
 //! Which addresses are public, at random and around the ends of every network, where mistakes are: the property is that
 //! of the fuzzer.
-#![allow(clippy::unwrap_used)]
-
-mod properties;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use properties::addresses::{self, CARRIES_V4, NOT_PUBLIC_V4, NOT_PUBLIC_V6, PUBLIC_V6};
+use crate::properties::addresses::{self, CARRIES_V4, NOT_PUBLIC_V4, NOT_PUBLIC_V6, PUBLIC_V6};
 use proptest::prelude::*;
 
 /// Random ones, and those around the ends of every network, where mistakes are.

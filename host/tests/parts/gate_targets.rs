@@ -1,7 +1,4 @@
 //! Forbidden places in every spelling: a grant for everything does not reach them, and nobody there sees a connection.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,8 +10,8 @@ use bulkhead_host::egress;
 use bulkhead_host::limit::Limits;
 use tokio::net::TcpListener;
 
-use support::gate::{Fixture, entry, get};
-use support::spellings::{ADDRESSES, hosts};
+use crate::support::gate::{Fixture, entry, get};
+use crate::support::spellings::{ADDRESSES, hosts};
 
 /// Listens on every address of this machine, in both protocols, and counts who comes.
 struct Canary {

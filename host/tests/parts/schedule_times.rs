@@ -1,5 +1,4 @@
 //! The times of cron expressions, against a second way to find them: a walk through every minute.
-#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeSet;
 

@@ -1,0 +1,3 @@
+//! Stands where the host's own module stands.
+
+pub(crate) mod local;
