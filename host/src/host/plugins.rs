@@ -111,7 +111,7 @@ fn settings(config: &Config) -> Settings {
     let memory_bytes_max = limits.max().unwrap_or(Limits::default().memory_bytes);
     let keepers = config.connectors.iter().filter(|connector| connector.reuse == Reuse::Always);
     let kept = keepers.map(Connector::workers).sum();
-    Settings { runs: config.host.runs, kept, memory_bytes_max }
+    Settings { runs: config.host.runs, kept, memory_bytes_max, is_emulated: false }
 }
 
 /// What earlier starts have compiled.
