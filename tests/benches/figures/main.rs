@@ -133,10 +133,12 @@ fn measure(part: Part, arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
 fn pipeline(arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
     let messages = arguments.messages;
     let (mut reference, mut wasm, mut native) = (Vec::new(), Vec::new(), Vec::new());
+    let mut peers = peers::mapping(&arguments.peers, messages);
     for _ in 0..arguments.rounds {
         reference.push(reference::pass(messages)?);
         wasm.push(pipeline::pass(messages)?);
         native.push(native::pass(messages)?);
+        peers::take_turns(&mut peers)?;
     }
     let how = "SQLite and wasmtime alone, the same plugin, payload, batch and workers";
     let reference = Figure::of_rounds("pipeline_reference_per_second", "messages/s", &reference, how);
@@ -152,7 +154,8 @@ fn pipeline(arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
         ratio: None,
         note: None,
     };
-    Ok(vec![reference, native, wasm, ratio])
+    let compared = peers::figures(peers, &wasm);
+    Ok([vec![reference, native, wasm, ratio], compared].concat())
 }
 
 fn send(arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {

@@ -4,20 +4,32 @@
 //! temporary folder of its own and on a free port of loopback, and ended with its round, however that ends. What one of
 //! them has kept is counted afterwards: too little is an error and no figure.
 
+mod benthos;
 mod nats;
 mod node_red;
+mod npm;
 mod postgres;
 mod redis;
+mod restate;
 mod server;
+mod wasmtime;
+
+use std::path::PathBuf;
 
 use crate::report::Figure;
 
 /// Which of them take part.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Beside ingest and roundtrip, measure those peers that are on this machine
+    /// Beside ingest, roundtrip and pipeline, measure those peers that are on this machine
     #[arg(long)]
     compare: bool,
+    /// The binary of Benthos or Redpanda Connect, which is measured with them
+    #[arg(long, requires = "compare")]
+    benthos: Option<PathBuf>,
+    /// The binary of wasmtime, whose `wasmtime serve` is measured with them
+    #[arg(long, requires = "compare")]
+    wasmtime: Option<PathBuf>,
 }
 
 /// One that is on this machine.
@@ -32,12 +44,18 @@ pub(crate) struct Peer {
 
 /// Those that keep messages of 1 KB on disk before they say so.
 pub(crate) fn durable(options: &Options) -> Vec<Peer> {
-    present(options, || vec![postgres::find(), redis::find(), nats::find()])
+    present(options, || vec![postgres::find(), redis::find(), nats::find(), restate::find()])
 }
 
 /// Those that answer a request after they have asked somebody else.
 pub(crate) fn asking(options: &Options) -> Vec<Peer> {
-    present(options, || vec![node_red::find()])
+    let (wasmtime, benthos) = (options.wasmtime.as_deref(), options.benthos.as_deref());
+    present(options, || vec![wasmtime::find(wasmtime), benthos::asking(benthos), node_red::find()])
+}
+
+/// Those that map orders as the plugin does, without keeping them.
+pub(crate) fn mapping(options: &Options, messages: u64) -> Vec<Peer> {
+    present(options, || vec![benthos::mapping(options.benthos.as_deref(), messages)])
 }
 
 /// One round of each.

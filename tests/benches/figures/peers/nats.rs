@@ -26,15 +26,15 @@ const STREAM: &str = "{\"name\":\"ORDERS\",\"subjects\":[\"orders\"],\"storage\"
 pub(crate) fn find() -> anyhow::Result<Peer> {
     let found =
         PLACES.iter().find_map(|place| Some((PathBuf::from(place), version(Path::new(place), "--version").ok()?)));
-    let (program, version) = found.context("NATS is not here: apt-get install nats-server, 2.10 or later")?;
+    let (program, version) = found.context("NATS is not here: apt-get install nats-server, of 2.10 or later")?;
     let place = Place::new()?;
     let mut check = Command::new(&program);
     let checked =
         check.arg("-t").arg("-c").arg(configuration(&place)?).stderr(Stdio::null()).stdout(Stdio::null()).status()?;
     ensure!(
         checked.success(),
-        "{version} does not know `sync_interval: always`, and syncs long after it has acknowledged: put 2.10 or later \
-         first on the PATH"
+        "{version} does not know `sync_interval: always`, which came with 2.10, and syncs long after it has \
+         acknowledged: put a newer one first on the PATH"
     );
     let how = format!("{version}: JetStream, file, sync_interval always; 1 KB, 64 connections, known again by id");
     Ok(Peer::new("nats_publish_per_second", "messages/s", how, move || round(&program)))

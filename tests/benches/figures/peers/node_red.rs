@@ -1,56 +1,30 @@
 //! Node-RED at the round trip: a request comes in, a function makes another of it, and its answer goes back.
 //!
-//! Nothing of it is kept on disk. It comes from npm, into the target folder, where no other run has put it before.
+//! Nothing of it is kept on disk.
 
-use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::Context as _;
 use bulkhead_tests::Signal;
 use serde_json::{Value, json};
 
-use super::Peer;
-use super::server::{Place, Server, output, roundtrip, version};
+use super::server::{Place, Server, roundtrip, version};
+use super::{Peer, npm};
 
-/// The newest that every supported Node runs.
+/// It runs on the Node 18 of Debian 12; 5 needs 22.9.
 const VERSION: &str = "4.1.15";
 
 pub(crate) fn find() -> anyhow::Result<Peer> {
     let node = version(Path::new("node"), "--version").context("Node-RED needs Node: apt-get install nodejs npm")?;
-    let program = install().with_context(|| format!("Node-RED {VERSION} does not come from npm"))?;
+    let program = npm::package("node-red", VERSION)?.join("node_modules/node-red/red.js");
     let how = format!(
         "Node-RED {VERSION}, Node {node}: http in, function, http request (kept alive), http response; 64 connections, nothing on disk"
     );
     Ok(Peer::new("node_red_roundtrip_per_second", "requests/s", how, move || {
         roundtrip(|place, outside| start(&program, place, outside))
     }))
-}
-
-/// The program, which is there already or is fetched. No script of a package runs for it.
-fn install() -> anyhow::Result<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/node-red");
-    let package = folder.join("node_modules/node-red");
-    let is_here = || {
-        let about: Value = serde_json::from_slice(&fs::read(package.join("package.json")).ok()?).ok()?;
-        (about["version"] == VERSION).then_some(())
-    };
-    if is_here().is_none() {
-        eprintln!("Node-RED {VERSION} is fetched from npm");
-        fs::create_dir_all(&folder)?;
-        let mut npm = Command::new("npm");
-        npm.args([
-            "install",
-            "--no-audit",
-            "--no-fund",
-            "--ignore-scripts",
-            &format!("node-red@{VERSION}"),
-            "--prefix",
-        ]);
-        let _ = output(npm.arg(&folder))?;
-    }
-    Ok(package.join("red.js").canonicalize()?)
 }
 
 fn start(program: &Path, place: &Place, outside: SocketAddr) -> anyhow::Result<Server> {

@@ -82,6 +82,15 @@ impl Server {
     pub(crate) async fn listens(&mut self, address: SocketAddr) -> anyhow::Result<()> {
         self.wait(async || Connection::open(address, http).await.is_ok()).await
     }
+
+    /// Waits until it answers this request, sent again and again, with 2xx.
+    pub(crate) async fn answers(&mut self, address: SocketAddr, request: &[u8]) -> anyhow::Result<()> {
+        let answers = async || match Connection::open(address, http).await {
+            Ok(mut connection) => connection.ask(request).await.is_ok(),
+            Err(_) => false,
+        };
+        self.wait(answers).await
+    }
 }
 
 impl Drop for Server {
@@ -126,12 +135,7 @@ pub(crate) fn roundtrip(start: impl Fn(&Place, SocketAddr) -> anyhow::Result<Ser
     };
     let mut server = start(&place, outside)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let first = ask("first", 1);
-    let answers = async || match Connection::open(place.address, http).await {
-        Ok(mut connection) => connection.ask(&first[0]).await.is_ok(),
-        Err(_) => false,
-    };
-    runtime.block_on(server.wait(answers))?;
+    runtime.block_on(server.answers(place.address, &ask("first", 1)[0]))?;
     let before = count();
     let (warm, full) = (ask("warm", ROUNDTRIPS / 10), ask("full", ROUNDTRIPS));
     let _ = runtime.block_on(flood(place.address, &warm, http))?;
