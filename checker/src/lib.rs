@@ -128,6 +128,7 @@ const CONFIG: &str = "bulkhead.toml";
 /// Everything but the host.
 struct World {
     host: Host,
+    saboteur: Option<Saboteur>,
     clock: Clock,
     pulse: Arc<Pulse>,
     sink: Sink,
@@ -181,9 +182,13 @@ impl World {
         };
         let under = folder.canonicalize()?.join("data");
         let saboteur = (beside == Beside::Saboteur).then(|| Saboteur::build(folder, &under)).transpose()?;
+        let preload = match (&producer.witness, &saboteur) {
+            (Some(witness), _) => Some(witness.preload().clone()),
+            (None, saboteur) => saboteur.as_ref().map(|saboteur| saboteur.preload().clone()),
+        };
         let host =
-            Host { binary: settings.host.clone(), folder: folder.clone(), fault: settings.fault.clone(), saboteur };
-        Ok(Self { host, clock, pulse, sink, producer, faults: Ledger::create(&folder.join(FAULTS))? })
+            Host { binary: settings.host.clone(), folder: folder.clone(), fault: settings.fault.clone(), preload };
+        Ok(Self { host, saboteur, clock, pulse, sink, producer, faults: Ledger::create(&folder.join(FAULTS))? })
     }
 
     /// Changes the host's configuration, before its first start.
@@ -197,9 +202,8 @@ impl World {
 
     /// Lets `strikes` happen while others send; when the last life began, in which everything was accepted at last.
     fn attack(&self, strikes: impl FnOnce(&Striker<'_>, &Tickets) -> anyhow::Result<()>) -> anyhow::Result<u64> {
-        let Self { host, clock, pulse, sink, producer, faults } = self;
-        let witness = producer.witness.as_ref();
-        let striker = Striker { host, witness, sink, admin: producer.admin, clock: *clock, pulse, ledger: faults };
+        let Self { host, clock, pulse, sink, producer, faults, .. } = self;
+        let striker = Striker { host, sink, admin: producer.admin, clock: *clock, pulse, ledger: faults };
         // The first start compiles the plugins: that is not what is attacked.
         striker.rest(|| Ok(()))?;
         thread::scope(|scope| {

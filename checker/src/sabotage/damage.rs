@@ -116,9 +116,8 @@ struct Bench<'a> {
 impl Bench<'_> {
     /// Lets a host make the two directories.
     fn make(&self) -> anyhow::Result<[Pristine; 2]> {
-        let World { host, clock, pulse, sink, producer, faults } = self.world;
-        let striker =
-            Striker { host, witness: None, sink, admin: producer.admin, clock: *clock, pulse, ledger: faults };
+        let World { host, clock, pulse, sink, producer, faults, .. } = self.world;
+        let striker = Striker { host, sink, admin: producer.admin, clock: *clock, pulse, ledger: faults };
         let send = |queues: &[&str], made, count| {
             let (tickets, asked) = sync_channel(count);
             (0..count).try_for_each(|_| tickets.send(()))?;
