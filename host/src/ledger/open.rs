@@ -241,12 +241,12 @@ pub(super) fn refuse_tables(db: &Connection, path: &Path) -> Result<(), OpenErro
 
 fn prepare(mut db: Connection, settings: &Settings) -> anyhow::Result<Connection> {
     db.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-    // The first three decide about a file that is still empty.
+    db.pragma_update(None, "synchronous", if planted::has(Bug::SkipFsync) { "OFF" } else { "FULL" })?;
+    // These three decide about a file that is still empty.
     db.pragma_update(None, "page_size", 8192)?;
     db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     db.pragma_update(None, "application_id", schema::APPLICATION_ID)?;
     db.pragma_update(None, "journal_mode", "WAL")?;
-    db.pragma_update(None, "synchronous", if planted::has(Bug::SkipFsync) { "OFF" } else { "FULL" })?;
     db.pragma_update(None, "fullfsync", true)?;
     db.pragma_update(None, "checkpoint_fullfsync", true)?;
     db.pragma_update(None, "wal_autocheckpoint", 0)?;
