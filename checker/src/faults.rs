@@ -170,6 +170,16 @@ impl Striker<'_> {
         }
     }
 
+    /// A life that somebody else ends at that moment, by a kill.
+    ///
+    /// # Errors
+    /// See [`Striker::strike`].
+    pub(crate) fn kill(&self, moment: Moment, kill: impl FnOnce(Life) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let life = self.start()?;
+        moment.wait(self.pulse);
+        self.end(FaultKind::Kill, || kill(life))
+    }
+
     /// A life without a strike: it ends when `work` is done, because it is asked to.
     ///
     /// # Errors

@@ -149,14 +149,23 @@ fn pause(duration: Duration) {
     std::thread::sleep(duration);
 }
 
-/// Two addresses that nobody listens at; others for each process, and after each other.
-pub(crate) fn free_addresses(folder: &Path) -> anyhow::Result<(SocketAddr, SocketAddr)> {
+/// Where a host listens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Addresses {
+    pub(crate) admin: SocketAddr,
+    pub(crate) hooks: SocketAddr,
+}
+
+/// Addresses for so many hosts, that nobody listens at; others for each process, and after each other.
+pub(crate) fn free_addresses(folder: &Path, hosts: usize) -> anyhow::Result<Vec<Addresses>> {
     let seed = crate::chance::number(u64::from(std::process::id()), &[&folder.to_string_lossy()]);
     let span = PORTS.end - PORTS.start;
     let first = u32::try_from(seed % u64::from(span))?;
-    let mut free = (0..span)
+    let free = (0..span)
         .map(|step| PORTS.start + (first + step) % span)
         .filter_map(|port| format!("127.0.0.1:{port}").parse().ok())
         .filter(|address: &SocketAddr| TcpListener::bind(address).is_ok());
-    free.next().zip(free.next()).context("there are no free ports")
+    let free: Vec<SocketAddr> = free.take(2 * hosts).collect();
+    anyhow::ensure!(free.len() == 2 * hosts, "there are no free ports");
+    Ok(free.chunks_exact(2).map(|pair| Addresses { admin: pair[0], hooks: pair[1] }).collect())
 }

@@ -1,8 +1,7 @@
 //! Counts what the host synchronises: `kill -9` leaves what it has only written, so no kill shows a missing `fsync`.
 //!
-//! A small library stands between the host and the C library. It shows that something of the ledger's files was
-//! synchronised between a send and its acceptance, not that it was the right thing: a write that is skipped while another
-//! thread's is not would be missed.
+//! It shows that something of the ledger's files was synchronised between a send and its acceptance, not that it was the
+//! right thing: a write that is skipped while another thread's is not would be missed. `power` looks at that.
 
 use std::fs;
 use std::path::{Path, PathBuf};
