@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::saboteur::Saboteur;
-use crate::witness::Witness;
+use crate::preload::Preload;
 
 /// Until a host has ended that was asked to; its grace time is half a minute.
 const ENDED_WITHIN: Duration = Duration::from_secs(60);
@@ -24,14 +23,14 @@ const LOOK_EACH: Duration = Duration::from_millis(2);
 const PORTS: std::ops::Range<u32> = 30_000..32_700;
 
 /// How a host is started.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Host {
     pub(crate) binary: PathBuf,
     pub(crate) folder: PathBuf,
     /// A planted bug that it is to have.
     pub(crate) fault: Option<String>,
-    /// Who stands between it and the C library in all of its lives.
-    pub(crate) saboteur: Option<Saboteur>,
+    /// What stands between it and the C library in all of its lives.
+    pub(crate) preload: Option<Preload>,
 }
 
 /// One that runs; killed when dropped.
@@ -40,8 +39,8 @@ pub(crate) struct Life(Child);
 
 impl Host {
     /// Starts it.
-    pub(crate) fn start(&self, witness: Option<&Witness>) -> anyhow::Result<Life> {
-        self.spawn(&["run"], witness)
+    pub(crate) fn start(&self) -> anyhow::Result<Life> {
+        self.spawn(&["run"])
     }
 
     /// Lets it work off what is there.
@@ -59,14 +58,14 @@ impl Host {
     /// # Errors
     /// It does not end with success.
     pub(crate) fn verb(&self, verb: &[&str]) -> anyhow::Result<()> {
-        let status = self.spawn(verb, None)?.wait(ENDED_WITHIN)?;
+        let status = self.spawn(verb)?.wait(ENDED_WITHIN)?;
         anyhow::ensure!(status.success(), "`{}` ended with {status}: see {}", verb.join(" "), self.log().display());
         Ok(())
     }
 
     /// Starts it to work off what is there.
     pub(crate) fn start_until_idle(&self) -> anyhow::Result<Life> {
-        self.spawn(&["run", "--until-idle"], None)
+        self.spawn(&["run", "--until-idle"])
     }
 
     /// Where its log lies.
@@ -74,18 +73,13 @@ impl Host {
         self.folder.join("host.log")
     }
 
-    fn spawn(&self, verb: &[&str], witness: Option<&Witness>) -> anyhow::Result<Life> {
+    fn spawn(&self, verb: &[&str]) -> anyhow::Result<Life> {
         let log: File = OpenOptions::new().create(true).append(true).open(self.log())?;
         let mut command = Command::new(&self.binary);
         command.args(["--config", "bulkhead.toml", "--log-format", "json"]).args(verb).current_dir(&self.folder);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         command.envs(self.fault.iter().map(|fault| ("BULKHEAD_FAULT", fault)));
-        if let Some(witness) = witness {
-            witness.watch(&mut command);
-        }
-        if let Some(saboteur) = &self.saboteur {
-            saboteur.watch(&mut command);
-        }
+        command.envs(self.preload.iter().flat_map(Preload::variables));
         let child = command.spawn().with_context(|| format!("{} cannot be started", self.binary.display()))?;
         Ok(Life(child))
     }
@@ -155,14 +149,23 @@ fn pause(duration: Duration) {
     std::thread::sleep(duration);
 }
 
-/// Two addresses that nobody listens at; others for each process, and after each other.
-pub(crate) fn free_addresses(folder: &Path) -> anyhow::Result<(SocketAddr, SocketAddr)> {
+/// Where a host listens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Addresses {
+    pub(crate) admin: SocketAddr,
+    pub(crate) hooks: SocketAddr,
+}
+
+/// Addresses for so many hosts, that nobody listens at; others for each process, and after each other.
+pub(crate) fn free_addresses(folder: &Path, hosts: usize) -> anyhow::Result<Vec<Addresses>> {
     let seed = crate::chance::number(u64::from(std::process::id()), &[&folder.to_string_lossy()]);
     let span = PORTS.end - PORTS.start;
     let first = u32::try_from(seed % u64::from(span))?;
-    let mut free = (0..span)
+    let free = (0..span)
         .map(|step| PORTS.start + (first + step) % span)
         .filter_map(|port| format!("127.0.0.1:{port}").parse().ok())
         .filter(|address: &SocketAddr| TcpListener::bind(address).is_ok());
-    free.next().zip(free.next()).context("there are no free ports")
+    let free: Vec<SocketAddr> = free.take(2 * hosts).collect();
+    anyhow::ensure!(free.len() == 2 * hosts, "there are no free ports");
+    Ok(free.chunks_exact(2).map(|pair| Addresses { admin: pair[0], hooks: pair[1] }).collect())
 }

@@ -169,11 +169,14 @@ pub(crate) struct Places<'a> {
     /// The plugins.
     pub(crate) tally: &'a Path,
     pub(crate) parcel: &'a Path,
+    /// After which there are no more ticks, in seconds since the Unix epoch.
+    pub(crate) ticks_end_s: Option<u64>,
 }
 
 /// The host's configuration.
 pub(crate) fn toml(places: &Places<'_>) -> String {
-    let Places { admin, hooks, sink, tally, parcel } = places;
+    let Places { admin, hooks, sink, tally, parcel, ticks_end_s } = places;
+    let end = ticks_end_s.map(|seconds| format!(", end = '{}'", timestamp(seconds))).unwrap_or_default();
     let (tally, parcel) = (tally.display(), parcel.display());
     let mut toml = format!(
         "[host]\ndata_dir = 'data'\nadmin = '{admin}'\nlisten = '{hooks}'\n\n\
@@ -190,7 +193,7 @@ pub(crate) fn toml(places: &Places<'_>) -> String {
          [connectors.{TALLY}]\nplugin = '{tally}'\nconsume = {{ queue = '{COUNTS}', batch = 2, concurrency = 4 }}\n\
          retry = {{ attempts = 30 }}\nconfig = {{ publish = '{COUNTED}' }}\nallow.publish = ['{COUNTED}']\n\
          [connectors.clock]\nplugin = '{parcel}'\nconfig = {{ publish = '{TICKS}' }}\nallow.publish = ['{TICKS}']\n\
-         retry = {{ attempts = 30 }}\nschedule = {{ every = '{PERIOD_MS}ms', overlap = 'queue_all', catch_up = 'all' }}\n"
+         retry = {{ attempts = 30 }}\nschedule = {{ every = '{PERIOD_MS}ms', overlap = 'queue_all', catch_up = 'all'{end} }}\n"
     );
     for receiver in &RECEIVERS {
         let Receiver { name, queue, workers, batch, wall_ms, attempts, .. } = receiver;
@@ -216,9 +219,30 @@ pub(crate) fn toml(places: &Places<'_>) -> String {
     toml
 }
 
+/// A time as RFC 3339 writes it, by the calendar that counts years from March.
+fn timestamp(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400 + 719_468, seconds % 86_400);
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3_600, rest / 60 % 60, rest % 60)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_is_written_as_the_configuration_reads_it() {
+        assert_eq!(timestamp(0), "1970-01-01T00:00:00Z");
+        assert_eq!(timestamp(951_782_399), "2000-02-28T23:59:59Z");
+        assert_eq!(timestamp(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(timestamp(1_798_761_599), "2026-12-31T23:59:59Z");
+    }
 
     #[test]
     fn a_rule_answers_by_the_attempt_alone() {

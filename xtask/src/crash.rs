@@ -14,15 +14,21 @@ const GUESTS: [&str; 2] = ["tally", "parcel"];
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Strikes: kills, kills at the start, stops, and times for which the process stands still
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 200, conflicts_with_all = ["sabotage", "power"])]
     cycles: u64,
     /// Draws the same work and the same strikes as another run
     #[arg(long)]
     seed: Option<u64>,
     /// Instead of strikes, lets calls of the host fail one after the other and damages its files: with 1 every call, with
     /// more so many fewer
-    #[arg(long, value_name = "STRIDE", num_args = 0..=1, default_missing_value = "1")]
+    #[arg(long, value_name = "STRIDE", num_args = 0..=1, default_missing_value = "1", conflicts_with = "power")]
     sabotage: Option<u64>,
+    /// Instead of strikes, records a day of the host and lets the power fail at every moment that matters
+    #[arg(long)]
+    power: bool,
+    /// Of those moments, so many are drawn [default: all]
+    #[arg(long, value_name = "N", requires = "power")]
+    images: Option<usize>,
 }
 
 /// Builds and runs it; whether every promise was kept.
@@ -47,9 +53,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
         checker.arg(format!("--{name}")).arg(plugin(name));
     }
     checker.args(["--cycles", &options.cycles.to_string(), "--seed", &seed.to_string()]);
-    if let Some(stride) = options.sabotage {
-        checker.args(["--sabotage", &stride.to_string()]);
-    }
+    checker.args(options.sabotage.iter().map(|stride| format!("--sabotage={stride}")));
+    checker.args(options.power.then_some("--power"));
+    checker.args(options.images.iter().map(|images| format!("--images={images}")));
     println!("attacking it, with seed {seed}");
     let is_clean = cargo::succeeds(&mut checker)?;
     if is_clean {

@@ -14,7 +14,6 @@ use anyhow::Context as _;
 
 use super::{Log, Sabotage, Swept, last_line, name_of};
 use crate::chance::Chance;
-use crate::faults::Striker;
 use crate::ledger::Ledger;
 use crate::left::Left;
 use crate::record::{FaultKind, Receiving, Sending};
@@ -116,9 +115,8 @@ struct Bench<'a> {
 impl Bench<'_> {
     /// Lets a host make the two directories.
     fn make(&self) -> anyhow::Result<[Pristine; 2]> {
-        let World { host, clock, pulse, sink, producer, faults } = self.world;
-        let striker =
-            Striker { host, witness: None, sink, admin: producer.admin, clock: *clock, pulse, ledger: faults };
+        let World { host, producer, .. } = self.world;
+        let striker = self.world.striker();
         let send = |queues: &[&str], made, count| {
             let (tickets, asked) = sync_channel(count);
             (0..count).try_for_each(|_| tickets.send(()))?;

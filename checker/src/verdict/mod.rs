@@ -96,6 +96,12 @@ impl Evidence {
         deaths.any(|fault| (from_us..=to_us).contains(&fault.ended_us))
     }
 
+    /// The same, or whether its machine lost its power: then no attempt is charged.
+    fn was_cut_off(&self, from_us: u64, to_us: u64) -> bool {
+        let mut ends = self.faults.iter().filter(|fault| fault.kind.is_cut_off());
+        ends.any(|fault| (from_us..=to_us).contains(&fault.ended_us))
+    }
+
     /// Whether the disk refused something, and the host lived on, at some time between the two.
     fn was_held(&self, from_us: u64, to_us: u64) -> bool {
         let mut held = self.faults.iter().filter(|fault| fault.kind == FaultKind::Held);
