@@ -9,14 +9,17 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
+use std::time::Duration;
 
-use bulkhead_checker::{Report, Sabotage, Settings, Swept, Violation, run, sabotage};
+use bulkhead_checker::{Report, Sabotage, Settings, Soak, Swept, Violation, run, sabotage, soak};
 
 /// Strikes at a host that should have no bug.
 const CYCLES: u64 = 200;
 /// Strikes at one that was given a bug. The first dozen nearly always finds it; where a disk is so fast that a strike
 /// seldom falls between two commits, more of them do.
 const CYCLES_OF_A_BUG: [u64; 4] = [12, 24, 48, 96];
+/// For how long too much is offered.
+const SOAK: Duration = Duration::from_secs(9);
 const TARGET: &str = "wasm32-wasip2";
 
 /// What the variable is called by which a build with bugs is given one.
@@ -120,6 +123,22 @@ fn a_host_keeps_its_promises_through_two_hundred_strikes() {
     // It was not for want of trying.
     assert!(report.kills > 100 && report.kills_at_start > 10 && report.stops > 5 && report.freezes > 1, "{report}");
     assert!(report.accepted > 500 && report.repeated > 50 && report.dead > 20 && report.ticks > 50, "{report}");
+}
+
+#[test]
+fn a_host_that_is_offered_too_much_says_so_keeps_its_promises_and_stays_within_its_bounds() {
+    let folder = tempfile::tempdir().unwrap();
+    lend(&COMPILED, &folder.path().join("data"));
+    let seed = RandomState::new().build_hasher().finish();
+    let settings = settings(&host(), folder.path(), 0, seed, None);
+    let soaked = soak(&Soak { settings, length: SOAK, strike_every: SOAK * 2 / 3 }).unwrap();
+    println!("{soaked}");
+    if !soaked.is_clean() {
+        let _ = folder.keep();
+    }
+    assert!(soaked.is_clean(), "{soaked}");
+    // It was not for want of trying.
+    assert!(soaked.report.kills == 1 && soaked.report.accepted > 50 && soaked.told("429") > 5, "{soaked}");
 }
 
 /// Does it to a host, between so many calls that are left alone; what is left of it stays where it did wrong. The least
