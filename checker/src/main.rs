@@ -1,4 +1,4 @@
-//! `bulkhead-checker`: attacks a binary and reports. `cargo xtask crash` builds all that it needs.
+//! `bulkhead-checker`: attacks a binary and reports. `cargo xtask crash` and `soak` build all that it needs.
 #![expect(clippy::print_stdout, reason = "the report is for the person who started it")]
 
 use std::path::PathBuf;

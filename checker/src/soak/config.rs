@@ -42,6 +42,8 @@ pub(super) enum Pace {
     Held,
     /// What is left is worked off as fast as it goes.
     Free,
+    /// And nothing more comes, not even ticks.
+    Rest,
 }
 
 /// The configuration.
@@ -73,6 +75,9 @@ pub(super) fn toml(places: &Places<'_>, pace: Pace) -> anyhow::Result<String> {
         }
         insert(&mut toml, &format!("publish = '{EVENTS}', "), &format!("rate = '{EVENTS_RATE}/s', "))?;
     }
+    if pace == Pace::Rest {
+        insert(&mut toml, &format!("[connectors.{CLOCK}]\n"), "enabled = false\n")?;
+    }
     Ok(toml + &queues(&small) + &harmful(places.tally, &memory, pace) + &asked(places.tally, &memory))
 }
 
@@ -101,12 +106,13 @@ fn beside(plugin: &Path, name: &str) -> String {
 fn harmful(plugin: &Path, memory: &str, pace: Pace) -> String {
     let (hostile, discard) = (beside(plugin, "hostile"), beside(plugin, "discard"));
     let rate = if pace == Pace::Held { "rate = '1/s'\n" } else { "" };
+    let ticks = pace != Pace::Rest;
     format!(
         "[connectors.{HARMFUL}]\nplugin = '{hostile}'\nbrake = 0\nallow.publish = ['{FLOODED}']\n\
          consume = {{ queue = '{HOSTILE}', batch = 4, concurrency = 2 }}\n\
          limits = {{ {memory}, cpu = '100ms', wall = '1s', log = '16KiB', publishes = 2 }}\n\
          retry = {{ attempts = {HARM_ATTEMPTS}, first = '100ms' }}\n\
-         [connectors.{HARMFUL}-clock]\nplugin = '{hostile}'\nbrake = 0\nlimits = {{ {memory}, cpu = '100ms' }}\n\
+         [connectors.{HARMFUL}-clock]\nenabled = {ticks}\nplugin = '{hostile}'\nbrake = 0\nlimits = {{ {memory}, cpu = '100ms' }}\n\
          retry = {{ attempts = 1 }}\nschedule = {{ every = '2s', input = 'spin' }}\n\
          [connectors.flooded]\nplugin = '{discard}'\nlimits = {{ {memory} }}\n{rate}consume = {{ queue = '{FLOODED}', batch = 1 }}\n"
     )

@@ -40,6 +40,9 @@ pub(super) struct Latency {
     pub(super) around_faults: Spread,
 }
 
+/// By queue and name.
+type Begun<'s> = HashMap<(&'s str, &'s str), u64>;
+
 /// Reads them from the ledgers.
 pub(super) fn read(seed: u64, sendings: &[Sending], receivings: &[Receiving], around: &[Around]) -> Vec<Latency> {
     let (begun, answered) = begun(sendings);
@@ -55,7 +58,7 @@ pub(super) fn read(seed: u64, sendings: &[Sending], receivings: &[Receiving], ar
 }
 
 /// When each message was sent first that may have been accepted then, and from when to when those took that a plugin answers.
-fn begun(sendings: &[Sending]) -> (HashMap<(&str, &str), u64>, Vec<(u64, u64)>) {
+fn begun(sendings: &[Sending]) -> (Begun<'_>, Vec<(u64, u64)>) {
     let mut intents = HashMap::new();
     let (mut begun, mut answered) = (HashMap::new(), Vec::new());
     for sending in sendings {
@@ -78,7 +81,7 @@ fn begun(sendings: &[Sending]) -> (HashMap<(&str, &str), u64>, Vec<(u64, u64)>) 
 }
 
 /// When each message came first that the sink takes at once, by its queue and name.
-fn arrived(seed: u64, receivings: &[Receiving]) -> HashMap<(&str, &str), u64> {
+fn arrived(seed: u64, receivings: &[Receiving]) -> Begun<'_> {
     let mut arrived = HashMap::new();
     for receiving in receivings {
         let Receiving::Arrival(arrival) = receiving else { continue };

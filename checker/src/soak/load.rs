@@ -28,7 +28,7 @@ const ACCEPTED_WITHIN: Duration = Duration::from_secs(120);
 /// Who is further behind does not catch up.
 const BEHIND_MAX: Duration = Duration::from_millis(200);
 /// Keys of `steps`.
-const KEYS: u64 = 5;
+const KEYS: usize = 5;
 /// What large messages have in addition.
 const LARGE_BYTES: usize = 64 << 10;
 /// What a message can ask of the plugin that means harm: loops, memory, traps, prints, floods, and what is refused.
@@ -272,13 +272,13 @@ struct Maker<'a> {
     chance: Chance,
     /// The number of the next one.
     next: u64,
-    steps: [u64; KEYS as usize],
+    steps: [u64; KEYS],
 }
 
 impl<'a> Maker<'a> {
     fn new(producer: &'a Producer, stream: &'a Stream, thread: u32) -> Self {
         let chance = Chance::new(producer.seed, &format!("{} {thread}", stream.prefix));
-        Self { producer, stream, chance, next: u64::from(thread), steps: [0; KEYS as usize] }
+        Self { producer, stream, chance, next: u64::from(thread), steps: [0; KEYS] }
     }
 
     fn next(&mut self) -> Vec<Outgoing> {
@@ -287,7 +287,7 @@ impl<'a> Maker<'a> {
 
     fn one(&mut self) -> Outgoing {
         if self.stream.queue == STEPS {
-            let key = self.chance.below(KEYS);
+            let key = self.chance.below(KEYS as u64);
             let step = &mut self.steps[usize::try_from(key).unwrap_or(0)];
             *step += 1;
             return self.producer.outgoing(format!("k{key}-{step}"), Some(format!("k{key}")));

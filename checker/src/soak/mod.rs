@@ -38,9 +38,9 @@ pub use report::Soaked;
 use sample::Seen;
 use strike::{Alive, Around, Front};
 
-/// Nothing is left to do when nothing has come and the file has not changed for so long.
-const QUIET: Duration = Duration::from_secs(2);
-const QUIET_WITHIN: Duration = Duration::from_secs(180);
+/// The file has shrunk when it has not changed for so long.
+const SHRUNK: Duration = Duration::from_secs(3);
+const SHRUNK_WITHIN: Duration = Duration::from_secs(120);
 const LOOK_EACH: Duration = Duration::from_millis(100);
 
 /// A soak; the plugins `hostile`, `hook` and `discard` lie beside the ones that the settings name.
@@ -91,11 +91,12 @@ fn work(world: &World, soak: &Soak, found: &mut Found) -> anyhow::Result<u64> {
     striker.rest(|| Ok(()))?;
     let last_life_us = offer(world, soak, found)?;
     configure(world, &soak.settings, Pace::Free)?;
+    world.host.run_until_idle()?;
+    configure(world, &soak.settings, Pace::Rest)?;
     striker.rest(|| {
-        quiet(world);
+        shrink(world);
         Ok(())
     })?;
-    world.host.run_until_idle()?;
     Ok(last_life_us)
 }
 
@@ -143,13 +144,13 @@ fn joined(sender: ScopedJoinHandle<'_, anyhow::Result<()>>) -> anyhow::Result<()
     sender.join().unwrap_or_else(|_| Err(anyhow!("a thread that sends has panicked")))
 }
 
-/// Waits until nothing comes any more, and the ledger's file has become as small as it will.
-fn quiet(world: &World) {
+/// Waits until the ledger's file is as small as it will get.
+fn shrink(world: &World) {
     let ledger = world.host.folder.join("data/ledger.db");
-    let look = || (world.pulse.counts().arrived, fs::metadata(&ledger).map_or(0, |file| file.len()));
-    let deadline = Instant::now() + QUIET_WITHIN;
+    let look = || fs::metadata(&ledger).map_or(0, |file| file.len());
+    let deadline = Instant::now() + SHRUNK_WITHIN;
     let (mut last, mut since) = (look(), Instant::now());
-    while since.elapsed() < QUIET && Instant::now() < deadline {
+    while since.elapsed() < SHRUNK && Instant::now() < deadline {
         pause(LOOK_EACH);
         let now = look();
         if now != last {

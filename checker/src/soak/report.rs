@@ -16,6 +16,8 @@ use crate::verdict::{Evidence, Violation};
 
 /// More violations than this are only counted.
 const SHOWN_MAX: usize = 30;
+/// Stops that are no strikes: after the first start, after the last send, and when the file has shrunk.
+const STOPS_BESIDE: usize = 3;
 
 /// The figures, and what is wrong.
 #[derive(Clone, Debug)]
@@ -32,7 +34,8 @@ pub struct Soaked {
     bounds: Vec<Bound>,
     disk: Disk,
     harm_dead: usize,
-    answered: usize,
+    /// Requests to a webhook that a plugin has answered.
+    pub answered: usize,
 }
 
 impl Soaked {
@@ -82,12 +85,6 @@ impl Soaked {
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.report.is_clean() && !self.bounds.is_empty() && self.bounds.iter().all(Bound::holds)
-    }
-
-    /// How often anybody was told this: a status, or an exit code.
-    #[must_use]
-    pub fn told(&self, what: &str) -> u64 {
-        self.told.values().filter_map(|told| told.get(what)).sum()
     }
 
     /// All of it as JSON.
@@ -159,7 +156,7 @@ impl Soaked {
             self.strike_every.as_secs(),
             report.kills,
             report.kills_at_start,
-            report.stops.saturating_sub(3),
+            report.stops.saturating_sub(STOPS_BESIDE),
             report.freezes
         )?;
         writeln!(

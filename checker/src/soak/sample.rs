@@ -53,11 +53,11 @@ pub(super) fn watch(alive: &Alive, clock: Clock, data: &Path, admin: SocketAddr,
             continue;
         };
         seen.samples.push(sample);
-        if seen.samples.len() % METRICS_EACH == 0 {
-            if let Some(metrics) = http::text(admin, "/metrics") {
-                seen.looks += 1;
-                held(&metrics).for_each(|who| *seen.held.entry(who).or_default() += 1);
-            }
+        if seen.samples.len().is_multiple_of(METRICS_EACH)
+            && let Some(metrics) = http::text(admin, "/metrics")
+        {
+            seen.looks += 1;
+            held(&metrics).for_each(|who| *seen.held.entry(who).or_default() += 1);
         }
         pause(EACH);
     }
