@@ -90,7 +90,7 @@ fn insert(toml: &mut String, after: &str, text: &str) -> anyhow::Result<()> {
 fn queues(small: &str) -> String {
     format!(
         "[queues.{COUNTS}]\n{small}[queues.{BULK}]\ndedup = '1h'\nmax_bytes = '{}MiB'\n\
-         [queues.{HOSTILE}]\nmax_bytes = '16KiB'\n[queues.{FLOODED}]\nmax_bytes = '1KiB'\n\
+         [queues.{HOSTILE}]\nmax_bytes = '16KiB'\n[queues.{FLOODED}]\nmax_bytes = '4KiB'\n\
          [queues.{ANSWERED}]\nkeep = '1d'\n",
         BULK_BYTES >> 20
     )
