@@ -90,31 +90,31 @@ impl Soaked {
     /// All of it as JSON.
     #[must_use]
     pub fn json(&self) -> Value {
-        let Report {
-            seed,
-            kills,
-            kills_at_start,
-            stops,
-            freezes,
-            accepted,
-            unanswered,
-            delivered,
-            repeated,
-            dead,
-            ticks,
-            ..
-        } = &self.report;
+        let report = &self.report;
         json!({
-            "seed": seed,
+            "seed": report.seed,
             "seconds": self.length.as_secs_f64(),
-            "strikes": self.strikes,
             "is_clean": self.is_clean(),
-            "violations": self.report.violations.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            "kills": kills, "kills_at_start": kills_at_start, "stops": stops, "freezes": freezes,
-            "accepted": accepted, "unanswered": unanswered, "delivered": delivered, "repeated": repeated,
-            "dead": dead, "ticks": ticks, "answered": self.answered, "harm_dead": self.harm_dead,
-            "told": self.told, "held": self.held, "looks": self.looks,
-            "latencies": self.latencies, "bounds": self.bounds, "disk": self.disk,
+            "violations": report.violations.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "strikes": self.strikes,
+            "kills": report.kills,
+            "kills_at_start": report.kills_at_start,
+            "stops": report.stops,
+            "freezes": report.freezes,
+            "accepted": report.accepted,
+            "unanswered": report.unanswered,
+            "delivered": report.delivered,
+            "repeated": report.repeated,
+            "dead": report.dead,
+            "ticks": report.ticks,
+            "answered": self.answered,
+            "harm_dead": self.harm_dead,
+            "told": self.told,
+            "held": self.held,
+            "looks": self.looks,
+            "latencies": self.latencies,
+            "bounds": self.bounds,
+            "disk": self.disk,
         })
     }
 
