@@ -27,7 +27,7 @@ const LOOK_EACH: Duration = Duration::from_millis(5);
 /// Kills of a strike at the start.
 const NESTED: u32 = 3;
 /// A host has begun to work by then.
-const START_US_MAX: u64 = 150_000;
+pub(crate) const START_US_MAX: u64 = 150_000;
 /// A send is accepted by then.
 const ACCEPT_US_MAX: u64 = 5_000;
 /// Cycles between two times for which the process stands still past a deadline.
@@ -92,7 +92,7 @@ impl Strike {
 }
 
 impl Moment {
-    fn draw(chance: &mut Chance) -> Self {
+    pub(crate) fn draw(chance: &mut Chance) -> Self {
         match chance.below(10) {
             0 | 1 => Self::Accepted(1 + chance.below(3)),
             2..=4 => Self::Begun(1 + chance.below(3), chance.below(ACCEPT_US_MAX)),
@@ -102,7 +102,7 @@ impl Moment {
         }
     }
 
-    fn wait(self, pulse: &Pulse) {
+    pub(crate) fn wait(self, pulse: &Pulse) {
         let begun = pulse.counts();
         let _ = match self {
             Self::Accepted(more) => pulse.wait(EVENT_WITHIN, |now| now.accepted >= begun.accepted + more),

@@ -86,6 +86,11 @@ impl Host {
 }
 
 impl Life {
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         Ok(kill_process(Pid::from_child(&self.0), signal)?)
@@ -144,8 +149,12 @@ impl Drop for Life {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the end of a child with a bound has no event in the standard library")]
-fn pause(duration: Duration) {
+/// Lets time pass where nothing tells that something has happened.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the end of a child with a bound has no event in the standard library, nor has a pace"
+)]
+pub(crate) fn pause(duration: Duration) {
     std::thread::sleep(duration);
 }
 

@@ -51,9 +51,9 @@ pub(crate) struct Producer {
 
 /// A message on its way.
 #[derive(Debug)]
-struct Outgoing {
-    item: Item,
-    body: String,
+pub(crate) struct Outgoing {
+    pub(crate) item: Item,
+    pub(crate) body: String,
 }
 
 impl Producer {
@@ -131,7 +131,8 @@ impl Producer {
         self.insist(ORDERS, &together, |producer| producer.post_lines(ORDERS, &together))
     }
 
-    fn outgoing(&self, id: String, key: Option<String>) -> Outgoing {
+    /// A message with the body that follows from its id.
+    pub(crate) fn outgoing(&self, id: String, key: Option<String>) -> Outgoing {
         let body = payload(self.seed, &id);
         Outgoing { item: Item { id, key, body: digest(body.as_bytes()) }, body }
     }
@@ -169,7 +170,8 @@ impl Producer {
         }
     }
 
-    fn post_lines(&self, queue: &str, together: &[Outgoing]) -> Reply {
+    /// Sends them over the API, in one request.
+    pub(crate) fn post_lines(&self, queue: &str, together: &[Outgoing]) -> Reply {
         let lines: String = together
             .iter()
             .map(|Outgoing { item, body }| format!("{}\n", json!({ "id": item.id, "key": item.key, "body": body })))

@@ -68,8 +68,20 @@ pub(crate) enum Sent {
     Accepted,
     /// No answer, or one that promises nothing: all of it may be there, or none.
     Unanswered,
+    /// The host has no room or is asked too often, and said so: nothing of it is there.
+    Refused,
     /// Nobody listened, or the host did not look at it.
     Unheard,
+}
+
+impl Sent {
+    /// Whether something of it may be there.
+    pub(crate) const fn may_be_there(self) -> bool {
+        match self {
+            Self::Accepted | Self::Unanswered => true,
+            Self::Refused | Self::Unheard => false,
+        }
+    }
 }
 
 /// The producer's ledger.

@@ -9,8 +9,9 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
+use std::time::Duration;
 
-use bulkhead_checker::{Report, Sabotage, Settings, Swept, Violation, power, run, sabotage};
+use bulkhead_checker::{Report, Sabotage, Settings, Soak, Swept, Violation, power, run, sabotage, soak};
 
 /// Strikes at a host that should have no bug.
 const CYCLES: u64 = 200;
@@ -21,6 +22,8 @@ const CYCLES_OF_A_BUG: [u64; 4] = [12, 24, 48, 96];
 const IMAGES: usize = 40;
 /// And at one that never synchronises.
 const IMAGES_OF_A_BUG: usize = 16;
+/// For how long too much is offered.
+const SOAK: Duration = Duration::from_secs(7);
 const TARGET: &str = "wasm32-wasip2";
 
 /// What the variable is called by which a build with bugs is given one.
@@ -124,6 +127,22 @@ fn a_host_keeps_its_promises_through_two_hundred_strikes() {
     // It was not for want of trying.
     assert!(report.kills > 100 && report.kills_at_start > 10 && report.stops > 5 && report.freezes > 1, "{report}");
     assert!(report.accepted > 500 && report.repeated > 50 && report.dead > 20 && report.ticks > 50, "{report}");
+}
+
+#[test]
+fn a_host_that_is_offered_too_much_keeps_its_promises_within_its_bounds() {
+    let folder = tempfile::tempdir().unwrap();
+    lend(&COMPILED, &folder.path().join("data"));
+    let seed = RandomState::new().build_hasher().finish();
+    let settings = settings(&host(), folder.path(), 0, seed, None);
+    let soaked = soak(&Soak { settings, length: SOAK, strike_every: SOAK * 4 / 7 }).unwrap();
+    println!("{soaked}");
+    if !soaked.is_clean() {
+        let _ = folder.keep();
+    }
+    assert!(soaked.is_clean(), "{soaked}");
+    // It was not for want of trying. How much is refused depends on how fast the machine is.
+    assert!(soaked.report.kills == 1 && soaked.report.accepted > 50 && soaked.answered > 0, "{soaked}");
 }
 
 /// Does it to a host, between so many calls that are left alone; what is left of it stays where it did wrong. The least

@@ -19,7 +19,7 @@ use crate::left::Left;
 use crate::record::{FaultKind, Receiving, Sending};
 use crate::report::Report;
 use crate::verdict::{self, Evidence, Violation};
-use crate::workload::{COUNTS, ORDERS, RECEIVERS, STEPS, TALLY};
+use crate::workload::{COUNTS, ORDERS, Receiver, STEPS, TALLY};
 use crate::{Beside, PRODUCER, SINK, Settings, World};
 
 /// Damages of a small file, and of the ledger's two, without a stride.
@@ -123,7 +123,7 @@ impl Bench<'_> {
             drop(tickets);
             producer.send_to(queues, made, &asked)
         };
-        let connectors = || RECEIVERS.iter().map(|receiver| receiver.name).chain([TALLY]);
+        let connectors = || Receiver::usual().map(|receiver| receiver.name).chain([TALLY]);
         striker.rest(|| Ok(()))?;
         connectors().try_for_each(|name| host.verb(&["pause", name]))?;
         striker.rest(|| send(&[ORDERS, STEPS, COUNTS], 0, SENDS_BEFORE))?;

@@ -62,7 +62,7 @@ impl<'e> Ends<'e> {
 }
 
 /// The name in front of every payload.
-pub(super) fn first_word(body: &[u8]) -> String {
+pub(crate) fn first_word(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     text.split(' ').next().unwrap_or_default().to_owned()
 }
@@ -153,7 +153,7 @@ fn receipts(histories: &Histories<'_>, ends: &Ends<'_>) -> Vec<Violation> {
 fn unsynced(evidence: &Evidence) -> Vec<Violation> {
     let mut before = HashSet::new();
     let mut violations = Vec::new();
-    for send in evidence.sends.iter().filter(|send| send.sent != Sent::Unheard) {
+    for send in evidence.sends.iter().filter(|send| send.sent.may_be_there()) {
         let is_new = send.items.iter().all(|item| before.insert((&send.queue, &item.id)));
         if is_new && send.sent == Sent::Accepted && send.is_unsynced {
             violations.push(Violation::Unsynced { send: send.number });

@@ -12,6 +12,7 @@ mod violation;
 
 use std::collections::{BTreeMap, HashMap};
 
+pub(crate) use acceptance::first_word;
 pub use violation::Violation;
 
 use crate::left::Left;
@@ -111,7 +112,7 @@ impl Evidence {
     /// Everything that may be there: by queue and name, and whether it was accepted.
     fn known(&self) -> HashMap<(&str, &str), (&Item, bool)> {
         let mut known: HashMap<(&str, &str), (&Item, bool)> = HashMap::new();
-        for send in self.sends.iter().filter(|send| send.sent != Sent::Unheard) {
+        for send in self.sends.iter().filter(|send| send.sent.may_be_there()) {
             for item in &send.items {
                 let entry = known.entry((&send.queue, &item.id)).or_insert((item, false));
                 entry.1 |= send.sent == Sent::Accepted;
