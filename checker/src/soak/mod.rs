@@ -23,13 +23,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 
-use crate::faults::Striker;
 use crate::host::pause;
 use crate::ledger::Ledger;
 use crate::left::{Left, rewritten};
 use crate::record::{Fault, FaultKind, Receiving, Sending};
 use crate::verdict::{Evidence, Violation, judge};
-use crate::workload::Places;
 use crate::{Beside, CONFIG, FAULTS, PRODUCER, SINK, Settings, World};
 use bound::Disk;
 use config::Pace;
@@ -87,7 +85,7 @@ pub fn soak(soak: &Soak) -> anyhow::Result<Soaked> {
 fn work(world: &World, soak: &Soak, found: &mut Found) -> anyhow::Result<u64> {
     configure(world, &soak.settings, Pace::Held)?;
     // The first start compiles the plugins: that is not what is attacked.
-    let striker = striker(world);
+    let striker = world.striker();
     striker.rest(|| Ok(()))?;
     let last_life_us = offer(world, soak, found)?;
     configure(world, &soak.settings, Pace::Free)?;
@@ -101,16 +99,7 @@ fn work(world: &World, soak: &Soak, found: &mut Found) -> anyhow::Result<u64> {
 }
 
 fn configure(world: &World, settings: &Settings, pace: Pace) -> anyhow::Result<()> {
-    let World { host, sink, producer, .. } = world;
-    let Settings { tally, parcel, .. } = settings;
-    let places =
-        Places { admin: producer.admin, hooks: producer.hooks, sink: sink.address(), tally, parcel, ticks_end_s: None };
-    Ok(fs::write(host.folder.join(CONFIG), config::toml(&places, pace)?)?)
-}
-
-fn striker(world: &World) -> Striker<'_> {
-    let World { host, clock, pulse, sink, producer, faults } = world;
-    Striker { host, witness: None, sink, admin: producer.admin, clock: *clock, pulse, ledger: faults }
+    Ok(fs::write(world.host.folder.join(CONFIG), config::toml(&world.places(settings), pace)?)?)
 }
 
 /// Offers work while strikes happen, and lets the last life end when everybody was answered.
@@ -119,7 +108,7 @@ fn offer(world: &World, soak: &Soak, found: &mut Found) -> anyhow::Result<u64> {
     let (is_over, is_gone, is_seen) = (&AtomicBool::new(false), &AtomicBool::new(false), &AtomicBool::new(false));
     let (alive, door, data) = (Alive::default(), &Mutex::new(()), host.folder.join("data"));
     let load = &Load { producer, host, is_over, is_gone, door, told: Mutex::default() };
-    let front = Front { striker: striker(world), alive: &alive, door };
+    let front = Front { striker: world.striker(), alive: &alive, door };
     let last_life_us = thread::scope(|scope| {
         let looking = scope.spawn(|| sample::watch(&alive, *clock, &data, producer.admin, is_seen));
         let each = STREAMS.iter().flat_map(|stream| (0..stream.threads).map(move |thread| (stream, thread)));
