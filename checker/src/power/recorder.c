@@ -165,6 +165,17 @@ static off_t place(int file) {
     return lseek(file, 0, SEEK_CUR);
 }
 
+/* Notes what was written since a turn began, ends the turn, and answers as the call did. */
+static ssize_t after_write(uint64_t at_us, int file, const void *bytes, off_t offset, ssize_t written) {
+    int error = errno;
+    if (written > 0) {
+        note(at_us, WROTE, inode(file), (uint64_t)offset, bytes, (size_t)written);
+    }
+    end_turn();
+    errno = error;
+    return written;
+}
+
 ssize_t write(int file, const void *bytes, size_t length) {
     char link[PATH_MAX];
     if (ours(file, link) == NULL) {
@@ -174,13 +185,7 @@ ssize_t write(int file, const void *bytes, size_t length) {
     uint64_t at_us = now_us();
     off_t offset = place(file);
     ssize_t written = syscall(SYS_write, file, bytes, length);
-    int error = errno;
-    if (written > 0) {
-        note(at_us, WROTE, inode(file), (uint64_t)offset, bytes, (size_t)written);
-    }
-    end_turn();
-    errno = error;
-    return written;
+    return after_write(at_us, file, bytes, offset, written);
 }
 
 ssize_t writev(int file, const struct iovec *parts, int count) {
@@ -200,13 +205,7 @@ ssize_t pwrite64(int file, const void *bytes, size_t length, off64_t offset) {
     take_turn();
     uint64_t at_us = now_us();
     ssize_t written = syscall(SYS_pwrite64, file, bytes, length, offset);
-    int error = errno;
-    if (written > 0) {
-        note(at_us, WROTE, inode(file), (uint64_t)offset, bytes, (size_t)written);
-    }
-    end_turn();
-    errno = error;
-    return written;
+    return after_write(at_us, file, bytes, offset, written);
 }
 
 ssize_t pwrite(int file, const void *bytes, size_t length, off_t offset) {
