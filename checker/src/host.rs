@@ -2,16 +2,18 @@
 //!
 //! Known only from outside. Its log goes to a file of the folder, all lives one after another.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::preload::Preload;
+use crate::verdict::Violation;
 
 /// Until a host has ended that was asked to; its grace time is half a minute.
 const ENDED_WITHIN: Duration = Duration::from_secs(60);
@@ -19,6 +21,8 @@ const ENDED_WITHIN: Duration = Duration::from_secs(60);
 const IDLE_WITHIN: Duration = Duration::from_secs(180);
 /// Between two looks whether it has ended.
 const LOOK_EACH: Duration = Duration::from_millis(2);
+/// Lines of the log that a failure repeats.
+const LAST_WORDS: usize = 8;
 /// Below the ports that systems hand out by themselves, so that none of them is taken while the host is dead.
 const PORTS: std::ops::Range<u32> = 30_000..32_700;
 
@@ -71,6 +75,15 @@ impl Host {
     /// Where its log lies.
     pub(crate) fn log(&self) -> PathBuf {
         self.folder.join("host.log")
+    }
+
+    /// A failure beside the host, with what the host said last: it may be read where the folder is gone.
+    pub(crate) fn failed(&self, error: &anyhow::Error) -> Violation {
+        let log = fs::read(self.log()).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let mut lines: Vec<&str> = log.lines().rev().take(LAST_WORDS).collect();
+        lines.reverse();
+        Violation::Failed { text: format!("{error:#}; the host said last:\n{}", lines.join("\n")) }
     }
 
     fn spawn(&self, verb: &[&str]) -> anyhow::Result<Life> {
@@ -165,13 +178,14 @@ pub(crate) struct Addresses {
     pub(crate) hooks: SocketAddr,
 }
 
-/// Addresses for so many hosts, that nobody listens at; others for each process, and after each other.
-pub(crate) fn free_addresses(folder: &Path, hosts: usize) -> anyhow::Result<Vec<Addresses>> {
-    let seed = crate::chance::number(u64::from(std::process::id()), &[&folder.to_string_lossy()]);
+/// Addresses for so many hosts, that nobody listens at: others for each process, and never the same again in one, for
+/// the host of another attack may just be dead.
+pub(crate) fn free_addresses(hosts: usize) -> anyhow::Result<Vec<Addresses>> {
+    static HANDED_OUT: AtomicU32 = AtomicU32::new(0);
     let span = PORTS.end - PORTS.start;
-    let first = u32::try_from(seed % u64::from(span))?;
+    let first = u32::try_from(crate::chance::number(u64::from(std::process::id()), &["ports"]) % u64::from(span))?;
     let free = (0..span)
-        .map(|step| PORTS.start + (first + step) % span)
+        .map(|_| PORTS.start + (first + HANDED_OUT.fetch_add(1, Ordering::Relaxed)) % span)
         .filter_map(|port| format!("127.0.0.1:{port}").parse().ok())
         .filter(|address: &SocketAddr| TcpListener::bind(address).is_ok());
     let free: Vec<SocketAddr> = free.take(2 * hosts).collect();

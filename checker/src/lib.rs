@@ -105,6 +105,7 @@ fn conclude(
     started: Instant,
 ) -> anyhow::Result<Report> {
     let attacked = attacked.and_then(|last_life_us| world.host.run_until_idle().map(|()| last_life_us));
+    let host = world.host.clone();
     drop(world);
     let folder = &settings.folder;
     let sendings: Vec<Sending> = Ledger::read(&folder.join(PRODUCER))?;
@@ -118,7 +119,7 @@ fn conclude(
             (evidence, violations)
         }
         // Where the work did not come to its end, most of it would seem lost.
-        Err(error) => (evidence, vec![Violation::Failed { text: format!("{error:#}") }]),
+        Err(error) => (evidence, vec![host.failed(&error)]),
     };
     Ok(Report::new(settings, &evidence, violations, started.elapsed()))
 }
@@ -169,7 +170,7 @@ impl World {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let (clock, pulse) = (Clock::start(), Arc::new(Pulse::default()));
         let sink = Sink::start(settings.seed, clock, pulse.clone(), Ledger::create(&folder.join(SINK))?)?;
-        let Addresses { admin, hooks } = host::free_addresses(folder, 1)?[0];
+        let Addresses { admin, hooks } = host::free_addresses(1)?[0];
         let producer = Producer {
             seed: settings.seed,
             clock,

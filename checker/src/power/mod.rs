@@ -44,7 +44,7 @@ pub fn run(settings: &Settings, images: Option<usize>) -> anyhow::Result<Report>
     let benches = thread::available_parallelism().map_or(2, |cores| cores.get() * 2);
     let recorder = Recorder::build(&settings.folder)?;
     let day = day::record(settings, &recorder)?;
-    let addresses = host::free_addresses(&settings.folder, benches)?;
+    let addresses = host::free_addresses(benches)?;
     let mut chance = Chance::new(settings.seed, "power");
     let cuts = plan::cuts(&day.records, &day.clocked(day.story.acceptances_us()), &mut chance);
     let planned = cuts.len();

@@ -82,7 +82,7 @@ impl Bench<'_> {
                 let evidence = story.evidence(self.settings.seed);
                 self.judge(Evidence { left: Left::read(&host.folder.join("data"))?, ..evidence }, failed_us)
             }
-            Err(error) => vec![Violation::Failed { text: format!("{error:#}") }],
+            Err(error) => vec![host.failed(&error)],
         };
         let mut outcome = Outcome::default();
         outcome.images[tried.depth] += 1;

@@ -27,7 +27,7 @@ use crate::host::pause;
 use crate::ledger::Ledger;
 use crate::left::{Left, rewritten};
 use crate::record::{Fault, FaultKind, Receiving, Sending};
-use crate::verdict::{Evidence, Violation, judge};
+use crate::verdict::{Evidence, judge};
 use crate::{Beside, CONFIG, FAULTS, PRODUCER, SINK, Settings, World};
 use bound::Disk;
 use config::Pace;
@@ -69,13 +69,14 @@ pub fn soak(soak: &Soak) -> anyhow::Result<Soaked> {
     let world = World::open(&soak.settings, Beside::Nobody)?;
     let mut found = Found::default();
     let worked = work(&world, soak, &mut found);
+    let host = world.host.clone();
     drop(world);
     let evidence = Evidence { seed: soak.settings.seed, ..Evidence::default() };
     match worked {
         Ok(last_life_us) => conclude(soak, &found, Evidence { last_life_us, ..evidence }, started),
         // Where the work did not come to its end, most of it would seem lost.
         Err(error) => {
-            let failed = vec![Violation::Failed { text: format!("{error:#}") }];
+            let failed = vec![host.failed(&error)];
             Ok(Soaked::new(soak, &found, &evidence, failed, started.elapsed()))
         }
     }

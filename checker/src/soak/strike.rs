@@ -1,7 +1,7 @@
 //! What is done to the host in a soak, one strike every so often: some end its life, some it has to live through.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
@@ -63,7 +63,9 @@ impl Front<'_> {
     /// The host ended by itself, or did not come up.
     pub(super) fn strike(&self, length: Duration, every: Duration, seed: u64) -> anyhow::Result<(Life, Vec<Around>)> {
         let (started, mut chance) = (Instant::now(), Chance::new(seed, "soak"));
+        let closed = self.shut();
         let (mut life, mut around) = (self.come_up()?, Vec::new());
+        drop(closed);
         for (nth, strike) in (1..).zip(STRIKES.into_iter().cycle()) {
             if every * nth >= length {
                 break;
@@ -93,13 +95,18 @@ impl Front<'_> {
             Strike::Kill | Strike::KillAndAtStart => self.end(FaultKind::Kill, || life.kill())?,
             Strike::Stop => self.end(FaultKind::Stop, || life.stop())?,
         }
-        let _closed = self.door.lock().unwrap_or_else(PoisonError::into_inner);
+        let _closed = self.shut();
         for _ in 0..if strike == Strike::KillAndAtStart { NESTED } else { 0 } {
             let life = self.striker.start()?;
             pause(Duration::from_micros(chance.below(START_US_MAX)));
             self.striker.end(FaultKind::KillAtStart, || life.kill())?;
         }
         self.come_up()
+    }
+
+    /// Keeps `bulkhead send` out as long as it is held.
+    fn shut(&self) -> MutexGuard<'_, ()> {
+        self.door.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends a life, and writes it down.
