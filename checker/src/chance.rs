@@ -37,10 +37,17 @@ pub(crate) fn number(seed: u64, words: &[&str]) -> u64 {
     u64::from_le_bytes(first)
 }
 
+/// What the ids of messages begin with whose payloads have some 600 KB.
+pub(crate) const WIDE: char = 'w';
+
 /// The payload of a message: its id, and text that follows from it; mostly short, now and then of 100 KB.
 pub(crate) fn payload(seed: u64, id: &str) -> String {
     let drawn = number(seed, &["payload", id]);
-    let words = if drawn.is_multiple_of(199) { 6_000 } else { drawn % 60 };
+    let words = match drawn {
+        _ if id.starts_with(WIDE) => 36_000,
+        drawn if drawn.is_multiple_of(199) => 6_000,
+        drawn => drawn % 60,
+    };
     (0..words).fold(id.to_owned(), |text, nth| text + &format!(" {:x}", drawn.rotate_left((nth % 64) as u32) ^ nth))
 }
 

@@ -10,13 +10,12 @@ use anyhow::ensure;
 use rustix::process::Signal;
 
 use crate::chance::Chance;
-use crate::host::Host;
+use crate::host::{Host, Life};
 use crate::http::{self, Reply};
 use crate::ledger::Ledger;
 use crate::pulse::Pulse;
 use crate::record::{Clock, Fault, FaultKind};
 use crate::sink::Sink;
-use crate::witness::Witness;
 use crate::workload::PARCEL_WALL_MS;
 
 /// Without the event that a strike waits for, it comes after this.
@@ -28,7 +27,7 @@ const LOOK_EACH: Duration = Duration::from_millis(5);
 /// Kills of a strike at the start.
 const NESTED: u32 = 3;
 /// A host has begun to work by then.
-const START_US_MAX: u64 = 150_000;
+pub(crate) const START_US_MAX: u64 = 150_000;
 /// A send is accepted by then.
 const ACCEPT_US_MAX: u64 = 5_000;
 /// Cycles between two times for which the process stands still past a deadline.
@@ -93,7 +92,7 @@ impl Strike {
 }
 
 impl Moment {
-    fn draw(chance: &mut Chance) -> Self {
+    pub(crate) fn draw(chance: &mut Chance) -> Self {
         match chance.below(10) {
             0 | 1 => Self::Accepted(1 + chance.below(3)),
             2..=4 => Self::Begun(1 + chance.below(3), chance.below(ACCEPT_US_MAX)),
@@ -103,7 +102,7 @@ impl Moment {
         }
     }
 
-    fn wait(self, pulse: &Pulse) {
+    pub(crate) fn wait(self, pulse: &Pulse) {
         let begun = pulse.counts();
         let _ = match self {
             Self::Accepted(more) => pulse.wait(EVENT_WITHIN, |now| now.accepted >= begun.accepted + more),
@@ -126,7 +125,6 @@ impl Moment {
 #[derive(Debug)]
 pub(crate) struct Striker<'a> {
     pub(crate) host: &'a Host,
-    pub(crate) witness: Option<&'a Witness>,
     pub(crate) sink: &'a Sink,
     pub(crate) admin: SocketAddr,
     pub(crate) clock: Clock,
@@ -172,6 +170,16 @@ impl Striker<'_> {
         }
     }
 
+    /// A life that somebody else ends at that moment, by a kill.
+    ///
+    /// # Errors
+    /// See [`Striker::strike`].
+    pub(crate) fn kill(&self, moment: Moment, kill: impl FnOnce(Life) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let life = self.start()?;
+        moment.wait(self.pulse);
+        self.end(FaultKind::Kill, || kill(life))
+    }
+
     /// A life without a strike: it ends when `work` is done, because it is asked to.
     ///
     /// # Errors
@@ -184,7 +192,7 @@ impl Striker<'_> {
     }
 
     /// Waits until it is ready or has ended; whether it is.
-    pub(crate) fn is_ready(&self, life: &mut crate::host::Life) -> anyhow::Result<bool> {
+    pub(crate) fn is_ready(&self, life: &mut Life) -> anyhow::Result<bool> {
         let deadline = Instant::now() + READY_WITHIN;
         while life.ended()?.is_none() && Instant::now() < deadline {
             if http::get(self.admin, "/readyz") == Reply::Status(200) {
@@ -196,8 +204,8 @@ impl Striker<'_> {
     }
 
     /// Starts it.
-    pub(crate) fn start(&self) -> anyhow::Result<crate::host::Life> {
-        let life = self.host.start(self.witness)?;
+    pub(crate) fn start(&self) -> anyhow::Result<Life> {
+        let life = self.host.start()?;
         self.pulse.change(|counts| counts.started += 1);
         Ok(life)
     }

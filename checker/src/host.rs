@@ -2,17 +2,18 @@
 //!
 //! Known only from outside. Its log goes to a file of the folder, all lives one after another.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::saboteur::Saboteur;
-use crate::witness::Witness;
+use crate::preload::Preload;
+use crate::verdict::Violation;
 
 /// Until a host has ended that was asked to; its grace time is half a minute.
 const ENDED_WITHIN: Duration = Duration::from_secs(60);
@@ -20,18 +21,20 @@ const ENDED_WITHIN: Duration = Duration::from_secs(60);
 const IDLE_WITHIN: Duration = Duration::from_secs(180);
 /// Between two looks whether it has ended.
 const LOOK_EACH: Duration = Duration::from_millis(2);
+/// Lines of the log that a failure repeats.
+const LAST_WORDS: usize = 8;
 /// Below the ports that systems hand out by themselves, so that none of them is taken while the host is dead.
 const PORTS: std::ops::Range<u32> = 30_000..32_700;
 
 /// How a host is started.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Host {
     pub(crate) binary: PathBuf,
     pub(crate) folder: PathBuf,
     /// A planted bug that it is to have.
     pub(crate) fault: Option<String>,
-    /// Who stands between it and the C library in all of its lives.
-    pub(crate) saboteur: Option<Saboteur>,
+    /// What stands between it and the C library in all of its lives.
+    pub(crate) preload: Option<Preload>,
 }
 
 /// One that runs; killed when dropped.
@@ -40,8 +43,8 @@ pub(crate) struct Life(Child);
 
 impl Host {
     /// Starts it.
-    pub(crate) fn start(&self, witness: Option<&Witness>) -> anyhow::Result<Life> {
-        self.spawn(&["run"], witness)
+    pub(crate) fn start(&self) -> anyhow::Result<Life> {
+        self.spawn(&["run"])
     }
 
     /// Lets it work off what is there.
@@ -59,14 +62,14 @@ impl Host {
     /// # Errors
     /// It does not end with success.
     pub(crate) fn verb(&self, verb: &[&str]) -> anyhow::Result<()> {
-        let status = self.spawn(verb, None)?.wait(ENDED_WITHIN)?;
+        let status = self.spawn(verb)?.wait(ENDED_WITHIN)?;
         anyhow::ensure!(status.success(), "`{}` ended with {status}: see {}", verb.join(" "), self.log().display());
         Ok(())
     }
 
     /// Starts it to work off what is there.
     pub(crate) fn start_until_idle(&self) -> anyhow::Result<Life> {
-        self.spawn(&["run", "--until-idle"], None)
+        self.spawn(&["run", "--until-idle"])
     }
 
     /// Where its log lies.
@@ -74,24 +77,33 @@ impl Host {
         self.folder.join("host.log")
     }
 
-    fn spawn(&self, verb: &[&str], witness: Option<&Witness>) -> anyhow::Result<Life> {
+    /// A failure beside the host, with what the host said last: it may be read where the folder is gone.
+    pub(crate) fn failed(&self, error: &anyhow::Error) -> Violation {
+        let log = fs::read(self.log()).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let mut lines: Vec<&str> = log.lines().rev().take(LAST_WORDS).collect();
+        lines.reverse();
+        Violation::Failed { text: format!("{error:#}; the host said last:\n{}", lines.join("\n")) }
+    }
+
+    fn spawn(&self, verb: &[&str]) -> anyhow::Result<Life> {
         let log: File = OpenOptions::new().create(true).append(true).open(self.log())?;
         let mut command = Command::new(&self.binary);
         command.args(["--config", "bulkhead.toml", "--log-format", "json"]).args(verb).current_dir(&self.folder);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         command.envs(self.fault.iter().map(|fault| ("BULKHEAD_FAULT", fault)));
-        if let Some(witness) = witness {
-            witness.watch(&mut command);
-        }
-        if let Some(saboteur) = &self.saboteur {
-            saboteur.watch(&mut command);
-        }
+        command.envs(self.preload.iter().flat_map(Preload::variables));
         let child = command.spawn().with_context(|| format!("{} cannot be started", self.binary.display()))?;
         Ok(Life(child))
     }
 }
 
 impl Life {
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         Ok(kill_process(Pid::from_child(&self.0), signal)?)
@@ -150,19 +162,33 @@ impl Drop for Life {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the end of a child with a bound has no event in the standard library")]
-fn pause(duration: Duration) {
+/// Lets time pass where nothing tells that something has happened.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the end of a child with a bound has no event in the standard library, nor has a pace"
+)]
+pub(crate) fn pause(duration: Duration) {
     std::thread::sleep(duration);
 }
 
-/// Two addresses that nobody listens at; others for each process, and after each other.
-pub(crate) fn free_addresses(folder: &Path) -> anyhow::Result<(SocketAddr, SocketAddr)> {
-    let seed = crate::chance::number(u64::from(std::process::id()), &[&folder.to_string_lossy()]);
+/// Where a host listens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Addresses {
+    pub(crate) admin: SocketAddr,
+    pub(crate) hooks: SocketAddr,
+}
+
+/// Addresses for so many hosts, that nobody listens at: others for each process, and never the same again in one, for
+/// the host of another attack may just be dead.
+pub(crate) fn free_addresses(hosts: usize) -> anyhow::Result<Vec<Addresses>> {
+    static HANDED_OUT: AtomicU32 = AtomicU32::new(0);
     let span = PORTS.end - PORTS.start;
-    let first = u32::try_from(seed % u64::from(span))?;
-    let mut free = (0..span)
-        .map(|step| PORTS.start + (first + step) % span)
+    let first = u32::try_from(crate::chance::number(u64::from(std::process::id()), &["ports"]) % u64::from(span))?;
+    let free = (0..span)
+        .map(|_| PORTS.start + (first + HANDED_OUT.fetch_add(1, Ordering::Relaxed)) % span)
         .filter_map(|port| format!("127.0.0.1:{port}").parse().ok())
         .filter(|address: &SocketAddr| TcpListener::bind(address).is_ok());
-    free.next().zip(free.next()).context("there are no free ports")
+    let free: Vec<SocketAddr> = free.take(2 * hosts).collect();
+    anyhow::ensure!(free.len() == 2 * hosts, "there are no free ports");
+    Ok(free.chunks_exact(2).map(|pair| Addresses { admin: pair[0], hooks: pair[1] }).collect())
 }

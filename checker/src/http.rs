@@ -50,12 +50,23 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> Reply {
 #[expect(clippy::disallowed_methods, reason = "the checker talks to the host on loopback, as any client does")]
 fn ask(address: SocketAddr, what: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
     match TcpStream::connect(address) {
-        Ok(stream) => exchange(stream, what, headers, body).map_or(Reply::Unanswered, Reply::Status),
+        Ok(stream) => {
+            exchange(stream, what, headers, body).map_or(Reply::Unanswered, |(status, _)| Reply::Status(status))
+        }
         Err(_) => Reply::NotSent,
     }
 }
 
-fn exchange(mut stream: TcpStream, what: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<u16> {
+/// Asks for a text; `None` where there is no such answer.
+#[expect(clippy::disallowed_methods, reason = "the checker talks to the host on loopback, as any client does")]
+pub(crate) fn text(address: SocketAddr, path: &str) -> Option<String> {
+    let stream = TcpStream::connect(address).ok()?;
+    let (status, body) = exchange(stream, &format!("GET {path}"), &[], b"").ok()?;
+    (status == 200).then(|| String::from_utf8_lossy(&body).into_owned())
+}
+
+/// The status of the answer and its body.
+fn exchange(mut stream: TcpStream, what: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<(u16, Vec<u8>)> {
     stream.set_read_timeout(Some(ANSWER_WITHIN))?;
     stream.set_nodelay(true)?;
     let (length, host) = (body.len(), stream.peer_addr()?);
@@ -68,8 +79,8 @@ fn exchange(mut stream: TcpStream, what: &str, headers: &[(&str, &str)], body: &
     let status = line(&mut reader)?.split(' ').nth(1).and_then(|status| status.parse().ok());
     // The whole of it: an answer that is cut short is none.
     let headers = read_headers(&mut reader)?;
-    read_body(&mut reader, &headers)?;
-    status.ok_or_else(|| ErrorKind::InvalidData.into())
+    let body = read_body(&mut reader, &headers)?;
+    Ok((status.ok_or(ErrorKind::InvalidData)?, body))
 }
 
 /// The next request of a connection; `None` where it has ended.

@@ -1,6 +1,7 @@
 //! What is left when the host has ended, read with SQLite and with SQL of the checker's own.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -72,6 +73,21 @@ impl Left {
     pub(crate) fn queue(&self, name: &str) -> &[Kept] {
         self.queues.get(name).map_or(&[], Vec::as_slice)
     }
+}
+
+/// Writes a ledger anew into a file, which is removed again; bytes of its pages that hold nothing, and of the new file.
+///
+/// # Errors
+/// It cannot be read, or there is no room.
+pub(crate) fn rewritten(data: &Path, anew: &Path) -> anyhow::Result<(u64, u64)> {
+    #[expect(clippy::disallowed_methods, reason = "no host runs here, whose locks could fall")]
+    let db = Connection::open_with_flags(data.join("ledger.db"), OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let free = "SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size";
+    let free: i64 = db.query_row(free, [], |row| row.get(0))?;
+    db.execute("VACUUM INTO ?1", [anew.to_string_lossy()])?;
+    let bytes = fs::metadata(anew)?.len();
+    fs::remove_file(anew)?;
+    Ok((u64::try_from(free).unwrap_or(0), bytes))
 }
 
 fn integrity(db: &Connection) -> anyhow::Result<String> {

@@ -11,6 +11,7 @@ mod host;
 mod http;
 mod ledger;
 mod left;
+pub mod power;
 mod preload;
 mod producer;
 mod pulse;
@@ -19,6 +20,7 @@ mod report;
 mod sabotage;
 mod saboteur;
 mod sink;
+mod soak;
 mod verdict;
 mod witness;
 mod workload;
@@ -35,7 +37,7 @@ use anyhow::Context as _;
 
 use chance::Chance;
 use faults::{Strike, Striker};
-use host::Host;
+use host::{Addresses, Host};
 use ledger::Ledger;
 use left::Left;
 use producer::Producer;
@@ -45,6 +47,7 @@ pub use report::Report;
 pub use sabotage::{Sabotage, Swept, sabotage};
 pub use saboteur::{Call, Failure, Saboteur};
 use sink::Sink;
+pub use soak::{Soak, Soaked, soak};
 use verdict::Evidence;
 pub use verdict::Violation;
 use witness::Witness;
@@ -102,6 +105,7 @@ fn conclude(
     started: Instant,
 ) -> anyhow::Result<Report> {
     let attacked = attacked.and_then(|last_life_us| world.host.run_until_idle().map(|()| last_life_us));
+    let host = world.host.clone();
     drop(world);
     let folder = &settings.folder;
     let sendings: Vec<Sending> = Ledger::read(&folder.join(PRODUCER))?;
@@ -115,7 +119,7 @@ fn conclude(
             (evidence, violations)
         }
         // Where the work did not come to its end, most of it would seem lost.
-        Err(error) => (evidence, vec![Violation::Failed { text: format!("{error:#}") }]),
+        Err(error) => (evidence, vec![host.failed(&error)]),
     };
     Ok(Report::new(settings, &evidence, violations, started.elapsed()))
 }
@@ -128,6 +132,7 @@ const CONFIG: &str = "bulkhead.toml";
 /// Everything but the host.
 struct World {
     host: Host,
+    saboteur: Option<Saboteur>,
     clock: Clock,
     pulse: Arc<Pulse>,
     sink: Sink,
@@ -165,9 +170,7 @@ impl World {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let (clock, pulse) = (Clock::start(), Arc::new(Pulse::default()));
         let sink = Sink::start(settings.seed, clock, pulse.clone(), Ledger::create(&folder.join(SINK))?)?;
-        let (admin, hooks) = host::free_addresses(folder)?;
-        let places = Places { admin, hooks, sink: sink.address(), tally: &settings.tally, parcel: &settings.parcel };
-        fs::write(folder.join(CONFIG), workload::toml(&places))?;
+        let Addresses { admin, hooks } = host::free_addresses(1)?[0];
         let producer = Producer {
             seed: settings.seed,
             clock,
@@ -181,9 +184,23 @@ impl World {
         };
         let under = folder.canonicalize()?.join("data");
         let saboteur = (beside == Beside::Saboteur).then(|| Saboteur::build(folder, &under)).transpose()?;
+        let preload = match (&producer.witness, &saboteur) {
+            (Some(witness), _) => Some(witness.preload().clone()),
+            (None, saboteur) => saboteur.as_ref().map(|saboteur| saboteur.preload().clone()),
+        };
         let host =
-            Host { binary: settings.host.clone(), folder: folder.clone(), fault: settings.fault.clone(), saboteur };
-        Ok(Self { host, clock, pulse, sink, producer, faults: Ledger::create(&folder.join(FAULTS))? })
+            Host { binary: settings.host.clone(), folder: folder.clone(), fault: settings.fault.clone(), preload };
+        let world =
+            Self { host, saboteur, clock, pulse, sink, producer, faults: Ledger::create(&folder.join(FAULTS))? };
+        fs::write(folder.join(CONFIG), workload::toml(&world.places(settings)))?;
+        Ok(world)
+    }
+
+    /// Where the host finds everything.
+    fn places<'a>(&self, settings: &'a Settings) -> Places<'a> {
+        let Producer { admin, hooks, .. } = self.producer;
+        let (tally, parcel) = (settings.tally.as_path(), settings.parcel.as_path());
+        Places { admin, hooks, sink: self.sink.address(), tally, parcel, ticks_end_s: None }
     }
 
     /// Changes the host's configuration, before its first start.
@@ -195,13 +212,28 @@ impl World {
         Ok(fs::write(&path, changed)?)
     }
 
+    /// Who strikes at the host.
+    fn striker(&self) -> Striker<'_> {
+        let Self { host, clock, pulse, sink, producer, faults, .. } = self;
+        Striker { host, sink, admin: producer.admin, clock: *clock, pulse, ledger: faults }
+    }
+
     /// Lets `strikes` happen while others send; when the last life began, in which everything was accepted at last.
     fn attack(&self, strikes: impl FnOnce(&Striker<'_>, &Tickets) -> anyhow::Result<()>) -> anyhow::Result<u64> {
-        let Self { host, clock, pulse, sink, producer, faults } = self;
-        let witness = producer.witness.as_ref();
-        let striker = Striker { host, witness, sink, admin: producer.admin, clock: *clock, pulse, ledger: faults };
+        let striker = self.striker();
         // The first start compiles the plugins: that is not what is attacked.
         striker.rest(|| Ok(()))?;
+        self.strike(&striker, strikes, || Ok(()))
+    }
+
+    /// The same from the first strike on; `last` is done in the last life, when everything was accepted.
+    fn strike(
+        &self,
+        striker: &Striker<'_>,
+        strikes: impl FnOnce(&Striker<'_>, &Tickets) -> anyhow::Result<()>,
+        last: impl FnOnce() -> anyhow::Result<()>,
+    ) -> anyhow::Result<u64> {
+        let producer = &self.producer;
         thread::scope(|scope| {
             let (messages, message_tickets) = sync_channel(SENDS_WAITING_MAX);
             let (events, event_tickets) = sync_channel(SENDS_WAITING_MAX);
@@ -210,13 +242,14 @@ impl World {
                 scope.spawn(move || producer.send_events(&event_tickets)),
             ];
             let tickets = Tickets { messages, events };
-            strikes(&striker, &tickets)?;
+            strikes(striker, &tickets)?;
             drop(tickets);
-            let last_life_us = clock.now_us();
+            let last_life_us = self.clock.now_us();
             striker.rest(|| {
                 senders.into_iter().try_for_each(|sender| {
                     sender.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a producer has panicked")))
-                })
+                })?;
+                last()
             })?;
             Ok(last_life_us)
         })

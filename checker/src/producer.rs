@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use serde_json::json;
 
-use crate::chance::{Chance, digest, payload};
+use crate::chance::{Chance, WIDE, digest, payload};
 use crate::http::{Reply, post};
 use crate::ledger::Ledger;
 use crate::pulse::Pulse;
@@ -29,6 +29,8 @@ const AGAIN_AFTER: Duration = Duration::from_millis(2);
 const ACCEPTED_WITHIN: Duration = Duration::from_secs(120);
 /// Messages of one send, at most.
 const TOGETHER_MAX: u64 = 6;
+/// Wide messages of one send: together more than what lets the host write its log into its file while it works.
+const WIDE_TOGETHER: u64 = 8;
 /// Keys of `steps`.
 const KEYS: usize = 5;
 
@@ -49,9 +51,9 @@ pub(crate) struct Producer {
 
 /// A message on its way.
 #[derive(Debug)]
-struct Outgoing {
-    item: Item,
-    body: String,
+pub(crate) struct Outgoing {
+    pub(crate) item: Item,
+    pub(crate) body: String,
 }
 
 impl Producer {
@@ -119,7 +121,18 @@ impl Producer {
         Ok(())
     }
 
-    fn outgoing(&self, id: String, key: Option<String>) -> Outgoing {
+    /// Sends several messages that are so wide that the ledger's log has to be written into its file at once.
+    ///
+    /// # Errors
+    /// See [`Producer::send_messages`].
+    pub(crate) fn send_wide(&self) -> anyhow::Result<()> {
+        let together: Vec<Outgoing> =
+            (0..WIDE_TOGETHER).map(|nth| self.outgoing(format!("{WIDE}{nth}"), None)).collect();
+        self.insist(ORDERS, &together, |producer| producer.post_lines(ORDERS, &together))
+    }
+
+    /// A message with the body that follows from its id.
+    pub(crate) fn outgoing(&self, id: String, key: Option<String>) -> Outgoing {
         let body = payload(self.seed, &id);
         Outgoing { item: Item { id, key, body: digest(body.as_bytes()) }, body }
     }
@@ -157,7 +170,8 @@ impl Producer {
         }
     }
 
-    fn post_lines(&self, queue: &str, together: &[Outgoing]) -> Reply {
+    /// Sends them over the API, in one request.
+    pub(crate) fn post_lines(&self, queue: &str, together: &[Outgoing]) -> Reply {
         let lines: String = together
             .iter()
             .map(|Outgoing { item, body }| format!("{}\n", json!({ "id": item.id, "key": item.key, "body": body })))

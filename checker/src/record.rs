@@ -3,15 +3,16 @@
 //! Times are microseconds since the Unix epoch by a clock that is read once and then only runs forwards, so that entries of
 //! different ledgers can be put in order.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 /// The one clock of a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
-    started: Instant,
-    started_us: u64,
+    /// What the wall clock was ahead of the monotonic one.
+    ahead_us: u64,
 }
 
 impl Clock {
@@ -19,13 +20,29 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "planned times of schedules are times of the wall clock")]
     pub(crate) fn start() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { started: Instant::now(), started_us: micros(since) }
+        Self { ahead_us: micros(since).saturating_sub(now_us()) }
     }
 
     /// Microseconds since the Unix epoch.
     pub(crate) fn now_us(&self) -> u64 {
-        self.started_us + micros(self.started.elapsed())
+        self.at_us(now_us())
     }
+
+    /// The same of a time that the system's monotonic clock has shown, in microseconds, in whatever process.
+    pub(crate) fn at_us(&self, monotonic_us: u64) -> u64 {
+        self.ahead_us + monotonic_us
+    }
+
+    /// What the system's monotonic clock has shown at a time of this one.
+    pub(crate) fn monotonic_us(&self, at_us: u64) -> u64 {
+        at_us.saturating_sub(self.ahead_us)
+    }
+}
+
+fn now_us() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    let (seconds, nanos) = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec));
+    seconds.unwrap_or(0) * 1_000_000 + nanos.unwrap_or(0) / 1_000
 }
 
 fn micros(duration: Duration) -> u64 {
@@ -51,8 +68,20 @@ pub(crate) enum Sent {
     Accepted,
     /// No answer, or one that promises nothing: all of it may be there, or none.
     Unanswered,
+    /// The host has no room or is asked too often, and said so: nothing of it is there.
+    Refused,
     /// Nobody listened, or the host did not look at it.
     Unheard,
+}
+
+impl Sent {
+    /// Whether something of it may be there.
+    pub(crate) const fn may_be_there(self) -> bool {
+        match self {
+            Self::Accepted | Self::Unanswered => true,
+            Self::Refused | Self::Unheard => false,
+        }
+    }
 }
 
 /// The producer's ledger.
@@ -132,14 +161,21 @@ pub(crate) enum FaultKind {
     Refusal,
     /// The disk refused something for a while, and it lived on.
     Held,
+    /// The machine lost its power, and with it what was not on disk.
+    PowerCut,
 }
 
 impl FaultKind {
-    /// Whether the host ended with work under way.
+    /// Whether the host ended with work under way, and may charge an attempt for it.
     pub(crate) const fn is_death(self) -> bool {
         match self {
             Self::Kill | Self::KillAtStart | Self::Refusal => true,
-            Self::Stop | Self::Freeze | Self::Held => false,
+            Self::Stop | Self::Freeze | Self::Held | Self::PowerCut => false,
         }
+    }
+
+    /// Whether the host ended with work under way, which comes again. After a power failure nobody knows what it was.
+    pub(crate) fn is_cut_off(self) -> bool {
+        self.is_death() || self == Self::PowerCut
     }
 }

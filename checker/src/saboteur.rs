@@ -8,9 +8,8 @@ use std::io;
 use std::ops::RangeInclusive;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use crate::preload;
+use crate::preload::Preload;
 
 const SOURCE: &str = include_str!("saboteur.c");
 /// The shared memory's size, and where in it what stands, as `struct control` has it.
@@ -27,8 +26,7 @@ const WHERE_AT: u64 = 64;
 /// The library, and the memory that it shares with us.
 #[derive(Debug)]
 pub struct Saboteur {
-    library: PathBuf,
-    under: PathBuf,
+    preload: Preload,
     control: PathBuf,
     memory: File,
 }
@@ -70,22 +68,22 @@ impl Saboteur {
     /// There is no C compiler, or the folder cannot be written.
     pub fn build(folder: &Path, under: &Path) -> anyhow::Result<Self> {
         let folder = folder.canonicalize()?;
-        let library = preload::build(&folder, "saboteur", SOURCE)?;
         let control = folder.join("saboteur");
         let memory = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&control)?;
         memory.set_len(CONTROL_BYTES)?;
-        Ok(Self { library, under: under.to_owned(), control, memory })
+        let preload = Preload::build(&folder, "saboteur", SOURCE)?;
+        let preload = preload.with("SABOTEUR", &control).with("SABOTEUR_UNDER", under);
+        Ok(Self { preload, control, memory })
     }
 
     /// What a host's environment must have in it.
-    #[must_use]
-    pub fn variables(&self) -> [(&'static str, &Path); 3] {
-        [(preload::VARIABLE, &self.library), ("SABOTEUR", &self.control), ("SABOTEUR_UNDER", &self.under)]
+    pub fn variables(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        self.preload.variables()
     }
 
-    /// Puts it before the C library of a process.
-    pub(crate) fn watch(&self, host: &mut Command) {
-        host.envs(self.variables());
+    /// What has to be put before the C library.
+    pub(crate) fn preload(&self) -> &Preload {
+        &self.preload
     }
 
     /// From now on counts these calls, and lets those fail that have these numbers; the first one is 1.
@@ -159,12 +157,14 @@ impl Saboteur {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     /// Appends to a file and synchronises it, three times.
     fn write(saboteur: &Saboteur, path: &Path) -> String {
         let mut shell = Command::new("dd");
-        saboteur.watch(&mut shell);
+        shell.envs(saboteur.variables());
         let output = shell.args(["if=/dev/zero", "bs=1", "count=3", "oflag=append", "conv=notrunc,fsync"]);
         let output = output.arg(format!("of={}", path.display())).output().expect("there is a `dd`");
         String::from_utf8_lossy(&output.stderr).into_owned()

@@ -24,7 +24,7 @@ const PROBE: &str = "/probe";
 /// Until connections of a dead host are gone.
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 
-/// A running sink; its threads end with the connections.
+/// A running sink, which listens until it is dropped; its threads end with the connections.
 #[derive(Debug)]
 pub(crate) struct Sink {
     address: SocketAddr,
@@ -40,6 +40,7 @@ struct Shared {
     arrivals: AtomicU64,
     /// Whether it takes everything at once, whatever the rules say.
     takes_all: AtomicBool,
+    is_over: AtomicBool,
 }
 
 impl Sink {
@@ -54,11 +55,14 @@ impl Sink {
             ledger,
             arrivals: AtomicU64::new(0),
             takes_all: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
         });
         let accepting = shared.clone();
-        // It listens until the process ends: nobody has to wait for it.
         Builder::new().name("sink".to_owned()).spawn(move || {
             for stream in listener.incoming().flatten() {
+                if accepting.is_over.load(Ordering::SeqCst) {
+                    return;
+                }
                 accepting.pulse.change(|counts| counts.open += 1);
                 let serving = accepting.clone();
                 let serve = move || {
@@ -95,6 +99,14 @@ impl Sink {
         let is_settled = self.shared.pulse.wait(SETTLED_WITHIN, |counts| counts.open == 0);
         ensure!(is_settled, "connections of a dead host stay open");
         Ok(())
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        self.shared.is_over.store(true, Ordering::SeqCst);
+        // Who waits for connections sees one more, and ends.
+        let _ = http::post(self.address, PROBE, &[], b"");
     }
 }
 

@@ -1,37 +1,35 @@
 //! Counts what the host synchronises: `kill -9` leaves what it has only written, so no kill shows a missing `fsync`.
 //!
-//! A small library stands between the host and the C library. It shows that something of the ledger's files was
-//! synchronised between a send and its acceptance, not that it was the right thing: a write that is skipped while another
-//! thread's is not would be missed.
+//! It shows that something of the ledger's files was synchronised between a send and its acceptance, not that it was the
+//! right thing: a write that is skipped while another thread's is not would be missed. `power` looks at that.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use crate::preload;
+use crate::preload::Preload;
 
 const SOURCE: &str = include_str!("witness.c");
 
 /// The library, and the file that it counts in.
 #[derive(Debug)]
 pub(crate) struct Witness {
-    library: PathBuf,
+    preload: Preload,
     synced: PathBuf,
 }
 
 impl Witness {
-    /// Builds the library in a folder, with the C compiler that builds SQLite too.
+    /// Builds the library in a folder.
     ///
     /// # Errors
     /// There is no C compiler.
     pub(crate) fn build(folder: &Path) -> anyhow::Result<Self> {
-        let library = preload::build(folder, "witness", SOURCE)?;
-        Ok(Self { library, synced: folder.join("synced") })
+        let synced = folder.join("synced");
+        Ok(Self { preload: Preload::build(folder, "witness", SOURCE)?.with("SYNCED", &synced), synced })
     }
 
-    /// Puts it before the C library of a process.
-    pub(crate) fn watch(&self, host: &mut Command) {
-        host.env(preload::VARIABLE, &self.library).env("SYNCED", &self.synced);
+    /// What has to be put before the C library.
+    pub(crate) fn preload(&self) -> &Preload {
+        &self.preload
     }
 
     /// Writes that were synchronised so far.

@@ -21,6 +21,8 @@ pub(crate) const STEPS: &str = "steps";
 pub(crate) const PARCELS: &str = "parcels";
 pub(crate) const EVENTS: &str = "events";
 pub(crate) const COUNTS: &str = "counts";
+/// The one that only a soak has: large messages.
+pub(crate) const BULK: &str = "bulk";
 /// Queues that the host fills.
 pub(crate) const LATER: &str = "later";
 pub(crate) const COUNTED: &str = "counted";
@@ -34,6 +36,8 @@ pub(crate) const HOOK: &str = "/in";
 pub(crate) const EVENT_HEADER: &str = "x-event";
 /// The connector whose state counts.
 pub(crate) const TALLY: &str = "tally";
+/// The connector that ticks.
+pub(crate) const CLOCK: &str = "clock";
 /// The key of the count.
 pub(crate) const COUNT: &str = "count";
 /// Receipts of a parcel.
@@ -71,12 +75,13 @@ const PLAIN: Receiver =
     Receiver { name: "", queue: "", workers: 2, batch: 4, is_ordered: false, wall_ms: 60_000, attempts: ATTEMPTS };
 
 /// All of them.
-pub(crate) const RECEIVERS: [Receiver; 5] = [
+pub(crate) const RECEIVERS: [Receiver; 6] = [
     Receiver { name: "deliver", queue: ORDERS, ..PLAIN },
     Receiver { name: "step", queue: STEPS, workers: 3, is_ordered: true, ..PLAIN },
     Receiver { name: PARCEL, queue: PARCELS, wall_ms: PARCEL_WALL_MS, ..PLAIN },
     Receiver { name: "later", queue: LATER, ..PLAIN },
     Receiver { name: "event", queue: EVENTS, ..PLAIN },
+    Receiver { name: "bulk", queue: BULK, ..PLAIN },
 ];
 /// The receiver behind the plugin that breaks.
 pub(crate) const PARCEL: &str = "parcel";
@@ -85,6 +90,11 @@ impl Receiver {
     /// The one of this name.
     pub(crate) fn named(name: &str) -> Option<&'static Self> {
         RECEIVERS.iter().find(|receiver| receiver.name == name)
+    }
+
+    /// Those that every host has.
+    pub(crate) fn usual() -> impl Iterator<Item = &'static Self> {
+        RECEIVERS.iter().filter(|receiver| receiver.queue != BULK)
     }
 
     /// The delay after failed attempt number `attempt`, in milliseconds.
@@ -169,11 +179,14 @@ pub(crate) struct Places<'a> {
     /// The plugins.
     pub(crate) tally: &'a Path,
     pub(crate) parcel: &'a Path,
+    /// After which there are no more ticks, in seconds since the Unix epoch.
+    pub(crate) ticks_end_s: Option<u64>,
 }
 
 /// The host's configuration.
 pub(crate) fn toml(places: &Places<'_>) -> String {
-    let Places { admin, hooks, sink, tally, parcel } = places;
+    let Places { admin, hooks, tally, parcel, ticks_end_s, .. } = places;
+    let end = ticks_end_s.map(|seconds| format!(", end = '{}'", timestamp(seconds))).unwrap_or_default();
     let (tally, parcel) = (tally.display(), parcel.display());
     let mut toml = format!(
         "[host]\ndata_dir = 'data'\nadmin = '{admin}'\nlisten = '{hooks}'\n\n\
@@ -189,36 +202,60 @@ pub(crate) fn toml(places: &Places<'_>) -> String {
          verify = {{ scheme = 'none', id = {{ header = '{EVENT_HEADER}' }} }} }}\n\
          [connectors.{TALLY}]\nplugin = '{tally}'\nconsume = {{ queue = '{COUNTS}', batch = 2, concurrency = 4 }}\n\
          retry = {{ attempts = 30 }}\nconfig = {{ publish = '{COUNTED}' }}\nallow.publish = ['{COUNTED}']\n\
-         [connectors.clock]\nplugin = '{parcel}'\nconfig = {{ publish = '{TICKS}' }}\nallow.publish = ['{TICKS}']\n\
-         retry = {{ attempts = 30 }}\nschedule = {{ every = '{PERIOD_MS}ms', overlap = 'queue_all', catch_up = 'all' }}\n"
+         [connectors.{CLOCK}]\nplugin = '{parcel}'\nconfig = {{ publish = '{TICKS}' }}\nallow.publish = ['{TICKS}']\n\
+         retry = {{ attempts = 30 }}\nschedule = {{ every = '{PERIOD_MS}ms', overlap = 'queue_all', catch_up = 'all'{end} }}\n"
     );
-    for receiver in &RECEIVERS {
-        let Receiver { name, queue, workers, batch, wall_ms, attempts, .. } = receiver;
-        let url = format!("http://{sink}/{name}");
-        let does = if *name == PARCEL {
-            format!(
-                "plugin = '{parcel}'\nallow.publish = ['{LATER}']\n\
-                 config = {{ url = '{url}', publish = '{LATER}', delay_ms = {DELAY_MS} }}\n"
-            )
-        } else {
-            let key = if receiver.is_ordered { ", x-key = '{{ key }}'" } else { "" };
-            let headers = format!("x-id = '{{{{ id }}}}', x-attempt = '{{{{ attempt }}}}'{key}");
-            format!("plugin = 'builtin:http-request'\nconfig = {{ url = '{url}', headers = {{ {headers} }} }}\n")
-        };
-        let _ = write!(
-            toml,
-            "[connectors.{name}]\n{does}consume = {{ queue = '{queue}', batch = {batch}, concurrency = {workers} }}\n\
-             brake = 0\nlimits = {{ wall = '{wall_ms}ms' }}\n\
-             retry = {{ attempts = {attempts}, first = '{RETRY_FIRST_MS}ms', factor = 2.0, jitter = 'none' }}\n\
-             allow.http = [{{ url = '{url}', methods = ['POST'], private = true }}]\n"
-        );
-    }
+    Receiver::usual().for_each(|receiver| toml += &connector(receiver, places));
     toml
+}
+
+/// The connector that posts to a receiver.
+pub(crate) fn connector(receiver: &Receiver, places: &Places<'_>) -> String {
+    let Receiver { name, queue, workers, batch, wall_ms, attempts, .. } = receiver;
+    let url = format!("http://{}/{name}", places.sink);
+    let does = if *name == PARCEL {
+        format!(
+            "plugin = '{}'\nallow.publish = ['{LATER}']\n\
+             config = {{ url = '{url}', publish = '{LATER}', delay_ms = {DELAY_MS} }}\n",
+            places.parcel.display()
+        )
+    } else {
+        let key = if receiver.is_ordered { ", x-key = '{{ key }}'" } else { "" };
+        let headers = format!("x-id = '{{{{ id }}}}', x-attempt = '{{{{ attempt }}}}'{key}");
+        format!("plugin = 'builtin:http-request'\nconfig = {{ url = '{url}', headers = {{ {headers} }} }}\n")
+    };
+    format!(
+        "[connectors.{name}]\n{does}consume = {{ queue = '{queue}', batch = {batch}, concurrency = {workers} }}\n\
+         brake = 0\nlimits = {{ wall = '{wall_ms}ms' }}\n\
+         retry = {{ attempts = {attempts}, first = '{RETRY_FIRST_MS}ms', factor = 2.0, jitter = 'none' }}\n\
+         allow.http = [{{ url = '{url}', methods = ['POST'], private = true }}]\n"
+    )
+}
+
+/// A time as RFC 3339 writes it, by the calendar that counts years from March.
+fn timestamp(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400 + 719_468, seconds % 86_400);
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3_600, rest / 60 % 60, rest % 60)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_is_written_as_the_configuration_reads_it() {
+        assert_eq!(timestamp(0), "1970-01-01T00:00:00Z");
+        assert_eq!(timestamp(951_782_399), "2000-02-28T23:59:59Z");
+        assert_eq!(timestamp(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(timestamp(1_798_761_599), "2026-12-31T23:59:59Z");
+    }
 
     #[test]
     fn a_rule_answers_by_the_attempt_alone() {

@@ -9,14 +9,21 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
+use std::time::Duration;
 
-use bulkhead_checker::{Report, Sabotage, Settings, Swept, Violation, run, sabotage};
+use bulkhead_checker::{Report, Sabotage, Settings, Soak, Swept, Violation, power, run, sabotage, soak};
 
 /// Strikes at a host that should have no bug.
 const CYCLES: u64 = 200;
 /// Strikes at one that was given a bug. The first dozen nearly always finds it; where a disk is so fast that a strike
 /// seldom falls between two commits, more of them do.
 const CYCLES_OF_A_BUG: [u64; 4] = [12, 24, 48, 96];
+/// Power failures at a host that should have no bug, without those of its recoveries.
+const IMAGES: usize = 40;
+/// And at one that never synchronises.
+const IMAGES_OF_A_BUG: usize = 16;
+/// For how long too much is offered.
+const SOAK: Duration = Duration::from_secs(7);
 const TARGET: &str = "wasm32-wasip2";
 
 /// What the variable is called by which a build with bugs is given one.
@@ -122,6 +129,22 @@ fn a_host_keeps_its_promises_through_two_hundred_strikes() {
     assert!(report.accepted > 500 && report.repeated > 50 && report.dead > 20 && report.ticks > 50, "{report}");
 }
 
+#[test]
+fn a_host_that_is_offered_too_much_keeps_its_promises_within_its_bounds() {
+    let folder = tempfile::tempdir().unwrap();
+    lend(&COMPILED, &folder.path().join("data"));
+    let seed = RandomState::new().build_hasher().finish();
+    let settings = settings(&host(), folder.path(), 0, seed, None);
+    let soaked = soak(&Soak { settings, length: SOAK, strike_every: SOAK * 4 / 7 }).unwrap();
+    println!("{soaked}");
+    if !soaked.is_clean() {
+        let _ = folder.keep();
+    }
+    assert!(soaked.is_clean(), "{soaked}");
+    // It was not for want of trying. How much is refused depends on how fast the machine is.
+    assert!(soaked.report.kills == 1 && soaked.report.accepted > 50 && soaked.answered > 0, "{soaked}");
+}
+
 /// Does it to a host, between so many calls that are left alone; what is left of it stays where it did wrong. The least
 /// number of times that it was done says that it was not for want of trying.
 fn check_sabotage(what: Sabotage, stride: u64, least: u64) -> Swept {
@@ -216,6 +239,33 @@ fn a_message_that_overtakes_another_of_its_key_is_found() {
 #[test]
 fn state_that_is_written_without_a_look_is_found() {
     check_found("state-unchecked", |found| matches!(found, Violation::StateDrift { .. }));
+}
+
+/// Lets the power fail so often; what is left stays where something was found that should not be.
+fn cut_power(host: &Path, images: usize, seed: u64, fault: Option<&str>) -> power::Report {
+    let folder = tempfile::tempdir().unwrap();
+    lend(&COMPILED, &folder.path().join("data"));
+    let report = power::run(&settings(host, folder.path(), 0, seed, fault), Some(images)).unwrap();
+    if fault.is_none() && !report.is_clean() {
+        let _ = folder.keep();
+    }
+    report
+}
+
+#[test]
+fn a_host_keeps_its_promises_when_the_power_fails() {
+    let report = cut_power(&host(), IMAGES, RandomState::new().build_hasher().finish(), None);
+    println!("{report}");
+    assert!(report.is_clean(), "{report}");
+    // It was not for want of trying.
+    assert!(report.syncs > 50 && report.accepted > 20 && report.images.iter().all(|images| *images > 5), "{report}");
+}
+
+#[test]
+fn a_commit_that_is_not_synchronised_is_lost_when_the_power_fails() {
+    let report = cut_power(&WITH_FAULTS, IMAGES_OF_A_BUG, 1, Some("skip-fsync"));
+    let is_lost = |found: &power::Finding| matches!(found.violation, Violation::Lost { .. });
+    assert!(report.findings.iter().any(is_lost), "{report}");
 }
 
 /// Runs a verb of a host that panics when a plugin publishes "panic"; what it printed.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bulkhead_tests::{Bulkhead, Metrics, guest};
 
 /// Long enough for a busy machine; every wait ends with the event itself.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 /// What an id that the host has made counts in a message's size.
 const ID_BYTES: usize = 26;
 
@@ -26,10 +26,10 @@ fn held(metrics: &Metrics, reason: &str) -> bool {
 fn too_much_unfinished_work_is_worked_off_before_more_is_read() {
     let retry = "retry = { attempts = 2, first = '2s', jitter = 'none' }";
     let host = Bulkhead::new(&hostile(&format!("consume = {{ queue = 'in', pending_max = 10 }}\n{retry}")));
-    host.send("in", &["retry later"; 500]);
+    host.send("in", &["retry later"; 2_500]);
     let running = host.start();
     running.wait_until("bound of unfinished work", PATIENCE, |metrics| held(metrics, "pending"));
-    running.wait_until("end of all", PATIENCE, |metrics| delivered(metrics, "dead") == 500.0);
+    running.wait_until("end of all", PATIENCE, |metrics| delivered(metrics, "dead") == 2_500.0);
     running.wait_until("free connector", PATIENCE, |metrics| !held(metrics, "pending"));
     let _ = running.terminate().ok();
 }

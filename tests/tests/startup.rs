@@ -72,6 +72,20 @@ fn a_second_process_on_the_data_directory_is_refused() {
     let _ = running.terminate().ok();
 }
 
+#[test]
+fn a_host_waits_for_a_verb_that_works_on_the_data_directory() {
+    let bulkhead = Bulkhead::new(&hostile(""));
+    bulkhead.send("in", &["ok"]);
+    // What a verb holds as long as it works.
+    let lock = std::fs::File::open(bulkhead.data().join("lock")).unwrap();
+    lock.lock().unwrap();
+    let host = bulkhead.launch();
+    let _ = host.wait_for_log("waits for another process", PATIENCE);
+    lock.unlock().unwrap();
+    let _ = host.wait_for_log("\"running\"", PATIENCE);
+    let _ = host.terminate().ok();
+}
+
 /// The ledger's file, and its write-ahead log if there is one.
 fn ledger_files(bulkhead: &Bulkhead) -> [Option<Vec<u8>>; 2] {
     ["ledger.db", "ledger.db-wal"].map(|file| std::fs::read(bulkhead.data().join(file)).ok())

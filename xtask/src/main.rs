@@ -1,7 +1,7 @@
 //! `cargo xtask`: the tasks of the workspace. Each installs what a fresh machine lacks, says so, and then runs.
 //!
 //! `test` is the whole of what must hold before a merge; `demo` shows the main job with real servers; `crash` attacks a
-//! host for as long as one likes; `package` makes the crates that are published.
+//! host for as long as one likes, and `soak` offers it too much meanwhile; `package` makes the crates that are published.
 //! No task knows how the host works inside: all of them drive cargo and the built binary.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a task talks to the person who started it")]
 
@@ -10,6 +10,7 @@ mod cargo;
 mod crash;
 mod demo;
 mod package;
+mod soak;
 mod test;
 mod toolchain;
 
@@ -33,6 +34,8 @@ enum Task {
     Demo(demo::Options),
     /// Kill and stop a host again and again, and prove that it keeps its promises
     Crash(crash::Options),
+    /// Offer a host twice as much as it lets through, for minutes, with strikes and plugins that mean harm
+    Soak(soak::Options),
     /// Measure the figures of docs/performance.md in release mode
     Bench(bench::Options),
     /// Make the crates that are published, and check each where nothing of the repository is around it
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Task::Test => test::run(),
         Task::Demo(options) => demo::run(&options),
         Task::Crash(options) => crash::run(&options),
+        Task::Soak(options) => soak::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Package(options) => package::run(&options),
     };

@@ -14,13 +14,12 @@ use anyhow::Context as _;
 
 use super::{Log, Sabotage, Swept, last_line, name_of};
 use crate::chance::Chance;
-use crate::faults::Striker;
 use crate::ledger::Ledger;
 use crate::left::Left;
 use crate::record::{FaultKind, Receiving, Sending};
 use crate::report::Report;
 use crate::verdict::{self, Evidence, Violation};
-use crate::workload::{COUNTS, ORDERS, RECEIVERS, STEPS, TALLY};
+use crate::workload::{COUNTS, ORDERS, Receiver, STEPS, TALLY};
 use crate::{Beside, PRODUCER, SINK, Settings, World};
 
 /// Damages of a small file, and of the ledger's two, without a stride.
@@ -116,16 +115,15 @@ struct Bench<'a> {
 impl Bench<'_> {
     /// Lets a host make the two directories.
     fn make(&self) -> anyhow::Result<[Pristine; 2]> {
-        let World { host, clock, pulse, sink, producer, faults } = self.world;
-        let striker =
-            Striker { host, witness: None, sink, admin: producer.admin, clock: *clock, pulse, ledger: faults };
+        let World { host, producer, .. } = self.world;
+        let striker = self.world.striker();
         let send = |queues: &[&str], made, count| {
             let (tickets, asked) = sync_channel(count);
             (0..count).try_for_each(|_| tickets.send(()))?;
             drop(tickets);
             producer.send_to(queues, made, &asked)
         };
-        let connectors = || RECEIVERS.iter().map(|receiver| receiver.name).chain([TALLY]);
+        let connectors = || Receiver::usual().map(|receiver| receiver.name).chain([TALLY]);
         striker.rest(|| Ok(()))?;
         connectors().try_for_each(|name| host.verb(&["pause", name]))?;
         striker.rest(|| send(&[ORDERS, STEPS, COUNTS], 0, SENDS_BEFORE))?;

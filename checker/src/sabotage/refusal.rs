@@ -96,7 +96,7 @@ fn sweep(
     let data = settings.folder.canonicalize()?.join("data");
     let (mut counts, mut wrongs) = (BTreeMap::new(), Vec::new());
     let attacked = world.attack(|striker, tickets| {
-        let saboteur = striker.host.saboteur.as_ref().context("there is a saboteur")?;
+        let saboteur = world.saboteur.as_ref().context("there is a saboteur")?;
         let log = striker.host.log();
         let mut stage = Stage { striker, tickets, saboteur, data, log, counts: &mut counts, wrongs: &mut wrongs };
         let lived = lives(&mut stage);

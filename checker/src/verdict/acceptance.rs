@@ -30,6 +30,8 @@ struct Ends<'e> {
     dead: HashSet<(&'e str, &'e str)>,
     /// Counted and copied.
     counted: BTreeSet<String>,
+    /// Events that lie in their queue, which keeps them.
+    events: HashSet<&'e str>,
 }
 
 impl<'e> Ends<'e> {
@@ -42,12 +44,16 @@ impl<'e> Ends<'e> {
             (letter.connector.as_str(), name)
         });
         let counted = evidence.left.queue(COUNTED).iter().map(|kept| first_word(&kept.body));
-        Self { delivered: delivered.collect(), dead: dead.collect(), counted: counted.collect() }
+        let events = evidence.left.queue(EVENTS).iter().map(|kept| kept.id.as_str()).collect();
+        Self { delivered: delivered.collect(), dead: dead.collect(), counted: counted.collect(), events }
     }
 
     fn has(&self, queue: &str, name: &str) -> bool {
         if queue == COUNTS {
             return self.counted.contains(name) || self.dead.contains(&(crate::workload::TALLY, name));
+        }
+        if queue == EVENTS && !self.events.contains(name) {
+            return false;
         }
         RECEIVERS.iter().filter(|receiver| receiver.queue == queue).any(|receiver| {
             self.delivered.contains(&(receiver.name, name)) || self.dead.contains(&(receiver.name, name))
@@ -56,7 +62,7 @@ impl<'e> Ends<'e> {
 }
 
 /// The name in front of every payload.
-pub(super) fn first_word(body: &[u8]) -> String {
+pub(crate) fn first_word(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     text.split(' ').next().unwrap_or_default().to_owned()
 }
@@ -147,7 +153,7 @@ fn receipts(histories: &Histories<'_>, ends: &Ends<'_>) -> Vec<Violation> {
 fn unsynced(evidence: &Evidence) -> Vec<Violation> {
     let mut before = HashSet::new();
     let mut violations = Vec::new();
-    for send in evidence.sends.iter().filter(|send| send.sent != Sent::Unheard) {
+    for send in evidence.sends.iter().filter(|send| send.sent.may_be_there()) {
         let is_new = send.items.iter().all(|item| before.insert((&send.queue, &item.id)));
         if is_new && send.sent == Sent::Accepted && send.is_unsynced {
             violations.push(Violation::Unsynced { send: send.number });
@@ -202,6 +208,21 @@ mod tests {
         assert_eq!(check(&evidence(not_sent, came.clone(), Vec::new())), [unknown]);
         let unanswered = vec![send(1, ORDERS, &[&order], Sent::Unanswered)];
         assert_eq!(check(&evidence(unanswered, came, Vec::new())), []);
+    }
+
+    /// Its queue keeps it for a day.
+    #[test]
+    fn an_event_that_was_delivered_and_is_not_there_any_more_is_lost() {
+        let event = taken("event", "e");
+        let mut evidence = evidence(
+            vec![send(1, EVENTS, &[&event], Sent::Accepted)],
+            vec![request(10, "event", &event, 1)],
+            Vec::new(),
+        );
+        assert_eq!(check(&evidence), [Violation::Lost { queue: EVENTS.to_owned(), name: event.clone() }]);
+        let body = payload(evidence.seed, &event).into_bytes();
+        evidence.left.queues.insert(EVENTS.to_owned(), vec![Kept { id: event, body }]);
+        assert_eq!(check(&evidence), []);
     }
 
     #[test]

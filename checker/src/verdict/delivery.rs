@@ -64,6 +64,10 @@ impl Step<'_> {
         self.evidence.was_killed(self.before.arrival.at_us, self.then.arrival.at_us)
     }
 
+    fn was_cut_off(&self) -> bool {
+        self.evidence.was_cut_off(self.before.arrival.at_us, self.then.arrival.at_us)
+    }
+
     /// Whether the call of the first one may have found no room for what it publishes afterwards: it runs again, at no
     /// attempt. One that publishes nothing is done with its request, whatever the disk refuses.
     fn was_held(&self) -> bool {
@@ -81,13 +85,13 @@ impl Step<'_> {
         self.before.answer.is_some_and(|(_, answer)| !answer.is_success())
     }
 
-    /// A repeat at the same attempt follows a kill, or a publish that was refused; one at a later attempt a failure, a
-    /// kill or a deadline.
+    /// A repeat at the same attempt follows a kill, a power failure, or a publish that was refused; one at a later attempt a
+    /// failure, a kill or a deadline.
     fn unreasonable(&self) -> Option<Violation> {
         let attempts = (self.before.arrival.attempt, self.then.arrival.attempt);
         let is_reasonable = match attempts.1.checked_sub(attempts.0) {
             None => false,
-            Some(0) => self.was_killed() || self.was_held(),
+            Some(0) => self.was_cut_off() || self.was_held(),
             Some(1) => self.was_killed() || self.has_failed() || self.was_given_up(),
             Some(_) => self.was_killed(),
         };
@@ -97,7 +101,7 @@ impl Step<'_> {
 
     /// After a failure the next attempt waits, unless it is made up for a crash.
     fn early(&self) -> Option<Violation> {
-        let (answered_us, _) = self.before.answer.filter(|_| self.has_failed() && !self.was_killed())?;
+        let (answered_us, _) = self.before.answer.filter(|_| self.has_failed() && !self.was_cut_off())?;
         let due_us = answered_us + Receiver::delay_ms(self.before.arrival.attempt) * 1_000;
         early(self.receiver.name, self.name, due_us, self.then.arrival.at_us)
     }
@@ -124,7 +128,7 @@ impl<'e> Repeats<'e> {
             return;
         }
         let mut ends =
-            step.evidence.faults.iter().filter(|fault| fault.kind.is_death() || fault.kind == FaultKind::Stop);
+            step.evidence.faults.iter().filter(|fault| fault.kind.is_cut_off() || fault.kind == FaultKind::Stop);
         // Where none came between, it is unreasonable.
         let Some(fault) = ends.find(|fault| fault.ended_us >= answered_us) else { return };
         let (receiver, name) = (step.receiver.name, step.name);
@@ -247,6 +251,13 @@ mod tests {
         assert_eq!(judged(twice(1), vec![fault(2 * SECOND, FaultKind::Kill)])[0], repeated(&order, (1, 1)));
         // Standing still is no excuse either.
         assert_eq!(judged(twice(1), vec![fault(2_000, FaultKind::Freeze)]), [repeated(&order, (1, 1))]);
+    }
+
+    /// The file of what was running is of another boot then.
+    #[test]
+    fn a_power_failure_repeats_what_was_under_way_and_charges_nobody() {
+        assert_eq!(judged(twice(1), vec![fault(2_000, FaultKind::PowerCut)]), []);
+        assert_eq!(judged(twice(2), vec![fault(2_000, FaultKind::PowerCut)]), [repeated(&taken(), (1, 2))]);
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod violation;
 
 use std::collections::{BTreeMap, HashMap};
 
+pub(crate) use acceptance::first_word;
 pub use violation::Violation;
 
 use crate::left::Left;
@@ -96,6 +97,12 @@ impl Evidence {
         deaths.any(|fault| (from_us..=to_us).contains(&fault.ended_us))
     }
 
+    /// The same, or whether its machine lost its power: then no attempt is charged.
+    fn was_cut_off(&self, from_us: u64, to_us: u64) -> bool {
+        let mut ends = self.faults.iter().filter(|fault| fault.kind.is_cut_off());
+        ends.any(|fault| (from_us..=to_us).contains(&fault.ended_us))
+    }
+
     /// Whether the disk refused something, and the host lived on, at some time between the two.
     fn was_held(&self, from_us: u64, to_us: u64) -> bool {
         let mut held = self.faults.iter().filter(|fault| fault.kind == FaultKind::Held);
@@ -105,7 +112,7 @@ impl Evidence {
     /// Everything that may be there: by queue and name, and whether it was accepted.
     fn known(&self) -> HashMap<(&str, &str), (&Item, bool)> {
         let mut known: HashMap<(&str, &str), (&Item, bool)> = HashMap::new();
-        for send in self.sends.iter().filter(|send| send.sent != Sent::Unheard) {
+        for send in self.sends.iter().filter(|send| send.sent.may_be_there()) {
             for item in &send.items {
                 let entry = known.entry((&send.queue, &item.id)).or_insert((item, false));
                 entry.1 |= send.sent == Sent::Accepted;

@@ -1,11 +1,13 @@
 //! `bulkhead run`: starts the host and waits for its end.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::Run;
 use super::check::problems_text;
@@ -14,9 +16,14 @@ use super::unusable;
 use crate::clock::Clock;
 use crate::config::{Loaded, Problem};
 use crate::host::{self, Ended, Front, Host, Until};
-use crate::ledger::{Ledger, Settings};
+use crate::ledger::{Ledger, OpenError, Settings};
 use crate::metrics::Metrics;
 use crate::secret_store::{Environment, SecretStore};
+
+/// A verb without a host works on the data directory itself, and is done by then; another host stays.
+const VERB_ENDS_WITHIN: Duration = Duration::from_secs(2);
+/// Until the data directory is tried again.
+const LOOK_EACH: Duration = Duration::from_millis(20);
 
 /// Runs the configured connectors until a signal, or until nothing is left to do.
 ///
@@ -36,8 +43,7 @@ pub async fn run(loaded: Loaded, environment: Environment, arguments: Run) -> Ou
     let empty = |_| SecretStore::empty(&config.host.data_dir);
     let secrets = SecretStore::open(&config.secrets, &environment).unwrap_or_else(empty);
     let settings = Settings { min_free: config.host.min_free, ..Settings::new(config.host.data_dir.clone()) };
-    let ledger = Ledger::open(settings, Clock::default(), metrics.clone())
-        .map_err(|error| Failed::Unusable(anyhow::Error::new(error)))?;
+    let ledger = open(&settings, &metrics).await.map_err(|error| Failed::Unusable(anyhow::Error::new(error)))?;
     plugins.keep(&config.host.data_dir);
     let (signals, _watching) = signals().context("cannot wait for signals")?;
     let front = Front::bind(&config).await.map_err(Failed::Unusable)?;
@@ -51,6 +57,24 @@ pub async fn run(loaded: Loaded, environment: Environment, arguments: Run) -> Ou
     match host.run(front, until, signals).await? {
         Ended::Settled => Ok(ExitCode::SUCCESS),
         Ended::Cut | Ended::Held => Ok(ExitCode::FAILURE),
+    }
+}
+
+/// Opens the ledger, when a verb that just works on it has ended.
+async fn open(settings: &Settings, metrics: &Metrics) -> Result<Ledger, OpenError> {
+    let deadline = Instant::now() + VERB_ENDS_WITHIN;
+    let mut is_said = false;
+    loop {
+        match Ledger::open(settings.clone(), Clock::default(), metrics.clone()) {
+            Err(OpenError::Locked { dir, .. }) if Instant::now() < deadline => {
+                if !is_said {
+                    tracing::info!(dir = %dir.display(), "waits for another process that works on the data directory");
+                }
+                is_said = true;
+                tokio::time::sleep(LOOK_EACH).await;
+            }
+            opened => return opened,
+        }
     }
 }
 

@@ -74,7 +74,7 @@ impl Checkpoints {
     pub(super) fn idle(&mut self, db: &Connection) -> rusqlite::Result<()> {
         let free: i64 = db.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
         if free > FREE_PAGES_KEPT {
-            db.execute_batch(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
+            give_back(db)?;
             self.log_bytes = self.log_bytes.max(PAGE_BYTES);
         }
         if self.log_bytes > 0 {
@@ -112,6 +112,14 @@ impl Checkpoints {
     }
 }
 
+/// Gives [`VACUUM_PAGES`] back. Each row of the answer is a page: one that is not asked for is not given back.
+fn give_back(db: &Connection) -> rusqlite::Result<()> {
+    let mut vacuum = db.prepare(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
+    let mut pages = vacuum.query([])?;
+    while pages.next()?.is_some() {}
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
@@ -126,6 +134,7 @@ mod tests {
         };
         let writer = open();
         writer.pragma_update(None, "page_size", 8192).unwrap();
+        writer.pragma_update(None, "auto_vacuum", "INCREMENTAL").unwrap();
         writer.pragma_update(None, "journal_mode", "WAL").unwrap();
         writer.pragma_update(None, "wal_autocheckpoint", 0).unwrap();
         writer.execute_batch("CREATE TABLE filler (bytes BLOB)").unwrap();
@@ -162,5 +171,28 @@ mod tests {
         reader.execute_batch("COMMIT").unwrap();
         checkpoints.idle(&writer).unwrap();
         assert_eq!(log_bytes(folder.path()), 0);
+    }
+
+    /// What a long queue has left behind goes back to the disk, a batch of pages each time that nothing is to be done.
+    #[test]
+    fn free_pages_are_given_back_but_for_those_that_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, _) = connections(folder.path());
+        let mut checkpoints = Checkpoints::default();
+        let free = || writer.pragma_query_value(None, "freelist_count", |row| row.get::<_, i64>(0)).unwrap();
+        let file_bytes = || folder.path().join("db").metadata().unwrap().len();
+        write(&writer, PAGE_BYTES * u64::try_from(FREE_PAGES_KEPT + 2 * VACUUM_PAGES).unwrap());
+        writer.execute_batch("DELETE FROM filler").unwrap();
+        let before = free();
+        checkpoints.idle(&writer).unwrap();
+        assert_eq!(free(), before - VACUUM_PAGES);
+        let long_bytes = file_bytes();
+        (0..2).for_each(|_| checkpoints.idle(&writer).unwrap());
+        assert!(free() <= FREE_PAGES_KEPT, "{} pages hold nothing", free());
+        assert!(file_bytes() < long_bytes, "the file has kept its length");
+        // What is kept stays.
+        let kept = free();
+        checkpoints.idle(&writer).unwrap();
+        assert_eq!(free(), kept);
     }
 }

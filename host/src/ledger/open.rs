@@ -26,6 +26,10 @@ const LOCK: &str = "lock";
 const HEADER_BYTES: usize = 100;
 const USER_VERSION_AT: usize = 60;
 const APPLICATION_ID_AT: usize = 68;
+/// What the file of a transaction that is not committed begins with, and where the number of pages stands in it, big-endian,
+/// that the ledger's file had before.
+const JOURNAL_MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
+const JOURNAL_PAGES_AT: usize = 16;
 /// How long a shell that someone left open may hold the file.
 pub(super) const BUSY: Duration = Duration::from_secs(5);
 /// More statements than the ledger has.
@@ -154,6 +158,21 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
+/// Whether the transaction that was to make a file was cut off: SQLite undoes all that is in it. Where the power failed
+/// meanwhile, later bytes of it may be there without the first ones, by which a file is known.
+pub(super) fn is_unmade(path: &Path) -> anyhow::Result<bool> {
+    let mut journal = path.as_os_str().to_owned();
+    journal.push("-journal");
+    let mut header = Vec::new();
+    match File::open(&journal) {
+        Ok(file) => file.take(JOURNAL_PAGES_AT as u64 + 4).read_to_end(&mut header),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => Err(error),
+    }
+    .with_context(|| format!("cannot read {}", Path::new(&journal).display()))?;
+    Ok(header.starts_with(&JOURNAL_MAGIC) && header.get(JOURNAL_PAGES_AT..) == Some(&[0; 4]))
+}
+
 /// Looks at a file before anything is changed in it.
 pub(super) fn refuse_strangers(path: &Path) -> Result<(), OpenError> {
     let mut header = Vec::with_capacity(HEADER_BYTES);
@@ -168,7 +187,7 @@ pub(super) fn refuse_strangers(path: &Path) -> Result<(), OpenError> {
             return Err(anyhow::Error::new(error).context(format!("cannot read {}", path.display())).into());
         }
     }
-    if header.is_empty() {
+    if header.is_empty() || is_unmade(path)? {
         return Ok(());
     }
     let foreign = || OpenError::Foreign { path: path.to_owned() };
@@ -222,12 +241,12 @@ pub(super) fn refuse_tables(db: &Connection, path: &Path) -> Result<(), OpenErro
 
 fn prepare(mut db: Connection, settings: &Settings) -> anyhow::Result<Connection> {
     db.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-    // The first three decide about a file that is still empty.
+    db.pragma_update(None, "synchronous", if planted::has(Bug::SkipFsync) { "OFF" } else { "FULL" })?;
+    // These three decide about a file that is still empty.
     db.pragma_update(None, "page_size", 8192)?;
     db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     db.pragma_update(None, "application_id", schema::APPLICATION_ID)?;
     db.pragma_update(None, "journal_mode", "WAL")?;
-    db.pragma_update(None, "synchronous", if planted::has(Bug::SkipFsync) { "OFF" } else { "FULL" })?;
     db.pragma_update(None, "fullfsync", true)?;
     db.pragma_update(None, "checkpoint_fullfsync", true)?;
     db.pragma_update(None, "wal_autocheckpoint", 0)?;

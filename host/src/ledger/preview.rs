@@ -10,7 +10,7 @@ use anyhow::Context;
 use rusqlite::{Connection, OpenFlags};
 
 use super::configure::{ConnectorLayout, read_by};
-use super::open::{is_in_use, open_reader, refuse_strangers, refuse_tables};
+use super::open::{is_in_use, is_unmade, open_reader, refuse_strangers, refuse_tables};
 use super::schema::unsql;
 use super::{Layout, Ledger, Settings};
 use crate::id::Name;
@@ -37,6 +37,9 @@ impl Ledger {
             return Ok(Vec::new());
         }
         refuse_strangers(&path)?;
+        if is_unmade(&path)? {
+            return Ok(Vec::new());
+        }
         let unreadable = || format!("cannot read {}", path.display());
         let db = if is_in_use(dir) || has_log(&path) { open_reader(&path) } else { open_unchanging(&path) };
         let db = db.with_context(unreadable)?;
