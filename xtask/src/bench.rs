@@ -28,7 +28,7 @@ pub(crate) struct Options {
     /// The binary of wasmtime, whose `wasmtime serve` is measured with them
     #[arg(long, requires = "compare")]
     wasmtime: Option<PathBuf>,
-    /// Parts to measure: sandbox, start, gate, kills, neighbour, schedules, ingest, roundtrip, send, redrive, pipeline, backlog; all when none is named
+    /// Parts to measure: sandbox, start, gate, kills, neighbour, schedules, ingest, roundtrip, lone, send, redrive, pipeline, connectors, backlog; all when none is named
     parts: Vec<String>,
 }
 

@@ -28,41 +28,45 @@ const SECRET: &str = "bulkhead-figures-0123456789abcdef";
 /// `webhook_ingest_per_second` beside the same without the product, and `webhook_half_load_p99_ms`.
 pub(crate) fn ingest(rounds: usize, mut peers: Vec<Peer>) -> anyhow::Result<Vec<Figure>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (mut bare, mut ingest, mut half) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut bare, mut ingest, mut again, mut half) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
         bare.push(bare_round(&runtime, REQUESTS, signed)?);
         let (per_second, p99_ms) = ingest_round(&runtime)?;
         ingest.push(per_second);
         half.push(p99_ms);
         peers::take_turns(&mut peers)?;
+        again.push(ingest_round(&runtime)?.0);
     }
     let how = "the same by axum and SQLite alone, in turn";
     let bare = Figure::of_rounds("bare_ingest_per_second", "requests/s", &bare, how);
     let how =
         "HMAC-SHA-256 verified, known again by id, on disk before 202; 1 KB, 64 connections, senders on the same cores";
+    let chance = Figure::of_chance("webhook_ingest_again_ratio", &ingest, &again);
     let ingest = Figure::of_rounds("webhook_ingest_per_second", "requests/s", &ingest, how).against(&bare);
     let how = "the same at half that rate, from when each was to be sent";
     let half = Figure::of_rounds("webhook_half_load_p99_ms", "ms", &half, how);
     let compared = peers::figures(peers, &ingest);
-    Ok([vec![bare, ingest, half], compared].concat())
+    Ok([vec![bare, ingest, chance, half], compared].concat())
 }
 
 /// `webhook_roundtrip_per_second` beside the same without the product.
 pub(crate) fn roundtrip(rounds: usize, mut peers: Vec<Peer>) -> anyhow::Result<Vec<Figure>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (mut bare, mut roundtrip) = (Vec::new(), Vec::new());
+    let (mut bare, mut roundtrip, mut again) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
         let requests = |address, _: &str, count| vec![post(address, "/ask", "", b""); count];
         bare.push(bare_round(&runtime, ROUNDTRIPS, requests)?);
         roundtrip.push(roundtrip_round(&runtime)?);
         peers::take_turns(&mut peers)?;
+        again.push(roundtrip_round(&runtime)?);
     }
     let how = "the same by axum, reqwest and SQLite alone, in turn";
     let bare = Figure::of_rounds("bare_roundtrip_per_second", "requests/s", &bare, how);
     let how = "webhook, plugin, HTTP out, answer, its mark on disk before; 64 connections";
+    let chance = Figure::of_chance("webhook_roundtrip_again_ratio", &roundtrip, &again);
     let roundtrip = Figure::of_rounds("webhook_roundtrip_per_second", "requests/s", &roundtrip, how).against(&bare);
     let compared = peers::figures(peers, &roundtrip);
-    Ok([vec![bare, roundtrip], compared].concat())
+    Ok([vec![bare, roundtrip, chance], compared].concat())
 }
 
 /// So many requests to the server without the product, after a tenth of them that warms up.
