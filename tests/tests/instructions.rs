@@ -1,24 +1,26 @@
 //! What the hot paths cost, counted in instructions: they are the same on a busy machine, where a time is not.
 //!
-//! The test's process starts itself once more under callgrind, which counts anew at marks around each path. In the dev
-//! profile, in which the tests are built: a copy, an allocation, a query or a crossing more shows there too, and what only an
+//! The test's process starts itself once more under callgrind, which counts anew at marks around each round of a path. In
+//! the dev profile, in which the tests are built: a query, a crossing or a lock more shows there too, and what only an
 //! optimiser makes of it does not. `BLESS=1` writes the ceilings again.
 
 mod hot_paths;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bulkhead_tests::{guest, has_program};
 
-use hot_paths::{PATHS, Plugin, TIMES};
+use hot_paths::{PATHS, Plugin, ROUNDS, TIMES};
 
-/// Percent that a ceiling lies above what was counted when it was written: more than counts differ by, and less than a
-/// change that should be noticed.
-const ROOM: u64 = 6;
+/// Percent that a ceiling lies above what was counted when it was written. The same code was counted up to 5 % apart.
+const ROOM: u64 = 8;
 const CEILINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/instructions/ceilings.toml");
+/// Another architecture has other instructions.
+const COUNTED_ON: &str = "x86_64";
 /// Set under callgrind: the folder, and the plugin.
 const WITHIN: &str = "BULKHEAD_TEST_HOT_PATHS";
 const TEST: &str = "instructions::the_hot_paths_take_no_more_instructions_than_before";
@@ -29,6 +31,11 @@ fn the_hot_paths_take_no_more_instructions_than_before() {
     if let Some(within) = std::env::var_os(WITHIN) {
         let paths: Vec<PathBuf> = std::env::split_paths(&within).collect();
         return hot_paths::take(&paths[0], &Plugin { file: &paths[1], store: &paths[0] }).unwrap();
+    }
+    if std::env::consts::ARCH != COUNTED_ON {
+        // Not by a macro: the harness hides what those print in a test that passes.
+        let word = format!("\nSKIPPED: instructions of hot paths are counted on {COUNTED_ON} alone\n");
+        return std::io::stderr().write_all(word.as_bytes()).unwrap();
     }
     if !has_program("valgrind", "no instructions of hot paths are counted") {
         return;
@@ -70,9 +77,10 @@ fn count() -> Counts {
     let [said, errors] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
     assert!(output.status.success() && said.contains("1 passed"), "it failed under callgrind:\n{said}{errors}");
     let of_path = |(nth, path): (usize, &&str)| {
-        // Between two paths lies what makes the next one ready.
-        let whole = total(&folder.path().join(format!("counts.{}", 2 * (nth + 1))));
-        ((*path).to_owned(), whole / TIMES as u64)
+        // What makes a path ready lies before its first mark.
+        let first = nth * (ROUNDS + 1) + 2;
+        let rounds = (first..first + ROUNDS).map(|round| total(&folder.path().join(format!("counts.{round}"))));
+        ((*path).to_owned(), rounds.min().unwrap_or_default() / TIMES as u64)
     };
     PATHS.iter().enumerate().map(of_path).collect()
 }

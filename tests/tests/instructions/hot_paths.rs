@@ -3,7 +3,6 @@
 //! Everything happens one after the other and by itself, so that the count depends on the code and hardly on the machine.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,30 +29,33 @@ const BATCH: usize = 50;
 const BODY_BYTES: usize = 1024;
 /// How often each happens before it is counted: what is made once is there then.
 const WARM: usize = 100;
-/// How often it is counted: a multiple of [`BATCH`].
-pub(crate) const TIMES: usize = 300;
+/// How often each happens in a round: a multiple of [`BATCH`].
+pub(crate) const TIMES: usize = 100;
+/// Each is counted so often, of which the least counts: threads that wait for each other take some more on a busy machine.
+pub(crate) const ROUNDS: usize = 5;
+const ALL: usize = WARM + ROUNDS * TIMES;
 /// In the order in which they are taken: messages of 1 KB stored, 50 in a request; leased and settled, each with one publish
 /// of 1 KB, 50 in a batch; stored, each in a request, and known again by its id; calls of one plugin in a kept sandbox, each
 /// with one publish of 256 bytes; the same, each in a fresh sandbox.
 pub(crate) const PATHS: [&str; 5] = ["append", "settle", "receive", "call", "run"];
 
-/// Takes all of them, in an empty folder, and calls [`mark_of_a_path`] before and after what is to be counted of each.
+/// Takes all of them, in an empty folder, and calls [`mark_of_a_path`] before each round, and after the last one of a path.
 pub(crate) fn take(folder: &Path, plugin: &Plugin) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let queues = Queues::open(&folder.join("queues"), None)?;
-        append(&queues, 0..WARM).await?;
-        mark_of_a_path();
-        append(&queues, WARM..WARM + TIMES).await?;
-        mark_of_a_path();
+        append(&queues).await?;
         settle(&queues).await?;
-        let queues = Queues::open(&folder.join("intake"), Some(Duration::from_secs(3600)))?;
-        receive(&queues, 0..WARM).await?;
-        mark_of_a_path();
-        receive(&queues, WARM..WARM + TIMES).await?;
-        mark_of_a_path();
+        receive(&Queues::open(&folder.join("intake"), Some(Duration::from_secs(3600)))?).await?;
         call(&folder.join("calls"), plugin).await
     })
+}
+
+/// Says where a round begins or the last one ends, when so much was done.
+fn mark(done: usize) {
+    if done >= WARM && (done - WARM).is_multiple_of(TIMES) {
+        mark_of_a_path();
+    }
 }
 
 /// What callgrind begins to count anew at.
@@ -115,20 +117,24 @@ fn message(number: usize) -> Draft {
     Draft { id: format!("message-{number}"), body: vec![b'x'; BODY_BYTES], ..Draft::default() }
 }
 
-async fn append(queues: &Queues, numbers: Range<usize>) -> anyhow::Result<()> {
+async fn append(queues: &Queues) -> anyhow::Result<()> {
     let queue = queues.directory.queue("in").context("the layout names it")?;
-    for first in numbers.step_by(BATCH) {
+    for first in (0..ALL).step_by(BATCH) {
+        mark(first);
         let batch = (first..first + BATCH).map(|number| (queue, message(number))).collect();
         ensure!(queues.ledger.append(batch).await?.len() == BATCH, "not all were stored");
     }
+    mark(ALL);
     Ok(())
 }
 
-async fn receive(queues: &Queues, numbers: Range<usize>) -> anyhow::Result<()> {
+async fn receive(queues: &Queues) -> anyhow::Result<()> {
     let queue = queues.directory.queue("in").context("the layout names it")?;
-    for number in numbers {
+    for number in 0..ALL {
+        mark(number);
         let _ = queues.ledger.receive(queue, message(number), None).await?;
     }
+    mark(ALL);
     Ok(())
 }
 
@@ -144,13 +150,13 @@ async fn settle(queues: &Queues) -> anyhow::Result<()> {
     };
     let (out, connector) = (directory.queue("out").context(known)?, directory.connector("map").context(known)?);
     let subscription = settings.subscription;
-    let worker = Broker::local(ledger.clone())?.subscribe(settings)?.worker();
-    for first in (0..WARM + TIMES).step_by(BATCH) {
-        if first == WARM {
-            mark_of_a_path();
-        }
+    let broker = Broker::local(ledger.clone())?;
+    let messages = broker.subscribe(settings)?;
+    let worker = messages.worker();
+    for first in (0..ALL).step_by(BATCH) {
+        mark(first);
         // Whole batches, however long they take to be read.
-        let batch = worker.lease(BATCH, Duration::from_secs(600)).await;
+        let batch = worker.lease(BATCH, Duration::from_secs(120)).await;
         ensure!(batch.deliveries.len() == BATCH, "no whole batch");
         worker.begin(&batch);
         let outcomes = batch.deliveries.iter().map(|delivery| (delivery.origin, Outcome::Done)).collect();
@@ -161,7 +167,7 @@ async fn settle(queues: &Queues) -> anyhow::Result<()> {
         drop(reservation);
         receipt.await?;
     }
-    mark_of_a_path();
+    mark(ALL);
     Ok(())
 }
 
@@ -185,17 +191,15 @@ async fn call(folder: &Path, plugin: &Plugin<'_>) -> anyhow::Result<()> {
         let failed = |failure: Failure| anyhow::Error::msg(failure.reason().to_owned());
         for is_fresh in [false, true] {
             let mut sandbox = plugin.sandbox(&permit).await.map_err(failed)?;
-            for time in 0..WARM + TIMES {
-                if time == WARM {
-                    mark_of_a_path();
-                }
+            for time in 0..ALL {
+                mark(time);
                 if is_fresh {
                     sandbox = plugin.sandbox(&permit).await.map_err(failed)?;
                 }
                 let staged = sandbox.handle(&scope(), &delivery()).await.map_err(failed)?;
                 ensure!(staged.publishes.len() == 1, "the plugin has not published");
             }
-            mark_of_a_path();
+            mark(ALL);
         }
         Ok(())
     });
