@@ -15,6 +15,8 @@ use crate::report::{Figure, percentile};
 use crate::resident::Prepared;
 
 const MANY: u64 = 1_000;
+/// Messages of one run.
+const BATCH: u64 = 64;
 /// Messages of one append.
 const FILL: u64 = 4_096;
 /// Between two looks at the counters.
@@ -23,6 +25,8 @@ const WITHIN: Duration = Duration::from_secs(600);
 
 /// `connectors_cost_ratio`.
 pub(crate) fn measure(rounds: usize, messages: u64) -> anyhow::Result<Vec<Figure>> {
+    // Whole batches for each, so that both have the same ones.
+    let messages = messages.next_multiple_of(MANY * BATCH);
     let (mut one, mut many) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         one.push(pass(1, messages)?);
@@ -96,7 +100,7 @@ fn toml(connectors: u64) -> String {
             max_bytes = "16GiB"
             [connectors.c{number}]
             plugin = "{}"
-            consume = {{ queue = "q{number}", batch = 64, concurrency = {concurrency} }}
+            consume = {{ queue = "q{number}", batch = {BATCH}, concurrency = {concurrency} }}
             allow.publish = ["out"]
             "#,
             plugin.display()

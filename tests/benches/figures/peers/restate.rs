@@ -113,8 +113,24 @@ async fn kept(admin: SocketAddr) -> anyhow::Result<Value> {
     let mut connection = Connection::open(admin, chunks).await?;
     let heard = connection.ask(&post(admin, "/query", JSON, query.as_bytes())).await?;
     let heard = String::from_utf8_lossy(heard);
-    let rows = heard.lines().find_map(|line| serde_json::from_str::<Value>(line).ok().filter(Value::is_object));
-    Ok(rows.with_context(|| format!("Restate answers {heard:?}"))?["rows"][0]["calls"].clone())
+    let answers = || format!("Restate answers {heard:?}");
+    let rows: Value = serde_json::from_str(&joined(&heard).with_context(answers)?).with_context(answers)?;
+    Ok(rows["rows"][0]["calls"].clone())
+}
+
+/// The body of an answer in chunks, each behind a line with its length.
+fn joined(heard: &str) -> Option<String> {
+    let (_, mut rest) = heard.split_once("\r\n\r\n")?;
+    let mut body = String::new();
+    loop {
+        let (length, after) = rest.split_once("\r\n")?;
+        let (chunk, after) = after.split_at_checked(usize::from_str_radix(length, 16).ok()?)?;
+        if chunk.is_empty() {
+            return Some(body);
+        }
+        body += chunk;
+        rest = after.strip_prefix("\r\n")?;
+    }
 }
 
 /// A whole answer in chunks: the last of them is empty.

@@ -16,6 +16,7 @@ pub(crate) fn find(program: Option<&Path>) -> anyhow::Result<Peer> {
     let program = program.context("wasmtime is taken from where it is told to be: --wasmtime PATH")?;
     let program = std::path::absolute(program)?;
     let version = version(&program, "--version").context("wasmtime is not there")?;
+    let version = version.split(" (").next().unwrap_or_default();
     let how = format!(
         "{version}: `wasmtime serve`, an instance for each request, wasi:http out; 64 connections, nothing on disk"
     );
