@@ -5,6 +5,7 @@
 pub mod audit;
 pub mod check;
 pub mod dead;
+pub mod diagnostic;
 pub mod explain;
 pub mod inspect;
 mod lines;

@@ -10,8 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Run;
-use super::check::problems_text;
-use super::main::{Failed, Outcome, complain};
+use super::main::{Failed, Outcome, complain_of};
 use super::unusable;
 use crate::clock::Clock;
 use crate::config::{Loaded, Problem};
@@ -37,7 +36,7 @@ pub async fn run(loaded: Loaded, environment: Environment, arguments: Run) -> Ou
         Ok(_) => return Ok(refuse(&problems)),
         Err(more) => return Ok(refuse(&[problems, more].concat())),
     };
-    complain(&problems_text(&plugins.warnings));
+    complain_of(&plugins.warnings);
     let config = loaded.config;
     // Nothing is missing, so nothing can be refused here but a file that has just gone.
     let empty = |_| SecretStore::empty(&config.host.data_dir);
@@ -86,7 +85,7 @@ pub fn missing_secrets(loaded: &Loaded, environment: &Environment) -> Vec<Proble
 }
 
 fn refuse(problems: &[Problem]) -> ExitCode {
-    complain(&problems_text(problems));
+    complain_of(problems);
     unusable()
 }
 

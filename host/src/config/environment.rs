@@ -79,6 +79,18 @@ fn variable(inside: &str, environment: Environment<'_>) -> Result<String, (Strin
     }
 }
 
+/// The variables that a text names, whatever else is wrong with it.
+pub(super) fn variables_in(text: &str) -> Vec<&str> {
+    let mut names = Vec::new();
+    for (start, _) in text.match_indices("${").filter(|(start, _)| !text[..*start].ends_with('$')) {
+        let name = text[start + 2..].split(['}', ':']).next().unwrap_or_default();
+        if is_variable_name(name) && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
 /// Whether a shell could set it.
 pub(super) fn is_variable_name(name: &str) -> bool {
     let mut bytes = name.bytes();

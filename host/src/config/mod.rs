@@ -7,6 +7,7 @@ mod connector;
 mod credential;
 mod document;
 mod environment;
+mod excerpt;
 mod grant;
 mod host;
 mod keys;
@@ -19,6 +20,8 @@ mod reference;
 mod route;
 mod schedule;
 mod schema;
+mod secrecy;
+mod syntax;
 mod validate;
 mod verify;
 mod view;
@@ -47,6 +50,7 @@ use document::{Sources, Table};
 use problem::Report;
 use view::View;
 
+pub use excerpt::Mark;
 pub use keys::BUILTINS;
 pub use lock::{Lock, Locked};
 pub use problem::{Problem, Severity, closest, suggestion};
@@ -178,8 +182,8 @@ impl Loaded {
 pub fn load(files: &[PathBuf], environment: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Vec<Problem>> {
     let (sources, unreadable) = Sources::read(files);
     let mut report = Report::new(&sources);
-    for (place, message) in unreadable {
-        report.problem(place, "", message, "`--config FILE` names the file; it may be given several times");
+    for (place, unreadable) in unreadable {
+        report.problem(place, "", unreadable.message, unreadable.help);
     }
     let mut tree = sources.merged(&keys::ROOT, &mut report);
     if report.has_problems() {

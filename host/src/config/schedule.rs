@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 
+use super::document::Place;
 use super::problem::{Report, closest};
 use super::view::View;
 use crate::clock;
@@ -22,13 +23,15 @@ const COMPARED: usize = 50;
 /// Reads every schedule; those that miss something have been reported and are left out.
 pub(super) fn schedules(connector: &View<'_>, report: &mut Report<'_>) -> Vec<Settings> {
     let mut schedules: Vec<Settings> = Vec::new();
+    let mut names: Vec<(&str, Place)> = Vec::new();
     for view in connector.children("schedule") {
         let name = view.text("name").unwrap_or_default();
-        if schedules.iter().any(|other| other.name == name) {
+        if let Some((_, first)) = names.iter().find(|(other, _)| *other == name) {
             let message = format!("a second schedule named `{name}`");
             let help = "give each schedule of the connector a `name` of its own";
-            report.problem(view.place_of("name"), &view.path_of("name"), message, help);
+            report.clash((view.place_of("name"), &view.path_of("name")), message, help, (*first, "the first one"));
         }
+        names.push((name, view.place_of("name")));
         schedules.extend(schedule(name, &view, report));
     }
     schedules

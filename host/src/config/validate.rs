@@ -11,6 +11,7 @@ use super::keys::{BUILTINS, ROOT};
 use super::problem::{Report, closest, suggestion};
 use super::quantity::{duration, rate, show_size, size};
 use super::schema::{Available, Default, Kind, Section};
+use super::secrecy::looks_secret;
 use crate::id::{NAME_BYTES_MAX, Name};
 
 /// What stands before the name of an embedded plugin.
@@ -258,6 +259,10 @@ fn check_text(node: &Node, text: &str, kind: &'static Kind, path: &str, report: 
             let help = "write the name of an entry of `[secrets]`, never the value itself";
             report.problem(node.place, path, "not the name of a secret", help);
         }
+        Kind::Variable if !is_name(text, kind) || looks_secret(text) => {
+            let help = format!("write the name of a variable, never the value itself; expected {}", kind.expected());
+            report.problem(node.place, path, "not the name of an environment variable", help);
+        }
         _ if !is_name(text, kind) => {
             let message = format!("expected {}, found {}", kind.expected(), shown(node));
             report.problem(node.place, path, message, text_help(text, kind));
@@ -322,11 +327,13 @@ fn wrong_type(node: &Node, expected: String, path: &str, report: &mut Report<'_>
     report.problem(node.place, path, format!("expected {expected}, found {}", node.kind()), "");
 }
 
-/// A value for a message: short, and never one from the environment.
+/// A value for a message: short, and never one from the environment or one that may be a secret.
 fn shown(node: &Node) -> String {
     const CHARS_MAX: usize = 60;
     match &node.value {
-        Value::Text { text, filled: false } if text.chars().count() <= CHARS_MAX => format!("{text:?}"),
+        Value::Text { text, filled: false } if text.chars().count() <= CHARS_MAX && !looks_secret(text) => {
+            format!("{text:?}")
+        }
         _ => "this value".into(),
     }
 }

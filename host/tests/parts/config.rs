@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bulkhead_host::capability::credential::Auth;
 use bulkhead_host::cli::check;
+use bulkhead_host::cli::diagnostic::Colours;
 use bulkhead_host::config::{self, Connector, Consume, Loaded, Plugin, Problem, Reuse, Severity};
 use bulkhead_host::delivery::retry::{Jitter, Policy};
 use bulkhead_host::egress::address::Reach;
@@ -51,7 +52,7 @@ fn every_case_prints_what_is_expected() {
     folders.sort();
     assert!(folders.len() >= 25, "the cases are there");
     for folder in folders {
-        let printed = check::text(&check::outcome(load_case(&folder), |_| Vec::new()));
+        let printed = check::text(&check::outcome(load_case(&folder), |_| Vec::new()), Colours::Off);
         let printed = printed.replace(&format!("{}/", folder.display()), "");
         let expected = folder.join("expected.txt");
         if std::env::var_os("BLESS").is_some() {
@@ -94,7 +95,7 @@ fn the_examples_of_plugins_and_demo_are_valid() {
     }
     for example in examples {
         if let Err(problems) = load_text(&example) {
-            panic!("{}\n{example}", check::problems_text(&problems));
+            panic!("{}\n{example}", check::problems_text(&problems, Colours::Off));
         }
     }
 }
@@ -116,8 +117,8 @@ fn warnings_are_shown_beside_problems() {
     let text = "[queues.lonely]\n[connectors.a]\nplugin = \"builtin:log\"\nconsume = \"q\"\nbrake = -1\n";
     let outcome = check::outcome(load_text(text), |_| Vec::new());
     let severities: Vec<Severity> = outcome.problems.iter().map(|problem| problem.severity).collect();
-    assert_eq!(severities, [Severity::Error, Severity::Warning], "{}", check::text(&outcome));
-    assert!(check::text(&outcome).ends_with("1 problem, 1 warning\n"));
+    assert_eq!(severities, [Severity::Error, Severity::Warning], "{}", check::text(&outcome, Colours::Off));
+    assert!(check::text(&outcome, Colours::Off).ends_with("1 problem, 1 warning\n"));
 }
 
 #[test]

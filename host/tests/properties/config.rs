@@ -3,6 +3,7 @@
 use std::fs;
 
 use bulkhead_host::cli::check;
+use bulkhead_host::cli::diagnostic::Colours;
 use bulkhead_host::config;
 
 /// Something is printed, and each problem says where it is, what it is, and lies in the file.
@@ -16,5 +17,5 @@ pub fn check(text: &[u8]) {
         assert!(!problem.message.is_empty(), "{problem:?}");
         assert!(problem.line <= lines, "{problem:?} of {lines} lines");
     }
-    assert!(!check::text(&outcome).is_empty() && !check::json(&outcome).is_empty());
+    assert!(!check::text(&outcome, Colours::Off).is_empty() && !check::json(&outcome).is_empty());
 }
