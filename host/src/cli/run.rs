@@ -80,7 +80,11 @@ async fn open(settings: &Settings, metrics: &Metrics) -> Result<Ledger, OpenErro
 /// Secrets that are configured and have no value.
 pub fn missing_secrets(loaded: &Loaded, environment: &Environment) -> Vec<Problem> {
     let missing = SecretStore::open(&loaded.config.secrets, environment).err().unwrap_or_default();
-    let problem = |(name, what): (String, String)| loaded.problem(&format!("secrets.{name}"), what, "");
+    let problem = |(name, what): (String, String)| {
+        // Most say what to run.
+        let help = if what.contains("run `") { "" } else { "put the value there, or name another source" };
+        loaded.problem(&format!("secrets.{name}"), what, help)
+    };
     missing.into_iter().map(problem).collect()
 }
 

@@ -28,6 +28,7 @@ fn connector(name: &str, view: &View<'_>, secrets: &[&str], runs: usize, report:
     check_plugin(view, report);
     let limits = limits(&view.child_or_empty("limits"));
     let allow = grant::allow(&view.child_or_empty("allow"), secrets, &limits, report);
+    grant::warn_of_zero(view, &allow, &limits, report);
     let schedules = schedule::schedules(view, report);
     let webhook = webhook::webhook(view, secrets, &limits, runs, report);
     Some(Connector {

@@ -77,7 +77,12 @@ impl Sources {
         let mut merged = Table::new();
         for (file, source) in self.files.iter().enumerate() {
             let (table, errors) = DeTable::parse_recoverable(&source.text);
+            let mut lines = BTreeSet::new();
             for error in errors {
+                // What follows on a line is most often the same mistake.
+                if !lines.insert(line_and_column(&source.text, error.span().map_or(0, |span| span.start)).0) {
+                    continue;
+                }
                 let place = Place::new(file, &error.span().unwrap_or(0..0));
                 let (message, help) = syntax::explain(&source.text, &error);
                 report.problem(place, "", message, help);

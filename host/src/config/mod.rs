@@ -10,9 +10,11 @@ mod environment;
 mod excerpt;
 mod grant;
 mod host;
+mod idle;
 mod keys;
 mod lock;
 mod machine;
+mod notice;
 mod problem;
 mod quantity;
 mod queue;
@@ -229,6 +231,8 @@ fn build(root: &View<'_>, origin: Origin, report: &mut Report<'_>) -> Config {
         routes,
     };
     host::check_memory(&host, &config, report);
+    host::check_listeners(&host, &config, report);
+    notice::check_circles(root, &config, report);
     config
 }
 

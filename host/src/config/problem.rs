@@ -77,8 +77,29 @@ impl<'a> Report<'a> {
         other: (Place, &str),
     ) {
         self.problem(at.0, at.1, message, help);
+        self.beside(Severity::Error, other);
+    }
+
+    /// A warning that takes two.
+    pub(super) fn warn_of_clash(
+        &mut self,
+        at: At<'_>,
+        message: impl Into<String>,
+        help: impl Into<String>,
+        other: (Place, &str),
+    ) {
+        self.warning(at.0, at.1, message, help);
+        self.beside(Severity::Warning, other);
+    }
+
+    /// Adds another place to what was reported last.
+    fn beside(&mut self, severity: Severity, other: (Place, &str)) {
         let mark = self.sources.mark(other.0, other.1);
-        if let Some((_, problem)) = self.problems.last_mut() {
+        let found = match severity {
+            Severity::Error => self.problems.last_mut(),
+            Severity::Warning => self.warnings.last_mut(),
+        };
+        if let Some((_, problem)) = found {
             problem.marks.extend(mark);
         }
     }

@@ -83,7 +83,7 @@ fn when(view: &View<'_>, report: &mut Report<'_>) -> Option<When> {
 
 fn cron(view: &View<'_>, zone: TimeZone, report: &mut Report<'_>) -> Option<Cron> {
     let (place, path) = (view.place_of("cron"), view.path_of("cron"));
-    let help = "use five fields (minute, hour, day of the month, month, day of the week), or six with seconds in front, as in \"0 9 * * MON-FRI\"";
+    let help = "use five fields (minute, hour, day of the month, month, day of the week), or six with seconds in front, as in \"0 9 * * MON-FRI\"; or \"@hourly\", \"@daily\", \"@weekly\", \"@monthly\", \"@yearly\"";
     match Cron::parse(view.text("cron")?, zone) {
         Ok(cron) => Some(cron),
         Err(error) => {

@@ -79,6 +79,20 @@ pub(super) fn looks_secret(text: &str) -> bool {
     count >= WORD_CHARS_MAX && digits > 0 && letters && (is_mixed || (count >= 24 && digits >= 4))
 }
 
+/// Every `${NAME}` and `${NAME:-default}` of a text that begins at `base`, and where its default is.
+fn variables(text: &str, base: usize) -> Vec<(Range<usize>, Range<usize>)> {
+    let mut found = Vec::new();
+    for (start, _) in text.match_indices("${") {
+        let end = text[start..].find('}').map_or(text.len(), |end| start + end);
+        let inside = &text[start + 2..end];
+        let (name, default) = inside.split_once(":-").unwrap_or((inside, ""));
+        if is_variable_name(name) && end < text.len() {
+            found.push((base + start..base + end + 1, base + end - default.len()..base + end));
+        }
+    }
+    found
+}
+
 struct Search<'a> {
     text: &'a str,
     secrets: &'a BTreeSet<String>,
@@ -151,17 +165,13 @@ impl Search<'_> {
 
     /// Hides a range, except for the variables that are named in it.
     fn hide_but_variables(&mut self, range: Range<usize>) {
-        let text = &self.text[range.clone()];
-        let mut done = 0;
-        for (start, _) in text.match_indices("${") {
-            let name = text[start + 2..].split(['}', ':']).next().unwrap_or_default();
-            let end = start + 2 + name.len();
-            if is_variable_name(name) && start >= done {
-                self.hide(range.start + done..range.start + start);
-                done = if text[end..].starts_with('}') { end + 1 } else { end };
-            }
+        let mut done = range.start;
+        for (variable, default) in variables(&self.text[range.clone()], range.start) {
+            self.hide(done..variable.start);
+            self.hide(default);
+            done = variable.end;
         }
-        self.hide(range.start + done..range.end);
+        self.hide(done..range.end);
     }
 
     /// Hides what looks like a credential in a text that is one of the configuration.
@@ -185,8 +195,8 @@ impl Search<'_> {
             let after = text[start + run.len()..].chars().next().map_or(0, char::len_utf8);
             start += run.len() + after;
         }
-        if let Some(default) = text.find(":-").filter(|_| text.contains("${")) {
-            self.hide_but_variables(range.start + default + 2..range.end);
+        for (_, default) in variables(text, range.start) {
+            self.hide(default);
         }
     }
 
@@ -247,10 +257,11 @@ impl Search<'_> {
 /// A word of the configuration itself, or a short number.
 fn is_known(word: &str) -> bool {
     static WORDS: LazyLock<BTreeSet<&'static str>> = LazyLock::new(|| {
-        let mut words = BTreeSet::from(["true", "false"]);
+        let mut words = BTreeSet::from(["true", "false", "True", "False"]);
         words_of(&ROOT, &mut words);
         words
     });
+    let word = word.strip_suffix(':').unwrap_or(word);
     let is_number = word.len() <= 6 && word.bytes().all(|byte| byte.is_ascii_digit() || b"+-._".contains(&byte));
     let builtin = word.strip_prefix(BUILTIN_PREFIX).is_some_and(|name| BUILTINS.contains(&name));
     is_number || builtin || word.split('.').all(|part| WORDS.contains(part))
@@ -315,8 +326,8 @@ mod tests {
         check("connectors.a.consume = 'xoxb-123456789012'", "connectors.a.consume = '…'");
         check("connectors.a.plugin = '/x/4f3c2b1a9d8e7f6a5b4c3d2e/p.wasm'", "connectors.a.plugin = '/x/…/p.wasm'");
         check("host.data_dir = \"\"\"pass\nword\"\"\"", "host.data_dir = \"\"\"…");
-        check("connectors.a.config.a = 'x${VAR}y${V:-z}'", "connectors.a.config.a = '…${VAR}…${V…'");
-        check("host.data_dir = '${VAR:-hunter2}'", "host.data_dir = '${VAR:-…'");
+        check("connectors.a.config.a = 'x${VAR}y${V:-z}'", "connectors.a.config.a = '…${VAR}…${V:-…}'");
+        check("host.data_dir = '${VAR:-hunter2}'", "host.data_dir = '${VAR:-…}'");
     }
 
     #[test]

@@ -164,7 +164,10 @@ fn in_vixies_way(text: &str) -> String {
 fn reason(text: &str, error: CronError) -> String {
     match error {
         CronError::EmptyPattern => "it is empty".to_owned(),
-        CronError::InvalidPattern(_) => format!("it has {} fields", text.split_whitespace().count()),
+        CronError::InvalidPattern(_) => match text.split_whitespace().count() {
+            1 => "it has one field".to_owned(),
+            count => format!("it has {count} fields"),
+        },
         CronError::IllegalCharacters(what) | CronError::ComponentError(what) => {
             what.trim_start_matches("CronPattern ").trim_end_matches('.').to_lowercase()
         }

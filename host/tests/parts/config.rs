@@ -1,11 +1,9 @@
-//! The configuration at its boundary: a case is a folder of `tests/config` with `bulkhead.toml`, perhaps `overlay.toml`
-//! and `environment.txt`, and in `expected.txt` what `bulkhead check` prints. `BLESS=1` writes what is printed now.
+//! The configuration at its boundary: what becomes of what is written. What is printed lies in `config_cases`.
 
 #![allow(clippy::disallowed_methods, reason = "BLESS is for whoever runs the tests")]
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use bulkhead_host::capability::credential::Auth;
@@ -26,42 +24,12 @@ use bulkhead_host::trigger::webhook::verify::{Scheme, Settings, hmac, jwt};
 use http::HeaderName;
 use proptest::prelude::*;
 
-fn cases() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/config")
-}
-
-fn load_case(folder: &Path) -> Result<Loaded, Vec<Problem>> {
-    let files = ["bulkhead.toml", "overlay.toml"].map(|name| folder.join(name));
-    let files: Vec<PathBuf> = files.into_iter().filter(|path| path.exists()).collect();
-    let environment = fs::read_to_string(folder.join("environment.txt")).unwrap_or_default();
-    let environment: BTreeMap<&str, &str> = environment.lines().filter_map(|line| line.split_once('=')).collect();
-    config::load(&files, &|name| environment.get(name).map(ToString::to_string))
-}
-
-fn load_text(text: &str) -> Result<Loaded, Vec<Problem>> {
+/// A configuration of one file, without an environment.
+pub fn load_text(text: &str) -> Result<Loaded, Vec<Problem>> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("bulkhead.toml");
     fs::write(&file, text).unwrap();
     config::load(&[file], &|_| None)
-}
-
-#[test]
-fn every_case_prints_what_is_expected() {
-    let mut wrong = Vec::new();
-    let mut folders: Vec<PathBuf> = fs::read_dir(cases()).unwrap().map(|entry| entry.unwrap().path()).collect();
-    folders.sort();
-    assert!(folders.len() >= 25, "the cases are there");
-    for folder in folders {
-        let printed = check::text(&check::outcome(load_case(&folder), |_| Vec::new()), Colours::Off);
-        let printed = printed.replace(&format!("{}/", folder.display()), "");
-        let expected = folder.join("expected.txt");
-        if std::env::var_os("BLESS").is_some() {
-            fs::write(&expected, &printed).unwrap();
-        } else if fs::read_to_string(&expected).unwrap_or_default() != printed {
-            wrong.push(format!("{}:\n{printed}", folder.display()));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// A host must start again on the day after.

@@ -5,6 +5,7 @@
 mod address;
 mod capability;
 mod config;
+mod config_cases;
 mod gate;
 mod gate_credentials;
 mod gate_flow;
