@@ -286,6 +286,32 @@ pub(super) fn place_of(table: &Table, wanted: &str) -> Place {
     nearest(table, "", wanted).unwrap_or(Place::NOWHERE)
 }
 
+/// Where the key at the end of a TOML path was written.
+pub(super) fn key_place_of(table: &Table, wanted: &str) -> Option<Place> {
+    key_in(table, "", wanted)
+}
+
+fn key_in(table: &Table, path: &str, wanted: &str) -> Option<Place> {
+    table.iter().find_map(|(key, entry)| {
+        let path = join(path, key);
+        if path == wanted { Some(entry.key_place) } else { key_below(&entry.node, &path, wanted) }
+    })
+}
+
+fn key_below(node: &Node, path: &str, wanted: &str) -> Option<Place> {
+    if !wanted.strip_prefix(path)?.starts_with(['.', '[']) {
+        return None;
+    }
+    match &node.value {
+        Value::Table(table) => key_in(table, path, wanted),
+        Value::List(nodes) => {
+            let mut items = nodes.iter().enumerate();
+            items.find_map(|(index, node)| key_below(node, &format!("{path}[{index}]"), wanted))
+        }
+        _ => None,
+    }
+}
+
 /// A key after a path, quoted where TOML needs it.
 pub(super) fn join(path: &str, key: &str) -> String {
     let bare = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));

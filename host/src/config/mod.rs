@@ -15,6 +15,7 @@ mod keys;
 mod lock;
 mod machine;
 mod notice;
+mod plugin_schema;
 mod problem;
 mod quantity;
 mod queue;
@@ -174,6 +175,12 @@ impl Loaded {
 
     fn found(&self, severity: Severity, key: &str, message: String, help: String) -> Problem {
         self.sources.problem(document::place_of(&self.tree, key), severity, key, message, help)
+    }
+
+    /// A problem of a key itself, or of what is missing below it, not of its value.
+    fn at_key(&self, severity: Severity, of: &str, key: &str, message: String, help: String) -> Problem {
+        let place = document::key_place_of(&self.tree, of).unwrap_or_else(|| document::place_of(&self.tree, of));
+        self.sources.problem(place, severity, key, message, help)
     }
 }
 

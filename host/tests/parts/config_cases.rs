@@ -1,7 +1,8 @@
 //! What `bulkhead check` prints: a case is a folder of `tests/config` with `bulkhead.toml`, perhaps `overlay.toml` and
 //! `environment.txt`, and in `expected.txt` what is printed. `BLESS=1` writes what is printed now.
 //!
-//! Where there is `files.txt`, secrets are opened, and each line of it is a file with its mode.
+//! Where there is `files.txt`, secrets are opened, and each line of it is a file with its mode; where there is
+//! `config.schema.json`, that is what the plugin of every connector says of its `config`.
 
 #![allow(clippy::disallowed_methods, reason = "BLESS is for whoever runs the tests")]
 
@@ -35,7 +36,7 @@ pub fn all_cases() -> Vec<Case> {
     folders.into_iter().map(case).collect()
 }
 
-/// What is looked at in a valid configuration: the values of secrets.
+/// What is looked at in a valid configuration: the values of secrets, and what plugins say of their `config`.
 fn further(folder: &Path, loaded: &Loaded) -> Vec<Problem> {
     let mut found = Vec::new();
     if let Ok(modes) = fs::read_to_string(folder.join("files.txt")) {
@@ -44,6 +45,9 @@ fn further(folder: &Path, loaded: &Loaded) -> Vec<Problem> {
             fs::set_permissions(folder.join(file), mode).unwrap();
         }
         found.extend(missing_secrets(loaded, &Environment::empty(&folder.join("data"))));
+    }
+    if let Ok(schema) = fs::read_to_string(folder.join("config.schema.json")) {
+        found.extend(loaded.config.connectors.iter().flat_map(|connector| loaded.misfits(connector, &schema)));
     }
     found
 }

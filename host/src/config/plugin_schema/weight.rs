@@ -1,0 +1,134 @@
+//! How much work a schema makes, found out without following it.
+//!
+//! Invariant: what is let through ends soon and on a bounded stack, for the config that it was weighed for.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+/// Tables of a schema one below the other, references included.
+const DEPTH_MAX: u32 = 100;
+/// Steps; real schemas take some thousands.
+const STEPS_MAX: u64 = 1_000_000;
+/// Each may take some megabytes once it is compiled.
+const PATTERNS_MAX: usize = 32;
+/// Values of these are no schemas.
+const DATA: [&str; 6] = ["enum", "const", "default", "examples", "required", "description"];
+/// Under these lie schemas by their names.
+const NAMED: [&str; 3] = ["properties", "patternProperties", "dependentSchemas"];
+/// What makes a reference lead to another place than is seen from here.
+const ELSEWHERE: [&str; 6] = ["$id", "$dynamicRef", "$recursiveRef", "$dynamicAnchor", "$recursiveAnchor", "$anchor"];
+/// Before it, `id` did the same.
+const DRAFT_TOO_OLD: &str = "draft-04";
+
+#[derive(Clone, Copy, Default)]
+struct Weight {
+    steps: u64,
+    depth: u32,
+}
+
+/// Says why a schema is not followed.
+pub(super) fn bound(schema: &Value, config: &Value) -> Result<(), String> {
+    if schema.get("$schema").and_then(Value::as_str).is_some_and(|draft| draft.contains(DRAFT_TOO_OLD)) {
+        return Err("it is older than draft 6".into());
+    }
+    let mut scale = Scale { root: schema, seen: BTreeMap::new(), patterns: 0, circles: 0 };
+    let weight = scale.weigh(schema, 0)?;
+    // Each circle is gone around once for every level of the config, and may branch there.
+    let around = scale.circles.saturating_pow(depth_of(config)).max(1);
+    if weight.steps.saturating_mul(around) > STEPS_MAX {
+        return Err("it is too intricate".into());
+    }
+    Ok(())
+}
+
+impl Weight {
+    fn add(&mut self, part: Self) {
+        self.steps = self.steps.saturating_add(part.steps);
+        self.depth = self.depth.max(part.depth.saturating_add(1));
+    }
+}
+
+struct Scale<'a> {
+    root: &'a Value,
+    /// By reference; `None` while it is being weighed.
+    seen: BTreeMap<&'a str, Option<Weight>>,
+    patterns: usize,
+    circles: u64,
+}
+
+impl<'a> Scale<'a> {
+    fn weigh(&mut self, schema: &'a Value, depth: u32) -> Result<Weight, String> {
+        if depth > DEPTH_MAX {
+            return Err("it is too deep".into());
+        }
+        let mut whole = Weight { steps: 1, depth: 1 };
+        match schema {
+            Value::Object(table) => {
+                for (key, value) in table {
+                    whole.add(self.keyword(key, value, depth)?);
+                }
+            }
+            Value::Array(items) => {
+                for item in items {
+                    whole.add(self.weigh(item, depth + 1)?);
+                }
+            }
+            _ => {}
+        }
+        if whole.depth > DEPTH_MAX { Err("it is too deep".into()) } else { Ok(whole) }
+    }
+
+    fn keyword(&mut self, key: &'a str, value: &'a Value, depth: u32) -> Result<Weight, String> {
+        match (key, value) {
+            ("$ref", Value::String(to)) => return self.refer(to, depth),
+            // Weighed where something refers to them.
+            ("$defs" | "definitions", _) => return Ok(Weight::default()),
+            ("$id", Value::String(_)) if depth == 0 => return Ok(Weight::default()),
+            ("pattern", Value::String(_)) => self.patterns += 1,
+            ("patternProperties", Value::Object(patterns)) => self.patterns += patterns.len(),
+            (key, Value::String(_)) if ELSEWHERE.contains(&key) => return Err(format!("it uses `{key}`")),
+            (key, _) if DATA.contains(&key) => return Ok(Weight::default()),
+            _ => {}
+        }
+        if self.patterns > PATTERNS_MAX {
+            return Err(format!("it has more than {PATTERNS_MAX} patterns"));
+        }
+        match value {
+            Value::Object(schemas) if NAMED.contains(&key) => {
+                let mut whole = Weight { steps: 1, depth: 1 };
+                for schema in schemas.values() {
+                    whole.add(self.weigh(schema, depth + 1)?);
+                }
+                Ok(whole)
+            }
+            _ => self.weigh(value, depth + 1),
+        }
+    }
+
+    fn refer(&mut self, to: &'a str, depth: u32) -> Result<Weight, String> {
+        match self.seen.get(to) {
+            Some(Some(weight)) => return Ok(*weight),
+            Some(None) => {
+                self.circles += 1;
+                return Ok(Weight { steps: 1, depth: 1 });
+            }
+            None => {}
+        }
+        let pointer = to.strip_prefix('#').ok_or("it names another schema")?;
+        let root = self.root;
+        let target = root.pointer(pointer).ok_or("it refers to what is not there")?;
+        self.seen.insert(to, None);
+        let weight = self.weigh(target, depth + 1)?;
+        self.seen.insert(to, Some(weight));
+        Ok(weight)
+    }
+}
+
+fn depth_of(value: &Value) -> u32 {
+    match value {
+        Value::Object(table) => 1 + table.values().map(depth_of).max().unwrap_or_default(),
+        Value::Array(items) => 1 + items.iter().map(depth_of).max().unwrap_or_default(),
+        _ => 1,
+    }
+}
