@@ -9,8 +9,8 @@ use std::process::ExitCode;
 
 use super::diagnostic::Colours;
 use super::{
-    Cli, Command, audit, check, dead, explain, inspect, load, lock, parse, pause, queues, run, schedules, secrets,
-    send, trace, unusable,
+    Cli, Command, audit, check, dead, explain, inspect, load, lock, parse, pause, queues, run, schedules, schema,
+    secrets, send, trace, unusable,
 };
 use crate::admin::problem::Problem;
 use crate::config::{self, Loaded};
@@ -55,6 +55,7 @@ pub fn main() -> ExitCode {
             with_config(&cli, |loaded| block_on(explain::run(&loaded, connector, cli.json)))
         }
         Command::Lock(arguments) => with_config(&cli, |loaded| block_on(lock::run(&loaded, arguments, cli.json))),
+        Command::Schema => schema::run().map(|()| ExitCode::SUCCESS).map_err(Failed::Broken),
         Command::CompilePlugin => Ok(compile::serve()),
         Command::Inspect(arguments) => block_on(inspect::run(arguments, cli.json)),
         Command::Run(arguments) => with_config(&cli, |loaded| {

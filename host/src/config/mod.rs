@@ -11,6 +11,7 @@ mod excerpt;
 mod grant;
 mod host;
 mod idle;
+mod json_schema;
 mod keys;
 mod lock;
 mod machine;
@@ -54,6 +55,7 @@ use problem::Report;
 use view::View;
 
 pub use excerpt::Mark;
+pub use json_schema::json_schema;
 pub use keys::BUILTINS;
 pub use lock::{Lock, Locked};
 pub use problem::{Problem, Severity, closest, suggestion};

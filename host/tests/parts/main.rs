@@ -6,6 +6,7 @@ mod address;
 mod capability;
 mod config;
 mod config_cases;
+mod config_schema;
 mod gate;
 mod gate_credentials;
 mod gate_flow;
