@@ -25,7 +25,7 @@ use http::HeaderName;
 use proptest::prelude::*;
 
 /// A configuration of one file, without an environment.
-pub fn load_text(text: &str) -> Result<Loaded, Vec<Problem>> {
+pub(crate) fn load_text(text: &str) -> Result<Loaded, Vec<Problem>> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("bulkhead.toml");
     fs::write(&file, text).unwrap();

@@ -18,15 +18,15 @@ use bulkhead_host::config::{self, Loaded, Problem};
 use bulkhead_host::secret_store::Environment;
 
 /// A case, as it is printed and as it is expected.
-pub struct Case {
+pub(crate) struct Case {
     /// Where it lies.
-    pub folder: PathBuf,
+    pub(crate) folder: PathBuf,
     /// What is found in it.
-    pub outcome: check::Outcome,
+    pub(crate) outcome: check::Outcome,
 }
 
 /// In the order of their names.
-pub fn all_cases() -> Vec<Case> {
+pub(crate) fn all_cases() -> Vec<Case> {
     let mut folders: Vec<PathBuf> = fs::read_dir(cases()).unwrap().map(|entry| entry.unwrap().path()).collect();
     folders.sort();
     let case = |folder: PathBuf| Case {
