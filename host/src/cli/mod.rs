@@ -5,6 +5,7 @@
 pub mod audit;
 pub mod check;
 pub mod dead;
+pub mod diagnostic;
 pub mod explain;
 pub mod inspect;
 mod lines;
@@ -15,6 +16,7 @@ pub mod pause;
 pub mod queues;
 pub mod run;
 pub mod schedules;
+pub mod schema;
 pub mod secrets;
 pub mod send;
 pub mod target;
@@ -61,6 +63,8 @@ pub enum Command {
     Run(Run),
     /// Report every problem of the configuration and of the plugins that it names
     Check(Check),
+    /// Print the JSON Schema of the configuration, for editors
+    Schema,
     /// Show what a plugin exports, imports and asks for
     Inspect(Inspect),
     /// Accept the plugins as they are: from now on others are refused
