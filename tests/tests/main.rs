@@ -5,6 +5,7 @@
 mod admin_access;
 mod audit;
 mod back_pressure;
+mod backups;
 mod batches;
 mod build_script;
 mod builtins;

@@ -3,6 +3,7 @@
 //! Only parses: each verb's work lies in a file of its own. Invariant: arguments are checked types from here on.
 
 pub mod audit;
+pub mod backup;
 pub mod check;
 pub mod dead;
 pub mod explain;
@@ -99,6 +100,16 @@ pub enum Command {
         /// What to do with them.
         #[command(subcommand)]
         command: Secrets,
+    },
+    /// Copy the ledger, the sealed secrets and the audit record into one file, also while a host runs
+    Backup {
+        /// The file to make; nothing is written over
+        file: PathBuf,
+    },
+    /// Make a data directory from the file of a backup
+    Restore {
+        /// The file of `bulkhead backup`
+        file: PathBuf,
     },
     /// The record of what was refused, used and changed
     Audit {

@@ -6,6 +6,7 @@
 
 mod account;
 mod append;
+mod backup;
 mod book;
 mod checkpoint;
 mod checksum;
@@ -63,13 +64,14 @@ use crate::settlement::{ConnectorId, Lack, Origin, QueueId, SettleError, Settlem
 
 pub use account::Reservation;
 pub use append::Appended;
+pub use backup::{Backup, Contents, NoRoom};
 pub use configure::{ConnectorLayout, Consumption, Directory, Layout, Orphan};
 pub use dead::{DeadLetter, DeadSummary, FailedAttempt, Redrive};
-pub use disk::Disk;
+pub use disk::{Disk, Room};
 pub use error::{AppendError, Full, OpenError};
 pub use history::Sought;
 pub use inflight::{Inflight, Slot, Suspect};
-pub use open::Settings;
+pub use open::{STAGED, Settings};
 pub use preview::Unread;
 pub use read::{PAGE_KNOWN, Position};
 pub use receive::Received;
@@ -289,6 +291,12 @@ impl Ledger {
     /// answers that the ledger is closed.
     pub fn close(&self) {
         self.0.close();
+    }
+
+    /// Where it lies, and how it uses the machine.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.shared().settings
     }
 
     /// Opens the in-flight file, once, and answers what was being run when the last process died.
