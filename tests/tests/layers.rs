@@ -22,7 +22,18 @@ const LAYERS: [(&str, &[&str]); 8] = [
     ("capability", &["capability"]),
     (
         "outside",
-        &["broker", "ledger", "egress", "listener", "secret_store", "plugin_store", "audit", "telemetry", "backup"],
+        &[
+            "broker",
+            "ledger",
+            "egress",
+            "listener",
+            "secret_store",
+            "plugin_store",
+            "audit",
+            "telemetry",
+            "backup",
+            "page",
+        ],
     ),
     ("vocabulary", &["message", "settlement", "limit", "mask", "metrics", "bindings", "clock", "id", "planted"]),
 ];

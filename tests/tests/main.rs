@@ -29,6 +29,7 @@ mod faults;
 mod firing;
 mod first_contact;
 mod floods;
+mod flows;
 mod held_bodies;
 mod history;
 mod hostile_guests;

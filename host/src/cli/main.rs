@@ -8,8 +8,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use super::{
-    Cli, Command, audit, backup, check, dead, explain, inspect, load, lock, parse, pause, queues, run, schedules,
-    secrets, send, trace, unusable,
+    Cli, Command, audit, backup, check, dead, docs, explain, graph, inspect, load, lock, parse, pause, queues, run,
+    schedules, secrets, send, trace, unusable,
 };
 use crate::admin::problem::Problem;
 use crate::config::Loaded;
@@ -79,6 +79,11 @@ pub fn main() -> ExitCode {
         Command::Trace { message_id } => {
             with_config(&cli, |loaded| done(trace::run(&loaded.config, message_id, cli.json)))
         }
+        Command::Graph { format } => with_config(&cli, |loaded| {
+            graph::run(&loaded.config, *format, cli.json)?;
+            Ok(ExitCode::SUCCESS)
+        }),
+        Command::Docs(arguments) => with_config(&cli, |loaded| block_on(docs::run(&loaded, arguments, cli.json))),
         Command::Backup { file } => with_config(&cli, |loaded| done(backup::make(&loaded.config, file, cli.json))),
         Command::Restore { file } => with_config(&cli, |loaded| backup::restore(&loaded.config, file, cli.json)),
         Command::Audit { command } => with_config(&cli, |loaded| audit::run(&loaded.config, command, cli.json)),

@@ -6,7 +6,9 @@ pub mod audit;
 pub mod backup;
 pub mod check;
 pub mod dead;
+pub mod docs;
 pub mod explain;
+pub mod graph;
 pub mod inspect;
 mod lines;
 pub mod lock;
@@ -25,7 +27,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
 use crate::admin::api::schedules::NEXT;
@@ -101,6 +103,14 @@ pub enum Command {
         #[command(subcommand)]
         command: Secrets,
     },
+    /// Draw how data flows, from the configuration
+    Graph {
+        /// The language of the drawing
+        #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+        format: GraphFormat,
+    },
+    /// Write a page in Markdown for each connector: what it connects, what it may do, when it runs, what it takes
+    Docs(Docs),
     /// Copy the ledger, the sealed secrets and the audit record into one file, also while a host runs
     Backup {
         /// The file to make; nothing is written over
@@ -198,6 +208,27 @@ pub enum SchedulesVerb {
         #[arg(long, value_name = "TIME", value_parser = parse_time)]
         at: Option<Timestamp>,
     },
+}
+
+/// The language of `bulkhead graph`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum GraphFormat {
+    /// As GitHub and many wikis draw it.
+    #[default]
+    Mermaid,
+    /// As Graphviz draws it.
+    Dot,
+}
+
+/// `bulkhead docs`.
+#[derive(Clone, Debug, Args)]
+pub struct Docs {
+    /// The folder of the pages; made where it is missing
+    #[arg(value_name = "FOLDER")]
+    pub folder: PathBuf,
+    /// Show the times after this one, as RFC 3339, instead of those after now
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub from: Option<Timestamp>,
 }
 
 /// `bulkhead inspect`.

@@ -50,7 +50,7 @@ use view::View;
 pub use keys::BUILTINS;
 pub use lock::{Lock, Locked};
 pub use problem::{Problem, Severity, closest, suggestion};
-pub use quantity::{duration, rate, size};
+pub use quantity::{duration, rate, show_duration, size};
 pub use reference::reference;
 pub use validate::is_secret_name;
 
