@@ -20,6 +20,7 @@ mod dead_letters;
 mod dead_verbs;
 mod deliveries;
 mod disk;
+mod doctor;
 mod documentation;
 mod drafts;
 mod durability;

@@ -8,8 +8,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use super::{
-    Cli, Command, audit, backup, check, dead, docs, explain, graph, inspect, load, lock, parse, pause, queues, run,
-    schedules, secrets, send, trace, unusable,
+    Cli, Command, audit, backup, check, dead, docs, doctor, explain, graph, inspect, load, lock, parse, pause, queues,
+    run, schedules, secrets, send, trace, unusable,
 };
 use crate::admin::problem::Problem;
 use crate::config::Loaded;
@@ -79,6 +79,7 @@ pub fn main() -> ExitCode {
         Command::Trace { message_id } => {
             with_config(&cli, |loaded| done(trace::run(&loaded.config, message_id, cli.json)))
         }
+        Command::Doctor => doctor(&cli),
         Command::Graph { format } => with_config(&cli, |loaded| {
             graph::run(&loaded.config, *format, cli.json)?;
             Ok(ExitCode::SUCCESS)
@@ -116,6 +117,14 @@ fn checked(cli: &Cli) -> ExitCode {
         found.extend(check::unread(loaded));
         found
     })
+}
+
+/// Without a valid configuration it still looks at what needs none.
+fn doctor(cli: &Cli) -> Outcome {
+    let loaded = load(cli);
+    let environment =
+        loaded.as_ref().ok().map(|loaded| Environment::take(&loaded.config.secrets, &loaded.config.host.data_dir));
+    block_on(doctor::run(loaded, environment, cli.json))
 }
 
 fn with_config(cli: &Cli, verb: impl FnOnce(Loaded) -> Outcome) -> Outcome {

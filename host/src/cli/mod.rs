@@ -7,6 +7,7 @@ pub mod backup;
 pub mod check;
 pub mod dead;
 pub mod docs;
+pub mod doctor;
 pub mod explain;
 pub mod graph;
 pub mod inspect;
@@ -111,6 +112,8 @@ pub enum Command {
     },
     /// Write a page in Markdown for each connector: what it connects, what it may do, when it runs, what it takes
     Docs(Docs),
+    /// Look at the machine, the data directory, secrets and plugins: exit code 1 where something would not work
+    Doctor,
     /// Copy the ledger, the sealed secrets and the audit record into one file, also while a host runs
     Backup {
         /// The file to make; nothing is written over

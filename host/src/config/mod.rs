@@ -49,6 +49,7 @@ use view::View;
 
 pub use keys::BUILTINS;
 pub use lock::{Lock, Locked};
+pub use machine::memory_bytes;
 pub use problem::{Problem, Severity, closest, suggestion};
 pub use quantity::{duration, rate, show_duration, size};
 pub use reference::reference;

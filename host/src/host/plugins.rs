@@ -41,6 +41,12 @@ pub struct Plugins {
 }
 
 impl Plugins {
+    /// How many there are, and how many of them had not to be compiled.
+    #[must_use]
+    pub fn counts(&self) -> (usize, usize) {
+        (self.distinct.len(), self.distinct.iter().filter(|compiled| compiled.is_cached()).count())
+    }
+
     /// What a connector's plugin is; `None` where it has none.
     pub async fn inspection(&self, connector: &str) -> Option<Inspection> {
         let (looking, compiled) = (self.engine.clone(), self.compiled.get(connector)?.clone());

@@ -17,7 +17,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::error::is_for_want_of_room;
-use super::{OpenError, schema};
+use super::{OpenError, schema, site};
 use crate::planted::{self, Bug};
 
 const FILE: &str = "ledger.db";
@@ -87,13 +87,15 @@ pub(super) fn open(settings: &Settings) -> Result<Opened, OpenError> {
     })
 }
 
+fn unwritable(dir: &Path, error: std::io::Error) -> anyhow::Error {
+    let what = site::unwritable(dir, &error);
+    anyhow::Error::new(error).context(what)
+}
+
 /// Makes the folder where it is missing, and locks it.
 pub(super) fn lock_folder(dir: &Path) -> Result<File, OpenError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .with_context(|| format!("cannot make the data directory {}", dir.display()))?;
+    site::refuse_network(dir)?;
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| unwritable(dir, error))?;
     lock(dir)
 }
 
@@ -150,7 +152,7 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
         .truncate(false)
         .mode(0o600)
         .open(&path)
-        .with_context(|| format!("cannot open {}", path.display()))?;
+        .map_err(|error| unwritable(dir, error))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(Errno::WOULDBLOCK) => {
