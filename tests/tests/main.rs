@@ -74,6 +74,7 @@ mod startup;
 mod stopping;
 mod streaming;
 mod subscribing;
+mod supervising;
 mod suspects;
 mod swaps;
 mod targets;

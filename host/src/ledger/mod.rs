@@ -24,6 +24,7 @@ mod line;
 mod notice;
 mod open;
 mod preview;
+mod pulse;
 mod ranges;
 mod read;
 mod receive;

@@ -16,6 +16,7 @@ use bulkhead_host::message::Draft;
 use bulkhead_host::metrics::Metrics;
 use bulkhead_host::secret_store::SecretStore;
 use bulkhead_host::settlement::QueueId;
+use bulkhead_host::telemetry::supervisor::Supervisor;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -47,7 +48,7 @@ pub(crate) fn pass(backlog: u64, messages: u64) -> anyhow::Result<f64> {
         let host = Host::assemble(loaded.config, plugins, secrets, ledger, metrics.clone()).await?;
         let (stop, signals) = watch::channel(0);
         let mut running = JoinSet::new();
-        running.spawn(host.run(front, Until::Stopped, signals));
+        running.spawn(host.run(front, Until::Stopped, signals, Supervisor::default()));
         let done = metrics.of_connector(&Name::parse("map").map_err(anyhow::Error::msg)?).done;
         feeder.hold(&done, backlog, messages / 4).await?;
         let (from, started) = (done.get(), Instant::now());
