@@ -1,6 +1,6 @@
-//! A folder of pages that a verb writes: `bulkhead docs`.
+//! Folders of files that a verb writes: `bulkhead docs` and `bulkhead generate`.
 //!
-//! Invariant: a file that does not begin with [`MARK`] is somebody else's, and stays as it is.
+//! Invariant: of pages, a file that does not begin with [`MARK`] is somebody else's, and stays as it is.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -34,6 +34,19 @@ pub fn write(folder: &Path, pages: &BTreeMap<String, String>) -> anyhow::Result<
         if is_page && !is_kept && path.is_file() && !is_foreign(&path)? {
             fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         }
+    }
+    Ok(())
+}
+
+/// Writes files by their paths below a folder, over those that are there.
+///
+/// # Errors
+/// One cannot be written.
+pub fn write_files(folder: &Path, files: &BTreeMap<String, Vec<u8>>) -> anyhow::Result<()> {
+    for (name, bytes) in files {
+        let path = folder.join(name);
+        let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&path, bytes));
+        written.with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
 }

@@ -53,6 +53,7 @@ mod ordering;
 mod outboxes;
 mod outside;
 mod pacing;
+mod packaging;
 mod places;
 mod planning;
 mod plugins;

@@ -8,8 +8,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use super::{
-    Cli, Command, audit, backup, check, dead, docs, doctor, explain, graph, inspect, load, lock, parse, pause, queues,
-    run, schedules, secrets, send, trace, unusable,
+    Cli, Command, audit, backup, check, dead, docs, doctor, explain, generate, graph, inspect, load, lock, parse,
+    pause, queues, run, schedules, secrets, send, trace, unusable,
 };
 use crate::admin::problem::Problem;
 use crate::config::Loaded;
@@ -55,6 +55,7 @@ pub fn main() -> ExitCode {
         }
         Command::Lock(arguments) => with_config(&cli, |loaded| block_on(lock::run(&loaded, arguments, cli.json))),
         Command::CompilePlugin => Ok(compile::serve()),
+        Command::Generate { folder } => generate::run(folder),
         Command::Inspect(arguments) => block_on(inspect::run(arguments, cli.json)),
         Command::Run(arguments) => with_config(&cli, |loaded| {
             // No thread runs yet: this is the moment to take secrets out of the environment.

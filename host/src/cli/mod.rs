@@ -9,6 +9,7 @@ pub mod dead;
 pub mod docs;
 pub mod doctor;
 pub mod explain;
+pub mod generate;
 pub mod graph;
 pub mod inspect;
 mod lines;
@@ -72,6 +73,12 @@ pub enum Command {
     /// Compile a plugin from standard input to standard output: what the host starts for itself
     #[command(name = VERB, hide = true)]
     CompilePlugin,
+    /// Write manual pages and completions for shells into a folder: for those who make packages
+    #[command(hide = true)]
+    Generate {
+        /// The folder
+        folder: PathBuf,
+    },
     /// Put messages into a queue
     Send(Send),
     /// List the queues and who reads them
