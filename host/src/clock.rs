@@ -164,7 +164,7 @@ pub fn is_synchronised() -> Option<bool> {
     let mut state: libc::timex = unsafe { std::mem::zeroed() };
     // SAFETY: it is a whole structure of this process's own.
     let answer = unsafe { libc::adjtimex(&raw mut state) };
-    (answer >= 0).then(|| answer != libc::TIME_ERROR && state.status & libc::STA_UNSYNC == 0)
+    (answer >= 0).then_some(answer != libc::TIME_ERROR && state.status & libc::STA_UNSYNC == 0)
 }
 
 fn since_epoch() -> Duration {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -34,7 +34,7 @@ fn back_up(host: &Bulkhead) -> (PathBuf, Value) {
     (file, contents)
 }
 
-fn restore(host: &Bulkhead, file: &PathBuf) -> Value {
+fn restore(host: &Bulkhead, file: &Path) -> Value {
     host.run(&["restore", file.to_str().unwrap(), "--json"]).ok().json()
 }
 
@@ -173,7 +173,7 @@ fn backed_up() -> (Bulkhead, PathBuf) {
 }
 
 /// Nothing is made of this file, and no folder.
-fn check_refused(file: &PathBuf, says: &str) {
+fn check_refused(file: &Path, says: &str) {
     let other = Bulkhead::new("");
     let refused = other.run(&["restore", file.to_str().unwrap()]).ended_with(2);
     assert!(refused.errors().contains(says), "{}", refused.errors());
