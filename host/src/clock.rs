@@ -156,6 +156,17 @@ pub fn wall() -> SystemTime {
     SystemTime::now()
 }
 
+/// Whether something keeps the machine's clock in time, as the kernel knows it; `None` where it says nothing.
+#[must_use]
+#[expect(unsafe_code, reason = "the library has no safe way to ask")]
+pub fn is_synchronised() -> Option<bool> {
+    // SAFETY: all of it is numbers, for which zeroes are valid; with no mode set, nothing is changed.
+    let mut state: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: it is a whole structure of this process's own.
+    let answer = unsafe { libc::adjtimex(&raw mut state) };
+    (answer >= 0).then_some(answer != libc::TIME_ERROR && state.status & libc::STA_UNSYNC == 0)
+}
+
 fn since_epoch() -> Duration {
     wall().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

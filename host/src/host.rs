@@ -8,6 +8,7 @@ mod bounds;
 mod disk;
 mod front;
 mod gate;
+mod health;
 mod idle;
 mod lock;
 mod plugins;
@@ -30,6 +31,7 @@ use crate::metrics::Metrics;
 use crate::runtime::Engine;
 use crate::secret_store::sealed::SealedStore;
 use crate::settlement::SettleError;
+use crate::telemetry::supervisor::Supervisor;
 use crate::trigger::clockwork::Clockwork;
 use crate::trigger::queue::Consumption;
 use crate::trigger::webhook::Hook;
@@ -101,7 +103,13 @@ impl Host {
     ///
     /// # Errors
     /// A listener broke, or the ledger can no longer be trusted.
-    pub async fn run(mut self, front: Front, until: Until, mut signals: watch::Receiver<u32>) -> anyhow::Result<Ended> {
+    pub async fn run(
+        mut self,
+        front: Front,
+        until: Until,
+        mut signals: watch::Receiver<u32>,
+        supervisor: Supervisor,
+    ) -> anyhow::Result<Ended> {
         let (stop, stopped) = watch::channel(false);
         let admin = front.address();
         let (close, closing) = watch::channel(false);
@@ -129,6 +137,8 @@ impl Host {
             let server = Server::new(hooks, host.trusted_proxies.clone(), self.metrics.clone(), stopped.clone());
             doors.spawn(door.serve_bounded(server, server::BOUNDS, host.certificate.clone(), stopped.clone()));
         }
+        let watch = self.keep_watch(&supervisor);
+        supervisor.is_ready(&format!("{} connectors run", self.connectors.len()));
         let ended = tokio::select! {
             biased;
             error = self.ledger.fatal() => Err(error),
@@ -140,13 +150,14 @@ impl Host {
             idle = self.idle(until) => Ok(idle),
         };
         stop.send_replace(true);
+        supervisor.is_stopping();
         tracing::info!("stopping: runs under way settle");
         let drained = self.drain(&mut lanes, &mut clocks, &mut doors, &mut signals).await;
         close.send_replace(true);
         // Answers under way get a moment.
         let _ = tokio::time::timeout(CLOSING_MAX, async { while listener.join_next().await.is_some() {} }).await;
         listener.abort_all();
-        drop(self.broker);
+        drop((self.broker, watch));
         let (ledger, audit) = (self.ledger.clone(), self.audit.clone());
         let ended = ended.and_then(|ended| Ok(if drained? == Ended::Settled { ended } else { Ended::Cut }));
         let last = stop_of(&ended);

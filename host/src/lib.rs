@@ -12,11 +12,12 @@
 //! | 3 delivery | [`delivery`] |
 //! | 4 runtime | [`runtime`] |
 //! | 5 capability | [`capability`] |
-//! | 6 outside | [`broker`], [`ledger`], [`egress`], `listener`, [`secret_store`], [`plugin_store`], [`audit`], [`telemetry`] |
+//! | 6 outside | [`broker`], [`ledger`], [`egress`], `listener`, [`secret_store`], [`plugin_store`], [`audit`], [`telemetry`], [`backup`], [`page`] |
 //! | 7 vocabulary | [`message`], [`settlement`], [`limit`], [`mask`], [`metrics`], [`bindings`], [`clock`], [`id`], [`planted`] |
 
 pub mod admin;
 pub mod audit;
+pub mod backup;
 pub mod bindings;
 pub mod broker;
 pub mod capability;
@@ -33,6 +34,7 @@ pub mod listener;
 pub mod mask;
 pub mod message;
 pub mod metrics;
+pub mod page;
 pub mod planted;
 pub mod plugin_store;
 pub mod runtime;

@@ -14,6 +14,7 @@ use bulkhead_host::ledger::{DeadSummary, Ledger, Settings};
 use bulkhead_host::message::Draft;
 use bulkhead_host::metrics::Metrics;
 use bulkhead_host::secret_store::SecretStore;
+use bulkhead_host::telemetry::supervisor::Supervisor;
 use tokio::sync::watch;
 
 /// The log breaks at the next line about a dead letter, once.
@@ -56,7 +57,7 @@ async fn deliver(bodies: &[&str], folder: &Path) -> (Metrics, Vec<DeadSummary>) 
     ledger.append(drafts.collect()).await.unwrap();
     IS_ARMED.store(true, SeqCst);
     let (_signals, signalled) = watch::channel(0);
-    let ended = host.run(front, Until::Idle(Duration::from_secs(60)), signalled).await.unwrap();
+    let ended = host.run(front, Until::Idle(Duration::from_secs(60)), signalled, Supervisor::default()).await.unwrap();
     assert_eq!(ended, Ended::Settled);
     assert!(!IS_ARMED.load(SeqCst), "the log broke");
     let ledger = Ledger::open(Settings::new(data_dir), Clock::default(), Metrics::default()).unwrap();

@@ -323,7 +323,8 @@ impl Bulkhead {
         Ledger::open(&copy)
     }
 
-    fn warm(&self) {
+    /// Lends it what other hosts have compiled, as a start does.
+    pub fn warm(&self) {
         if !self.is_cold && self.disk.is_none() {
             compiled::lend(&self.data());
         }

@@ -84,6 +84,13 @@ impl SmallDisk {
         command
     }
 
+    /// Mounts it for reading alone from now on.
+    pub fn make_read_only(&self) {
+        let mut mount = self.command(Path::new("mount"));
+        let mounted = mount.args(["-o", "remount,ro"]).arg(self.folder.path()).status().expect("`mount` is there");
+        assert!(mounted.success(), "whoever mounts it may mount it otherwise");
+    }
+
     /// Fills what room is left.
     pub fn fill(&self) {
         let path = self.outside(&self.path("ballast"));

@@ -20,7 +20,21 @@ const LAYERS: [(&str, &[&str]); 8] = [
     ("delivery", &["delivery"]),
     ("runtime", &["runtime"]),
     ("capability", &["capability"]),
-    ("outside", &["broker", "ledger", "egress", "listener", "secret_store", "plugin_store", "audit", "telemetry"]),
+    (
+        "outside",
+        &[
+            "broker",
+            "ledger",
+            "egress",
+            "listener",
+            "secret_store",
+            "plugin_store",
+            "audit",
+            "telemetry",
+            "backup",
+            "page",
+        ],
+    ),
     ("vocabulary", &["message", "settlement", "limit", "mask", "metrics", "bindings", "clock", "id", "planted"]),
 ];
 const OUTSIDE: usize = 6;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// All of them, with their labels in the order of the alphabet.
-const METRICS: [&str; 27] = [
+pub(crate) const METRICS: [&str; 27] = [
     "bulkhead_attempt_seconds{connector}",
     "bulkhead_breaker_open{connector,host}",
     "bulkhead_build_info{version}",

@@ -3,6 +3,7 @@
 //! Handlers read and change the ledger and nothing else; who may call them is decided in [`super::access`]. Bodies are
 //! bounded. Dead letters, schedules and secrets have files of their own.
 
+mod backup;
 pub mod dead;
 pub mod deliveries;
 pub mod schedules;
@@ -67,6 +68,7 @@ routes! {
     "/connectors/{name}/resume" => POST resume;
     "/schedules" => GET schedules::list_all;
     "/schedules/{connector}/fire" => POST schedules::fire_one;
+    "/backup" => POST backup::make;
     "/secrets" => GET secrets::list;
     "/secrets/{name}" => PUT secrets::set, DELETE secrets::remove;
 }

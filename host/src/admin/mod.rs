@@ -15,7 +15,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Router, middleware};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 use crate::audit::Audit;
 use crate::delivery::connector::Connector;
@@ -52,6 +52,8 @@ pub struct Admin {
     pub in_flight: InFlight,
     /// Values that are written and never read.
     pub sealed: Arc<SealedStore>,
+    /// Held while a backup is made.
+    pub backing_up: Arc<Mutex<()>>,
     /// Who is let in.
     pub access: Arc<access::Access>,
     /// Turns true when the host begins to stop.

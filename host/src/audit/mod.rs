@@ -6,6 +6,7 @@
 
 mod chain;
 mod clerk;
+mod copy;
 mod event;
 mod fold;
 mod note;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 use crate::id::Name;
 use crate::ledger::Ledger;
 
+pub use copy::{bytes, each_file, is_file};
 pub use event::{Event, Kind};
 pub use verify::{Fault, Verified, verify};
 

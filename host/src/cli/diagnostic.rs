@@ -104,7 +104,16 @@ mod tests {
         let (file, message) = ("a.toml".to_owned(), "wr\u{1b}[2Jong".to_owned());
         let mark = Mark { file: file.clone(), line: 12, column: 5, text: text.to_owned(), span, label: String::new() };
         let severity = Severity::Error;
-        Problem { severity, file, line: 12, column: 5, key: "a".into(), message, help: "mend it".into(), marks: vec![mark] }
+        Problem {
+            severity,
+            file,
+            line: 12,
+            column: 5,
+            key: "a".into(),
+            message,
+            help: "mend it".into(),
+            marks: vec![mark],
+        }
     }
 
     #[test]

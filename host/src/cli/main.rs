@@ -9,8 +9,8 @@ use std::process::ExitCode;
 
 use super::diagnostic::Colours;
 use super::{
-    Cli, Command, audit, check, dead, explain, inspect, load, lock, parse, pause, queues, run, schedules, schema,
-    secrets, send, trace, unusable,
+    Cli, Command, audit, backup, check, dead, docs, doctor, explain, generate, graph, inspect, load, lock, parse,
+    pause, queues, run, schedules, schema, secrets, send, trace, unusable,
 };
 use crate::admin::problem::Problem;
 use crate::config::{self, Loaded};
@@ -57,6 +57,7 @@ pub fn main() -> ExitCode {
         Command::Lock(arguments) => with_config(&cli, |loaded| block_on(lock::run(&loaded, arguments, cli.json))),
         Command::Schema => schema::run().map(|()| ExitCode::SUCCESS).map_err(Failed::Broken),
         Command::CompilePlugin => Ok(compile::serve()),
+        Command::Generate { folder } => generate::run(folder),
         Command::Inspect(arguments) => block_on(inspect::run(arguments, cli.json)),
         Command::Run(arguments) => with_config(&cli, |loaded| {
             // No thread runs yet: this is the moment to take secrets out of the environment.
@@ -81,6 +82,14 @@ pub fn main() -> ExitCode {
         Command::Trace { message_id } => {
             with_config(&cli, |loaded| done(trace::run(&loaded.config, message_id, cli.json)))
         }
+        Command::Doctor => doctor(&cli),
+        Command::Graph { format } => with_config(&cli, |loaded| {
+            graph::run(&loaded.config, *format, cli.json)?;
+            Ok(ExitCode::SUCCESS)
+        }),
+        Command::Docs(arguments) => with_config(&cli, |loaded| block_on(docs::run(&loaded, arguments, cli.json))),
+        Command::Backup { file } => with_config(&cli, |loaded| done(backup::make(&loaded.config, file, cli.json))),
+        Command::Restore { file } => with_config(&cli, |loaded| backup::restore(&loaded.config, file, cli.json)),
         Command::Audit { command } => with_config(&cli, |loaded| audit::run(&loaded.config, command, cli.json)),
         Command::Secrets { command } => with_config(&cli, |loaded| {
             let config = &loaded.config;
@@ -111,6 +120,14 @@ fn checked(cli: &Cli) -> ExitCode {
         found.extend(check::unread(loaded));
         found
     })
+}
+
+/// Without a valid configuration it still looks at what needs none.
+fn doctor(cli: &Cli) -> Outcome {
+    let loaded = load(cli);
+    let environment =
+        loaded.as_ref().ok().map(|loaded| Environment::take(&loaded.config.secrets, &loaded.config.host.data_dir));
+    block_on(doctor::run(loaded, environment, cli.json))
 }
 
 fn with_config(cli: &Cli, verb: impl FnOnce(Loaded) -> Outcome) -> Outcome {

@@ -3,10 +3,15 @@
 //! Only parses: each verb's work lies in a file of its own. Invariant: arguments are checked types from here on.
 
 pub mod audit;
+pub mod backup;
 pub mod check;
 pub mod dead;
 pub mod diagnostic;
+pub mod docs;
+pub mod doctor;
 pub mod explain;
+pub mod generate;
+pub mod graph;
 pub mod inspect;
 mod lines;
 pub mod lock;
@@ -26,7 +31,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
 use crate::admin::api::schedules::NEXT;
@@ -72,6 +77,12 @@ pub enum Command {
     /// Compile a plugin from standard input to standard output: what the host starts for itself
     #[command(name = VERB, hide = true)]
     CompilePlugin,
+    /// Write manual pages and completions for shells into a folder: for those who make packages
+    #[command(hide = true)]
+    Generate {
+        /// The folder
+        folder: PathBuf,
+    },
     /// Put messages into a queue
     Send(Send),
     /// List the queues and who reads them
@@ -103,6 +114,26 @@ pub enum Command {
         /// What to do with them.
         #[command(subcommand)]
         command: Secrets,
+    },
+    /// Draw how data flows, from the configuration
+    Graph {
+        /// The language of the drawing
+        #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+        format: GraphFormat,
+    },
+    /// Write a page in Markdown for each connector: what it connects, what it may do, when it runs, what it takes
+    Docs(Docs),
+    /// Look at the machine, the data directory, secrets and plugins: exit code 1 where something would not work
+    Doctor,
+    /// Copy the ledger, the sealed secrets and the audit record into one file, also while a host runs
+    Backup {
+        /// The file to make; nothing is written over
+        file: PathBuf,
+    },
+    /// Make a data directory from the file of a backup
+    Restore {
+        /// The file of `bulkhead backup`
+        file: PathBuf,
     },
     /// The record of what was refused, used and changed
     Audit {
@@ -191,6 +222,27 @@ pub enum SchedulesVerb {
         #[arg(long, value_name = "TIME", value_parser = parse_time)]
         at: Option<Timestamp>,
     },
+}
+
+/// The language of `bulkhead graph`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum GraphFormat {
+    /// As GitHub and many wikis draw it.
+    #[default]
+    Mermaid,
+    /// As Graphviz draws it.
+    Dot,
+}
+
+/// `bulkhead docs`.
+#[derive(Clone, Debug, Args)]
+pub struct Docs {
+    /// The folder of the pages; made where it is missing
+    #[arg(value_name = "FOLDER")]
+    pub folder: PathBuf,
+    /// Show the times after this one, as RFC 3339, instead of those after now
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub from: Option<Timestamp>,
 }
 
 /// `bulkhead inspect`.

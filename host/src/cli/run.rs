@@ -18,6 +18,7 @@ use crate::host::{self, Ended, Front, Host, Until};
 use crate::ledger::{Ledger, OpenError, Settings};
 use crate::metrics::Metrics;
 use crate::secret_store::{Environment, SecretStore};
+use crate::telemetry::supervisor::Supervisor;
 
 /// A verb without a host works on the data directory itself, and is done by then; another host stays.
 const VERB_ENDS_WITHIN: Duration = Duration::from_secs(2);
@@ -53,7 +54,7 @@ pub async fn run(loaded: Loaded, environment: Environment, arguments: Run) -> Ou
         Failed::Unusable(ledger.behind(error))
     })?;
     let until = if arguments.until_idle { Until::Idle(arguments.idle_horizon) } else { Until::Stopped };
-    match host.run(front, until, signals).await? {
+    match host.run(front, until, signals, Supervisor::of_environment()).await? {
         Ended::Settled => Ok(ExitCode::SUCCESS),
         Ended::Cut | Ended::Held => Ok(ExitCode::FAILURE),
     }

@@ -6,7 +6,8 @@
 use std::fs;
 
 /// Memory that this process may use: of its control groups, of those around them, and of the machine.
-pub(super) fn memory_bytes() -> Option<u64> {
+#[must_use]
+pub fn memory_bytes() -> Option<u64> {
     memory(&|path| fs::read_to_string(path).ok())
 }
 

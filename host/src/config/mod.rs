@@ -58,8 +58,9 @@ pub use excerpt::Mark;
 pub use json_schema::json_schema;
 pub use keys::BUILTINS;
 pub use lock::{Lock, Locked};
+pub use machine::memory_bytes;
 pub use problem::{Problem, Severity, closest, suggestion};
-pub use quantity::{duration, rate, size};
+pub use quantity::{duration, rate, show_duration, size};
 pub use reference::reference;
 pub use validate::is_secret_name;
 

@@ -71,7 +71,8 @@ pub fn rate(text: &str) -> Result<Rate, String> {
 }
 
 /// A duration in the largest unit that holds it exactly.
-pub(super) fn show_duration(duration: Duration) -> String {
+#[must_use]
+pub fn show_duration(duration: Duration) -> String {
     let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     // Weeks read worse than days.
     show(ms, &DURATION_UNITS[..5], "0s")

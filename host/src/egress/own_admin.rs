@@ -7,13 +7,16 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
-use reqwest::{Client, Method, StatusCode};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 
 use crate::mask::Secret;
 
 /// A host that runs answers within this time; a large `send` is on disk by then too.
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// A backup of a large ledger on a slow disk.
+const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(6 * 3600);
+const BROKEN_OFF: &str = "the running host broke off its answer";
 
 /// The admin listener of a running host.
 #[derive(Debug)]
@@ -79,36 +82,63 @@ impl OwnAdmin {
         self.ask(Method::POST, path, Some(("application/x-ndjson", body))).await
     }
 
+    /// `POST` without arguments, whose answer is bytes: handed to `take` as they come.
+    ///
+    /// # Errors
+    /// No answer, one that is not a success or broke off, or `take` fails.
+    pub async fn download(&self, path: &str, mut take: impl FnMut(&[u8]) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let request = self.request(Method::POST, path, Some(("application/json", Vec::new())));
+        let mut response = accepted(self.send(request.timeout(DOWNLOAD_TIMEOUT)).await?).await?;
+        while let Some(chunk) = response.chunk().await.context(BROKEN_OFF)? {
+            take(&chunk)?;
+        }
+        Ok(())
+    }
+
     async fn ask<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
         body: Option<(&str, Vec<u8>)>,
     ) -> anyhow::Result<T> {
+        let response = accepted(self.send(self.request(method, path, body)).await?).await?;
+        let bytes = response.bytes().await.context(BROKEN_OFF)?;
+        let document: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
+        serde_json::from_slice(document).context("the running host's answer is not of this version")
+    }
+
+    fn request(&self, method: Method, path: &str, body: Option<(&str, Vec<u8>)>) -> RequestBuilder {
         let url = format!("http://{}/api/v1/{path}", self.address);
         let token = String::from_utf8_lossy(self.token.expose()).into_owned();
-        let mut request = self.client.request(method, url).bearer_auth(token);
-        if let Some((kind, body)) = body {
-            request = request.header(reqwest::header::CONTENT_TYPE, kind).body(body);
+        let request = self.client.request(method, url).bearer_auth(token);
+        match body {
+            Some((kind, body)) => request.header(reqwest::header::CONTENT_TYPE, kind).body(body),
+            None => request,
         }
-        let response = request.send().await.with_context(|| {
+    }
+
+    async fn send(&self, request: RequestBuilder) -> anyhow::Result<Response> {
+        request.send().await.with_context(|| {
             let address = self.address;
             format!("a process works on the data directory, but no host answers on {address}: it may be starting or stopping, or have another `host.admin`")
-        })?;
-        let status = response.status();
-        let bytes = response.bytes().await.context("the running host broke off its answer")?;
-        if status.is_success() {
-            let document: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
-            return serde_json::from_slice(document).context("the running host's answer is not of this version");
-        }
-        if status == StatusCode::UNAUTHORIZED {
-            let detail = "the running host does not take the token in its data directory: start it again if `admin.token` was replaced";
-            return Err(Refused { detail: detail.to_owned() }.into());
-        }
-        let problem: Option<Problem> = serde_json::from_slice(&bytes).ok();
-        let detail = problem.map_or_else(|| format!("the running host answered {status}"), |problem| problem.detail);
-        if status.is_client_error() { Err(Refused { detail }.into()) } else { Err(anyhow::Error::msg(detail)) }
+        })
     }
+}
+
+/// The answer, if it is a success.
+async fn accepted(response: Response) -> anyhow::Result<Response> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let bytes = response.bytes().await.context(BROKEN_OFF)?;
+    if status == StatusCode::UNAUTHORIZED {
+        let detail = "the running host does not take the token in its data directory: start it again if `admin.token` was replaced";
+        return Err(Refused { detail: detail.to_owned() }.into());
+    }
+    let problem: Option<Problem> = serde_json::from_slice(&bytes).ok();
+    let detail = problem.map_or_else(|| format!("the running host answered {status}"), |problem| problem.detail);
+    if status.is_client_error() { Err(Refused { detail }.into()) } else { Err(anyhow::Error::msg(detail)) }
 }
 
 /// The running host refused what it was asked, and changed nothing.

@@ -88,6 +88,7 @@ impl Desk {
             schedules: Arc::new(schedules::of_config(&host.config, &host.directory)),
             in_flight: in_flight(host),
             sealed: host.sealed.clone(),
+            backing_up: Arc::default(),
             access: self.access,
             stopping,
         };

@@ -17,7 +17,7 @@ use crate::metrics::Metrics;
 use crate::plugin_store::{self, PluginStore};
 use crate::runtime::compile::{self, Compiled, LoadError, Maker, compile};
 use crate::runtime::engine::Settings;
-use crate::runtime::inspect::config_schema;
+use crate::runtime::inspect::{Inspection, config_schema, inspect};
 use crate::runtime::{Engine, Export, Linked, Plugin};
 use crate::settlement::ConnectorId;
 
@@ -41,6 +41,19 @@ pub struct Plugins {
 }
 
 impl Plugins {
+    /// How many there are, and how many of them had not to be compiled.
+    #[must_use]
+    pub fn counts(&self) -> (usize, usize) {
+        (self.distinct.len(), self.distinct.iter().filter(|compiled| compiled.is_cached()).count())
+    }
+
+    /// What a connector's plugin is; `None` where it has none.
+    pub async fn inspection(&self, connector: &str) -> Option<Inspection> {
+        let (looking, compiled) = (self.engine.clone(), self.compiled.get(connector)?.clone());
+        // One that panics is looked at in vain.
+        self.engine.guests().spawn(async move { inspect(&looking, &compiled).await }).await.ok()
+    }
+
     /// Keeps what had to be compiled for the next start, in a data directory that exists by now.
     pub fn keep(&self, data_dir: &Path) {
         let compiled = self.distinct.iter().filter(|compiled| !compiled.is_cached()).count();

@@ -37,8 +37,26 @@ impl Disk {
 /// What the file system of `dir` says: its free bytes, and whether they are below the watermark. `None` where it cannot
 /// be asked.
 pub(super) fn look(dir: &Path, min_free: Option<u64>) -> Option<(u64, Disk)> {
-    let disk = rustix::fs::statvfs(dir).ok()?;
-    let (free, total) = (disk.f_bavail.saturating_mul(disk.f_frsize), disk.f_blocks.saturating_mul(disk.f_frsize));
-    let watermark = min_free.unwrap_or(FREE_BYTES_MIN.min(total / 20));
-    Some((free, if free < watermark { Disk::Low } else { Disk::Roomy }))
+    let Room { free_bytes, watermark_bytes } = Room::of(dir, min_free)?;
+    Some((free_bytes, if free_bytes < watermark_bytes { Disk::Low } else { Disk::Roomy }))
+}
+
+/// What a file system has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Free for everybody.
+    pub free_bytes: u64,
+    /// Below this a host accepts nothing new.
+    pub watermark_bytes: u64,
+}
+
+impl Room {
+    /// Asks the file system of `dir`; `None` where it cannot be asked.
+    #[must_use]
+    pub fn of(dir: &Path, min_free: Option<u64>) -> Option<Self> {
+        let disk = rustix::fs::statvfs(dir).ok()?;
+        let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
+        let watermark_bytes = min_free.unwrap_or(FREE_BYTES_MIN.min(bytes(disk.f_blocks) / 20));
+        Some(Self { free_bytes: bytes(disk.f_bavail), watermark_bytes })
+    }
 }

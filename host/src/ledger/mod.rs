@@ -6,6 +6,7 @@
 
 mod account;
 mod append;
+mod backup;
 mod book;
 mod checkpoint;
 mod checksum;
@@ -23,6 +24,7 @@ mod line;
 mod notice;
 mod open;
 mod preview;
+mod pulse;
 mod ranges;
 mod read;
 mod receive;
@@ -32,6 +34,7 @@ mod schedule;
 mod schema;
 mod settle;
 mod settled;
+mod site;
 mod state;
 mod sweep;
 mod trace;
@@ -63,13 +66,14 @@ use crate::settlement::{ConnectorId, Lack, Origin, QueueId, SettleError, Settlem
 
 pub use account::Reservation;
 pub use append::Appended;
+pub use backup::{Backup, Contents, NoRoom};
 pub use configure::{ConnectorLayout, Consumption, Directory, Layout, Orphan};
 pub use dead::{DeadLetter, DeadSummary, FailedAttempt, Redrive};
-pub use disk::Disk;
+pub use disk::{Disk, Room};
 pub use error::{AppendError, Full, OpenError};
 pub use history::Sought;
 pub use inflight::{Inflight, Slot, Suspect};
-pub use open::Settings;
+pub use open::{STAGED, Settings};
 pub use preview::Unread;
 pub use read::{PAGE_KNOWN, Position};
 pub use receive::Received;
@@ -77,6 +81,7 @@ pub use report::{QueueReport, SubscriptionReport};
 pub use route::{Condition, Route, Subject, Test, led_to};
 pub use schedule::{LastOutcome, NewTick, Planned, ScheduleRow};
 pub use settled::{Receipt, Returned, Returns};
+pub use site::{FileSystem, Site, sqlite_version};
 pub use state::{KeyPage, StateUsage};
 pub use trace::{By, Place, Progress, Search, Sighting, Standing};
 pub use unfinished::{Subscribed, Unfinished};
@@ -289,6 +294,12 @@ impl Ledger {
     /// answers that the ledger is closed.
     pub fn close(&self) {
         self.0.close();
+    }
+
+    /// Where it lies, and how it uses the machine.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.shared().settings
     }
 
     /// Opens the in-flight file, once, and answers what was being run when the last process died.

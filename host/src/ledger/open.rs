@@ -17,11 +17,13 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::error::is_for_want_of_room;
-use super::{OpenError, schema};
+use super::{OpenError, schema, site};
 use crate::planted::{self, Bug};
 
 const FILE: &str = "ledger.db";
 const LOCK: &str = "lock";
+/// A backup that is being made for somebody who asked the host; what a crash left of one goes at the next start.
+pub const STAGED: &str = "backup.part";
 /// Where SQLite keeps these two in the file's header, big-endian.
 const HEADER_BYTES: usize = 100;
 const USER_VERSION_AT: usize = 60;
@@ -85,13 +87,15 @@ pub(super) fn open(settings: &Settings) -> Result<Opened, OpenError> {
     })
 }
 
+fn unwritable(dir: &Path, error: std::io::Error) -> anyhow::Error {
+    let what = site::unwritable(dir, &error);
+    anyhow::Error::new(error).context(what)
+}
+
 /// Makes the folder where it is missing, and locks it.
 pub(super) fn lock_folder(dir: &Path) -> Result<File, OpenError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .with_context(|| format!("cannot make the data directory {}", dir.display()))?;
+    site::refuse_network(dir)?;
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| unwritable(dir, error))?;
     lock(dir)
 }
 
@@ -99,6 +103,8 @@ fn open_folder(settings: &Settings) -> Result<Opened, OpenError> {
     let is_new_folder = !settings.dir.exists();
     let lock = lock_folder(&settings.dir)?;
     let path = settings.file();
+    refuse_half_restored(&settings.dir, &path)?;
+    let _ = std::fs::remove_file(settings.dir.join(STAGED));
     refuse_strangers(&path)?;
     let unopened = || format!("cannot open the ledger {}", path.display());
     let db = connect(&path).with_context(unopened)?;
@@ -112,6 +118,18 @@ fn open_folder(settings: &Settings) -> Result<Opened, OpenError> {
         sync_folder(parent)?;
     }
     Ok(Opened { lock, db })
+}
+
+/// What a restore writes to before the ledger is whole.
+pub(super) fn restoring(dir: &Path) -> PathBuf {
+    dir.join("ledger.db.restoring")
+}
+
+/// A new ledger in its place would look like one in which nothing had ever been.
+fn refuse_half_restored(dir: &Path, path: &Path) -> anyhow::Result<()> {
+    let is_half = restoring(dir).exists() && !path.exists();
+    anyhow::ensure!(!is_half, "a restore into {0} was cut off: empty {0} and restore again", dir.display());
+    Ok(())
 }
 
 /// Opens one more connection that only reads.
@@ -134,7 +152,7 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
         .truncate(false)
         .mode(0o600)
         .open(&path)
-        .with_context(|| format!("cannot open {}", path.display()))?;
+        .map_err(|error| unwritable(dir, error))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(Errno::WOULDBLOCK) => {

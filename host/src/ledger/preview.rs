@@ -56,7 +56,7 @@ fn has_log(path: &Path) -> bool {
 }
 
 /// Opens a file that nobody writes, so that SQLite needs no files beside it.
-fn open_unchanging(path: &Path) -> rusqlite::Result<Connection> {
+pub(super) fn open_unchanging(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
     let path = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
     #[expect(clippy::disallowed_methods, reason = "the ledger opens its own file, here and in `open`")]

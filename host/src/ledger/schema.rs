@@ -253,6 +253,9 @@ ALTER TABLE parked ADD COLUMN checksum INTEGER;
 ALTER TABLE dead ADD COLUMN checksum INTEGER;
 ";
 
+/// The version from which on every message has a checksum.
+pub(super) const CHECKSUMS_SINCE: i32 = 6;
+
 /// The newest version this program knows.
 pub(super) const VERSION: i32 = 6;
 const _: () = assert!(MIGRATIONS.len() == VERSION as usize);

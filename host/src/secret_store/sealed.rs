@@ -21,6 +21,8 @@ use super::key::{Key, KeyPlace};
 use super::{Stamp, VALUE_BYTES_MAX, durable};
 use crate::mask::Secret;
 
+/// The store's file, below the data directory.
+pub const FILE: &str = "sealed.json";
 /// Of the file's form.
 const VERSION: u32 = 1;
 /// Secrets in the store: all of them are read into memory.
@@ -74,7 +76,7 @@ impl SealedStore {
     /// The store of `data_dir`; nothing is read or made yet.
     #[must_use]
     pub fn new(data_dir: &Path, key: KeyPlace) -> Arc<Self> {
-        let (file, lock) = (data_dir.join("sealed.json"), data_dir.join("sealed.lock"));
+        let (file, lock) = (data_dir.join(FILE), data_dir.join("sealed.lock"));
         Arc::new(Self { file, lock, key, read: Mutex::default() })
     }
 

@@ -1,7 +1,7 @@
 //! The token of the admin listener: `DATA_DIR/admin.token`, mode 0600, made at the first start.
 
 use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
@@ -15,6 +15,12 @@ const TOKEN_BYTES: usize = 32;
 #[must_use]
 pub fn path(data_dir: &Path) -> PathBuf {
     data_dir.join("admin.token")
+}
+
+/// The permission bits of its file, if there is one.
+#[must_use]
+pub fn mode(data_dir: &Path) -> Option<u32> {
+    path(data_dir).metadata().ok().map(|found| found.permissions().mode() & 0o7777)
 }
 
 /// Reads the token, or makes it at the first start (file mode 0600).

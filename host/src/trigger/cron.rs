@@ -19,6 +19,7 @@ const YEARS_MAX: i32 = 100;
 /// A cron expression that was read, and its zone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cron {
+    text: String,
     days: CronPattern,
     hours: Vec<i8>,
     minutes: Vec<i8>,
@@ -34,6 +35,13 @@ enum RunsBy {
     TimeOfDay,
     /// It names minutes or hours that come again and again.
     RealTime,
+}
+
+impl std::fmt::Display for Cron {
+    /// The expression, and its zone.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{} {}", self.text, self.zone.iana_name().unwrap_or("UTC"))
+    }
 }
 
 impl Cron {
@@ -53,7 +61,15 @@ impl Cron {
         let runs_by = if by_hour || by_minute { RunsBy::RealTime } else { RunsBy::TimeOfDay };
         let values = |values: Vec<u16>| values.into_iter().filter_map(|value| i8::try_from(value).ok()).collect();
         let (hours, minutes) = (values(days.hours.values()), values(days.minutes.values()));
-        Ok(Self { hours, minutes, seconds: values(days.seconds.values()), days, zone, runs_by })
+        Ok(Self {
+            text: text.trim().to_owned(),
+            hours,
+            minutes,
+            seconds: values(days.seconds.values()),
+            days,
+            zone,
+            runs_by,
+        })
     }
 
     /// The first time after `second`, in seconds since the Unix epoch; `None` where none comes in a hundred years.

@@ -9,6 +9,7 @@ use bulkhead_host::host::{self, Ended, Front, Host, Plugins, Until};
 use bulkhead_host::ledger::{Directory, Ledger, Settings};
 use bulkhead_host::metrics::Metrics;
 use bulkhead_host::secret_store::SecretStore;
+use bulkhead_host::telemetry::supervisor::Supervisor;
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -51,7 +52,7 @@ impl Prepared {
         let host = Host::assemble(config, self.plugins, secrets, self.ledger, self.metrics).await?;
         let (stop, signals) = watch::channel(0);
         let mut running = JoinSet::new();
-        running.spawn(host.run(front, Until::Stopped, signals));
+        running.spawn(host.run(front, Until::Stopped, signals, Supervisor::default()));
         Ok(Resident { stop, running, _folder: self.folder })
     }
 }

@@ -136,6 +136,14 @@ impl UrlPattern {
         }
     }
 
+    /// The same without its path: whom it is about.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        let host_at = self.text.find("://").map_or(0, |at| at + 3);
+        let bytes = self.text[host_at..].find('/').unwrap_or(self.text.len() - host_at);
+        &self.text[..host_at + bytes]
+    }
+
     /// The pattern as it was written.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -50,8 +50,9 @@ pub(super) fn misfits_of(error: &ValidationError<'_, '_>, schema: &Value, config
     let written: Vec<(Vec<Token>, String)> =
         written.filter_map(|it| Some((it.tokens.clone(), it.key.clone()?))).collect();
     misfits.retain(|it| {
-        let is_meant =
-            |needed: &String| written.iter().any(|(at, key)| *at == it.tokens && closest(key, [needed.as_str()]).is_some());
+        let is_meant = |needed: &String| {
+            written.iter().any(|(at, key)| *at == it.tokens && closest(key, [needed.as_str()]).is_some())
+        };
         !(it.is_missing && it.key.as_ref().is_some_and(is_meant))
     });
     misfits
