@@ -27,28 +27,29 @@ impl Loaded {
     /// What the schema of their plugin does not allow of the `config` of these connectors, each at its place in the TOML.
     #[must_use]
     pub fn misfits(&self, connectors: &[&Connector], schema: &str) -> Vec<Problem> {
-        let configs: Vec<Value> = connectors.iter().map(|it| Value::Object(it.config.clone())).collect();
-        let schema = parse(schema);
-        let found: Vec<Answer> = match &schema {
-            Ok(schema) => check(schema, &configs),
-            Err(why) => connectors.iter().map(|_| Err(why.clone())).collect(),
+        let schema = match parse(schema) {
+            Ok(schema) => schema,
+            Err(why) => return connectors.iter().map(|connector| self.unused(&path_of(connector), &why)).collect(),
         };
+        let configs: Vec<Value> = connectors.iter().map(|it| Value::Object(it.config.clone())).collect();
         let mut problems = Vec::new();
-        for (connector, answer) in connectors.iter().zip(found) {
-            let path = format!("connectors.{}.config", connector.name);
-            match (answer, &schema) {
-                (Ok(misfits), Ok(schema)) => {
+        for (connector, answer) in connectors.iter().zip(check(&schema, &configs)) {
+            let path = path_of(connector);
+            match answer {
+                Ok(misfits) => {
                     problems.extend(misfits.into_iter().map(|misfit| self.problem_of(&path, misfit)));
-                    let strangers = strangers(schema, &connector.config).into_iter();
+                    let strangers = strangers(&schema, &connector.config).into_iter();
                     problems.extend(strangers.map(|(key, help)| self.stranger(&path, &key, help)));
                 }
-                (Err(why), _) | (Ok(_), Err(why)) => {
-                    let message = format!("the plugin's schema of its `config` is not used: {why}");
-                    problems.push(self.warning(&path, message, "what is wrong in `config` shows when the plugin runs"));
-                }
+                Err(why) => problems.push(self.unused(&path, &why)),
             }
         }
         problems
+    }
+
+    fn unused(&self, path: &str, why: &str) -> Problem {
+        let message = format!("the plugin's schema of its `config` is not used: {why}");
+        self.warning(path, message, "what is wrong in `config` shows when the plugin runs")
     }
 
     fn problem_of(&self, path: &str, misfit: Misfit) -> Problem {
@@ -67,6 +68,10 @@ impl Loaded {
         let key = join(path, key);
         self.at_key(Severity::Warning, &key, &key, "the plugin knows no such key".into(), help)
     }
+}
+
+fn path_of(connector: &Connector) -> String {
+    format!("connectors.{}.config", connector.name)
 }
 
 /// What is wrong with one config, or why nobody knows.
@@ -94,7 +99,10 @@ fn check(schema: &Value, configs: &[Value]) -> Vec<Answer> {
     };
     let followed = thread::scope(|scope| {
         let follow = || follow(schema, &weight, configs);
-        let following = thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, follow);
+        let following = thread::Builder::new()
+            .name("bulkhead-schema".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, follow);
         let following = following.map_err(|error| error.to_string())?;
         following.join().unwrap_or_else(|_| Err("it cannot be followed".into()))
     });
