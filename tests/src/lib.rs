@@ -15,6 +15,7 @@ mod dns;
 mod fixture;
 mod guest;
 mod inflight;
+pub mod inside;
 mod ledger;
 mod metrics;
 mod process;

@@ -36,6 +36,7 @@ mod history;
 mod hostile_guests;
 mod http_poll;
 mod huge_texts;
+mod instructions;
 mod issuers;
 mod kills;
 mod languages;

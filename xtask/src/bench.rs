@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: builds the host and the benchmarks in release mode and runs them.
 
+use std::path::PathBuf;
+
 use crate::{cargo, toolchain};
 
 /// `cargo xtask bench`.
@@ -17,7 +19,16 @@ pub(crate) struct Options {
     /// The long backlog
     #[arg(long)]
     backlog: Option<u64>,
-    /// Parts to measure: sandbox, start, gate, kills, neighbour, schedules, send, redrive, pipeline, backlog; all when none is named
+    /// Beside ingest, roundtrip and pipeline, measure what one would pick instead, as far as it is on this machine
+    #[arg(long)]
+    compare: bool,
+    /// The binary of Benthos or Redpanda Connect, which is measured with them
+    #[arg(long, requires = "compare")]
+    benthos: Option<PathBuf>,
+    /// The binary of wasmtime, whose `wasmtime serve` is measured with them
+    #[arg(long, requires = "compare")]
+    wasmtime: Option<PathBuf>,
+    /// Parts to measure: sandbox, start, gate, kills, neighbour, schedules, ingest, roundtrip, lone, send, redrive, pipeline, connectors, backlog; all when none is named
     parts: Vec<String>,
 }
 
@@ -27,6 +38,15 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     let mut command = cargo::command(&["bench", "--locked", "-p", "bulkhead-tests", "--bench", "figures", "--"]);
     if options.json {
         command.arg("--json");
+    }
+    if options.compare {
+        command.arg("--compare");
+    }
+    for (option, program) in [("--benthos", &options.benthos), ("--wasmtime", &options.wasmtime)] {
+        if let Some(program) = program {
+            // The benchmark runs in another folder.
+            command.arg(option).arg(std::path::absolute(program)?);
+        }
     }
     let numbers = [
         ("--messages", options.messages.map(|it| it.to_string())),

@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
+use super::diagnostic::{Colours, render};
 use super::main::complain;
 use super::output::{counted, print};
 use super::{Cli, unusable};
@@ -17,7 +18,8 @@ use crate::ledger::Ledger;
 pub fn run(cli: &Cli, further: impl FnOnce(&Loaded) -> Vec<Problem>) -> ExitCode {
     let loaded = super::load(cli);
     let outcome = outcome(loaded, further);
-    let text = if cli.json { json(&outcome) } else { text(&outcome) };
+    let colours = Colours::of(&std::io::stdout());
+    let text = if cli.json { json(&outcome) } else { text(&outcome, colours) };
     match print(text.trim_end()) {
         Ok(()) if outcome.is_ok() => ExitCode::SUCCESS,
         Ok(()) => unusable(),
@@ -85,10 +87,10 @@ pub fn unread(loaded: &Loaded) -> Vec<Problem> {
     }
 }
 
-/// The report for people: each finding in two lines, then a count.
+/// The report for people: each finding with the line that it points at, then a count.
 #[must_use]
-pub fn text(outcome: &Outcome) -> String {
-    let mut text = problems_text(&outcome.problems);
+pub fn text(outcome: &Outcome, colours: Colours) -> String {
+    let mut text = problems_text(&outcome.problems, colours);
     let counts = counts(outcome);
     text.extend(outcome.notes.iter().map(|note| format!("note: {note}\n")));
     // Writing into a String cannot fail.
@@ -100,10 +102,10 @@ pub fn text(outcome: &Outcome) -> String {
     text
 }
 
-/// Problems and warnings for people, each in two lines, as `run` prints them too.
+/// Problems and warnings for people, as `run` prints them too.
 #[must_use]
-pub fn problems_text(problems: &[Problem]) -> String {
-    problems.iter().map(|problem| problem.render() + "\n").collect()
+pub fn problems_text(problems: &[Problem], colours: Colours) -> String {
+    problems.iter().map(|problem| render(problem, colours) + "\n").collect()
 }
 
 /// The report as one JSON object; the `severity` of each finding says whether it keeps `ok` from being true.

@@ -4,8 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 
-use super::check::problems_text;
-use super::main::{Failed, Outcome, complain};
+use super::main::{Failed, Outcome, complain_of};
 use super::output::print;
 use super::{Lock, unusable};
 use crate::audit::{Audit, Event};
@@ -27,7 +26,7 @@ pub async fn run(loaded: &Loaded, arguments: &Lock, as_json: bool) -> Outcome {
     let (lock, renewed) = match host::renew_lock(loaded, &arguments.accept).await {
         Ok(renewed) => renewed,
         Err(problems) => {
-            complain(&problems_text(&problems));
+            complain_of(&problems);
             return Ok(unusable());
         }
     };

@@ -7,12 +7,13 @@ use std::future::Future;
 use std::io::Write;
 use std::process::ExitCode;
 
+use super::diagnostic::Colours;
 use super::{
     Cli, Command, audit, backup, check, dead, docs, doctor, explain, generate, graph, inspect, load, lock, parse,
-    pause, queues, run, schedules, secrets, send, trace, unusable,
+    pause, queues, run, schedules, schema, secrets, send, trace, unusable,
 };
 use crate::admin::problem::Problem;
-use crate::config::Loaded;
+use crate::config::{self, Loaded};
 use crate::egress::own_admin::Refused;
 use crate::host;
 use crate::metrics::Metrics;
@@ -54,6 +55,7 @@ pub fn main() -> ExitCode {
             with_config(&cli, |loaded| block_on(explain::run(&loaded, connector, cli.json)))
         }
         Command::Lock(arguments) => with_config(&cli, |loaded| block_on(lock::run(&loaded, arguments, cli.json))),
+        Command::Schema => schema::run().map(|()| ExitCode::SUCCESS).map_err(Failed::Broken),
         Command::CompilePlugin => Ok(compile::serve()),
         Command::Generate { folder } => generate::run(folder),
         Command::Inspect(arguments) => block_on(inspect::run(arguments, cli.json)),
@@ -131,11 +133,11 @@ fn doctor(cli: &Cli) -> Outcome {
 fn with_config(cli: &Cli, verb: impl FnOnce(Loaded) -> Outcome) -> Outcome {
     match load(cli) {
         Ok(loaded) => {
-            complain(&check::problems_text(&loaded.warnings));
+            complain_of(&loaded.warnings);
             verb(loaded)
         }
         Err(problems) => {
-            complain(&check::problems_text(&problems));
+            complain_of(&problems);
             Ok(unusable())
         }
     }
@@ -157,6 +159,11 @@ fn block_on(verb: impl Future<Output = Outcome>) -> Outcome {
 /// Sockets, timers and the command's own work; guests have threads of their own.
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("bulkhead-io").build()
+}
+
+/// Tells people what is wrong with the configuration.
+pub(super) fn complain_of(problems: &[config::Problem]) {
+    complain(&check::problems_text(problems, Colours::of(&std::io::stderr())));
 }
 
 /// Tells people, who may have closed standard error.

@@ -6,6 +6,7 @@ pub mod audit;
 pub mod backup;
 pub mod check;
 pub mod dead;
+pub mod diagnostic;
 pub mod docs;
 pub mod doctor;
 pub mod explain;
@@ -20,6 +21,7 @@ pub mod pause;
 pub mod queues;
 pub mod run;
 pub mod schedules;
+pub mod schema;
 pub mod secrets;
 pub mod send;
 pub mod target;
@@ -66,6 +68,8 @@ pub enum Command {
     Run(Run),
     /// Report every problem of the configuration and of the plugins that it names
     Check(Check),
+    /// Print the JSON Schema of the configuration, for editors
+    Schema,
     /// Show what a plugin exports, imports and asks for
     Inspect(Inspect),
     /// Accept the plugins as they are: from now on others are refused

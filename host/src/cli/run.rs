@@ -10,8 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Run;
-use super::check::problems_text;
-use super::main::{Failed, Outcome, complain};
+use super::main::{Failed, Outcome, complain_of};
 use super::unusable;
 use crate::clock::Clock;
 use crate::config::{Loaded, Problem};
@@ -38,7 +37,7 @@ pub async fn run(loaded: Loaded, environment: Environment, arguments: Run) -> Ou
         Ok(_) => return Ok(refuse(&problems)),
         Err(more) => return Ok(refuse(&[problems, more].concat())),
     };
-    complain(&problems_text(&plugins.warnings));
+    complain_of(&plugins.warnings);
     let config = loaded.config;
     // Nothing is missing, so nothing can be refused here but a file that has just gone.
     let empty = |_| SecretStore::empty(&config.host.data_dir);
@@ -82,12 +81,16 @@ async fn open(settings: &Settings, metrics: &Metrics) -> Result<Ledger, OpenErro
 /// Secrets that are configured and have no value.
 pub fn missing_secrets(loaded: &Loaded, environment: &Environment) -> Vec<Problem> {
     let missing = SecretStore::open(&loaded.config.secrets, environment).err().unwrap_or_default();
-    let problem = |(name, what): (String, String)| loaded.problem(&format!("secrets.{name}"), what, "");
+    let problem = |(name, what): (String, String)| {
+        // Most say what to run.
+        let help = if what.contains("run `") { "" } else { "put the value there, or name another source" };
+        loaded.problem(&format!("secrets.{name}"), what, help)
+    };
     missing.into_iter().map(problem).collect()
 }
 
 fn refuse(problems: &[Problem]) -> ExitCode {
-    complain(&problems_text(problems));
+    complain_of(problems);
     unusable()
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::document::Place;
 use super::problem::{Report, closest};
 use super::validate::BUILTIN_PREFIX;
 use super::view::View;
@@ -27,6 +28,7 @@ fn connector(name: &str, view: &View<'_>, secrets: &[&str], runs: usize, report:
     check_plugin(view, report);
     let limits = limits(&view.child_or_empty("limits"));
     let allow = grant::allow(&view.child_or_empty("allow"), secrets, &limits, report);
+    grant::warn_of_zero(view, &allow, &limits, report);
     let schedules = schedule::schedules(view, report);
     let webhook = webhook::webhook(view, secrets, &limits, runs, report);
     Some(Connector {
@@ -159,17 +161,19 @@ fn limits(view: &View<'_>) -> Limits {
 
 /// `was` moves what a name owned: the old name must be free, and moved once.
 fn check_renames(views: &[(&str, View<'_>)], report: &mut Report<'_>) {
-    let mut heirs: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut heirs: BTreeMap<&str, (&str, Place)> = BTreeMap::new();
     for (name, view) in views {
         let Some(was) = view.text("was") else { continue };
         let (place, path) = (view.place_of("was"), view.path_of("was"));
-        if views.iter().any(|(other, _)| *other == was) {
+        if let Some((_, other)) = views.iter().find(|(other, _)| *other == was) {
             let help = "`was` is a name that no connector has any more";
-            report.problem(place, &path, format!("the connector `{was}` still exists"), help);
+            let message = format!("the connector `{was}` still exists");
+            report.clash((place, &path), message, help, (other.place, "it is here"));
         }
-        if let Some(heir) = heirs.insert(was, name) {
+        if let Some((heir, earlier)) = heirs.insert(was, (name, place)) {
             let message = format!("the connector `{heir}` takes over from `{was}` already");
-            report.problem(place, &path, message, "one connector alone can take it over");
+            let help = "one connector alone can take it over";
+            report.clash((place, &path), message, help, (earlier, "the first one"));
         }
     }
 }

@@ -3,69 +3,89 @@
 //! Owns reading, syntax errors and merging; it knows no keys except through the schema's word on tables that an overlay
 //! replaces as a whole. Invariant: every node's place points into the file that it came from, also after merging.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read as _;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::environment::variables_in;
+use super::excerpt::{self, Mark, line_and_column};
 use super::problem::{Problem, Report, Severity};
 use super::schema::Section;
-use super::{Origin, whole};
+use super::{Origin, secrecy, syntax, whole};
 
 /// More than this is not a configuration; it also bounds what a mistyped `--config` reads.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
-/// A byte of a file.
+/// A key or a value of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     file: usize,
-    /// `None` means the file as such.
-    offset: Option<usize>,
+    /// Its first byte, and the one after its last; `None` means the file as such.
+    bytes: Option<(usize, usize)>,
 }
 
 impl Place {
     /// The first file as such, for what no file says.
-    pub(super) const NOWHERE: Self = Self { file: 0, offset: None };
+    pub(super) const NOWHERE: Self = Self { file: 0, bytes: None };
+
+    fn new(file: usize, bytes: &Range<usize>) -> Self {
+        Self { file, bytes: Some((bytes.start, bytes.end)) }
+    }
 }
 
 /// The files as they were read, for positions and relative paths.
 #[derive(Clone, Debug)]
-pub(super) struct Sources(Vec<Source>);
+pub(super) struct Sources {
+    files: Vec<Source>,
+    /// Names in `[secrets]` of any of them, once somebody wants to know.
+    secrets: OnceLock<BTreeSet<String>>,
+}
 
 #[derive(Clone, Debug)]
 struct Source {
     path: PathBuf,
     text: String,
+    /// What of it is never shown, once somebody wants to know.
+    hidden: OnceLock<Vec<Range<usize>>>,
 }
 
 impl Sources {
     /// Reads every file; those that cannot be read are problems of their own.
-    pub(super) fn read(files: &[PathBuf]) -> (Self, Vec<(Place, String)>) {
+    pub(super) fn read(files: &[PathBuf]) -> (Self, Vec<(Place, Unreadable)>) {
         let mut failed = Vec::new();
         let mut sources = Vec::new();
         for (file, path) in files.iter().enumerate() {
-            let text = read_text(path).unwrap_or_else(|message| {
-                failed.push((Place { file, offset: None }, message));
+            let text = read_text(path).unwrap_or_else(|unreadable| {
+                failed.push((Place { file, bytes: None }, unreadable));
                 String::new()
             });
-            sources.push(Source { path: path.clone(), text });
+            sources.push(Source { path: path.clone(), text, hidden: OnceLock::new() });
         }
-        (Self(sources), failed)
+        (Self { files: sources, secrets: OnceLock::new() }, failed)
     }
 
     /// Parses every file, reports syntax errors, and merges in the order of the files.
     pub(super) fn merged(&self, root: &'static Section, report: &mut Report<'_>) -> Table {
         let mut merged = Table::new();
-        for (file, source) in self.0.iter().enumerate() {
+        for (file, source) in self.files.iter().enumerate() {
             let (table, errors) = DeTable::parse_recoverable(&source.text);
+            let mut lines = BTreeSet::new();
             for error in errors {
-                let place = Place { file, offset: Some(error.span().map_or(0, |span| span.start)) };
-                report.problem(place, "", format!("not valid TOML: {}", error.message()), "");
+                // What follows on a line is most often the same mistake.
+                if !lines.insert(line_and_column(&source.text, error.span().map_or(0, |span| span.start)).0) {
+                    continue;
+                }
+                let place = Place::new(file, &error.span().unwrap_or(0..0));
+                let (message, help) = syntax::explain(&source.text, &error);
+                report.problem(place, "", message, help);
             }
             merge(&mut merged, convert_table(file, table.into_inner()), Some(root));
         }
@@ -75,18 +95,18 @@ impl Sources {
     /// Which files they were.
     pub(super) fn origin(&self) -> Origin {
         let mut hash = Sha256::new();
-        self.0.iter().for_each(|source| hash.update(&source.text));
-        let files = self.0.iter().map(|source| whole(&source.path)).collect();
+        self.files.iter().for_each(|source| hash.update(&source.text));
+        let files = self.files.iter().map(|source| whole(&source.path)).collect();
         Origin { files, sha256: HEXLOWER.encode(&hash.finalize()) }
     }
 
     /// Where relative paths of the file at `place` begin.
     pub(super) fn folder(&self, place: Place) -> PathBuf {
-        let folder = self.0.get(place.file).and_then(|source| source.path.parent());
+        let folder = self.files.get(place.file).and_then(|source| source.path.parent());
         folder.map_or_else(PathBuf::new, Path::to_path_buf)
     }
 
-    /// A problem with its position spelt out.
+    /// A problem with its position spelt out, and the line that shows it.
     pub(super) fn problem(
         &self,
         place: Place,
@@ -95,14 +115,49 @@ impl Sources {
         message: String,
         help: String,
     ) -> Problem {
-        let source = self.0.get(place.file);
-        let (line, column) = match (place.offset, source) {
-            (Some(offset), Some(source)) => line_and_column(&source.text, offset),
-            (None, _) | (_, None) => (0, 0),
-        };
+        let source = self.files.get(place.file);
         let file = source.map_or_else(String::new, |source| source.path.display().to_string());
-        Problem { severity, file, line, column, key: key.to_owned(), message, help }
+        let help = self.with_origin(place, key, &message, help);
+        let mark = self.mark(place, "");
+        let (line, column) = mark.as_ref().map_or((0, 0), |mark| (mark.line, mark.column));
+        Problem { severity, file, line, column, key: key.to_owned(), message, help, marks: mark.into_iter().collect() }
     }
+
+    /// A place as it may be shown, and what it has to do with a problem.
+    pub(super) fn mark(&self, place: Place, label: &str) -> Option<Mark> {
+        let (source, (start, end)) = (self.files.get(place.file)?, place.bytes?);
+        let hidden = source.hidden.get_or_init(|| secrecy::hidden(&source.text, self.secrets()));
+        let (line, column) = line_and_column(&source.text, start);
+        let (text, span) = excerpt::line(&source.text, start..end, hidden);
+        Some(Mark { file: source.path.display().to_string(), line, column, text, span, label: label.to_owned() })
+    }
+
+    fn secrets(&self) -> &BTreeSet<String> {
+        self.secrets.get_or_init(|| self.files.iter().flat_map(|source| secrecy::names(&source.text)).collect())
+    }
+
+    /// What is wrong with a value that variables were filled into is mended where they are set.
+    fn with_origin(&self, place: Place, key: &str, message: &str, help: String) -> String {
+        let written = place.bytes.and_then(|(start, end)| self.files.get(place.file)?.text.get(start..end));
+        let written = written.filter(|text| text.starts_with(['"', '\'']) && !key.starts_with("secrets."));
+        let variables = written.map(variables_in).unwrap_or_default();
+        let untold: Vec<String> = variables
+            .into_iter()
+            .filter(|name| !message.contains(&format!("`{name}`")))
+            .map(|name| format!("`${{{name}}}`"))
+            .collect();
+        if untold.is_empty() {
+            return help;
+        }
+        let origin = format!("the environment fills in {}", untold.join(", "));
+        if help.is_empty() { origin } else { format!("{help}; {origin}") }
+    }
+}
+
+/// Why a file cannot be read, and what to do.
+pub(super) struct Unreadable {
+    pub(super) message: String,
+    pub(super) help: &'static str,
 }
 
 /// A value and where it was written.
@@ -231,6 +286,32 @@ pub(super) fn place_of(table: &Table, wanted: &str) -> Place {
     nearest(table, "", wanted).unwrap_or(Place::NOWHERE)
 }
 
+/// Where the key at the end of a TOML path was written.
+pub(super) fn key_place_of(table: &Table, wanted: &str) -> Option<Place> {
+    key_in(table, "", wanted)
+}
+
+fn key_in(table: &Table, path: &str, wanted: &str) -> Option<Place> {
+    table.iter().find_map(|(key, entry)| {
+        let path = join(path, key);
+        if path == wanted { Some(entry.key_place) } else { key_below(&entry.node, &path, wanted) }
+    })
+}
+
+fn key_below(node: &Node, path: &str, wanted: &str) -> Option<Place> {
+    if !wanted.strip_prefix(path)?.starts_with(['.', '[']) {
+        return None;
+    }
+    match &node.value {
+        Value::Table(table) => key_in(table, path, wanted),
+        Value::List(nodes) => {
+            let mut items = nodes.iter().enumerate();
+            items.find_map(|(index, node)| key_below(node, &format!("{path}[{index}]"), wanted))
+        }
+        _ => None,
+    }
+}
+
 /// A key after a path, quoted where TOML needs it.
 pub(super) fn join(path: &str, key: &str) -> String {
     let bare = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
@@ -258,28 +339,36 @@ fn nearest_in(node: &Node, path: &str, wanted: &str) -> Option<Place> {
     Some(inside.unwrap_or(node.place))
 }
 
-pub(super) fn read_text(path: &Path) -> Result<String, String> {
+pub(super) fn read_text(path: &Path) -> Result<String, Unreadable> {
+    let unreadable = |message: String, help| Unreadable { message, help };
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
     match read {
-        Err(error) => Err(format!("cannot be read: {error}")),
-        Ok(length) if length as u64 > FILE_BYTES_MAX => Err(format!("is larger than {} MiB", FILE_BYTES_MAX >> 20)),
-        Ok(_) => String::from_utf8(bytes).map_err(|error| format!("is not UTF-8: {}", error.utf8_error())),
+        Err(error) => Err(unreadable(
+            format!("cannot be read: {error}"),
+            "`--config FILE` names the file; it may be given several times",
+        )),
+        Ok(length) if length as u64 > FILE_BYTES_MAX => {
+            let message = format!("is larger than {} MiB", FILE_BYTES_MAX >> 20);
+            Err(unreadable(message, "`--config FILE` names a TOML file"))
+        }
+        Ok(_) if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") => {
+            Err(unreadable("is UTF-16, not UTF-8".into(), "save it as UTF-8"))
+        }
+        Ok(_) => String::from_utf8(bytes).map_err(|error| {
+            let (valid, rest) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
+            // What is valid is text.
+            let (line, column) = line_and_column(&String::from_utf8_lossy(valid), valid.len());
+            let byte = rest.first().copied().unwrap_or_default();
+            let message = format!("is not UTF-8: byte 0x{byte:02X} at line {line}, column {column}");
+            unreadable(message, "save it as UTF-8, or mend that character")
+        }),
     }
-}
-
-fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
-    let before = &text.as_bytes()[..offset.min(text.len())];
-    let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
-    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-    // Continuation bytes begin with 10: what is left counts characters.
-    let column = before[line_start..].iter().filter(|byte| **byte & 0xC0 != 0x80).count() + 1;
-    (line, column)
 }
 
 fn convert_table(file: usize, table: DeTable<'_>) -> Table {
     let entry = |(key, value): (Spanned<_>, Spanned<DeValue<'_>>)| {
-        let key_place = Place { file, offset: Some(key.span().start) };
+        let key_place = Place::new(file, &key.span());
         let key: std::borrow::Cow<'_, str> = key.into_inner();
         (key.into_owned(), Entry { key_place, node: convert(file, value) })
     };
@@ -287,7 +376,7 @@ fn convert_table(file: usize, table: DeTable<'_>) -> Table {
 }
 
 fn convert(file: usize, value: Spanned<DeValue<'_>>) -> Node {
-    let place = Place { file, offset: Some(value.span().start) };
+    let place = Place::new(file, &value.span());
     let value = match value.into_inner() {
         DeValue::String(text) => Value::Text { text: text.into_owned(), filled: false },
         DeValue::Integer(digits) => Value::Integer(i64::from_str_radix(digits.as_str(), digits.radix()).ok()),
@@ -323,13 +412,6 @@ fn merge(base: &mut Table, overlay: Table, section: Option<&'static Section>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn columns_count_characters() {
-        assert_eq!(line_and_column("a\nö = 1\n", 2), (2, 1));
-        assert_eq!(line_and_column("a\nö = 1\n", 5), (2, 3));
-        assert_eq!(line_and_column("", 9), (1, 1));
-    }
 
     #[test]
     fn odd_keys_are_quoted() {

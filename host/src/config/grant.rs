@@ -5,7 +5,7 @@
 use super::problem::Report;
 use super::quantity::{show_duration, show_size};
 use super::view::View;
-use super::{Allow, credential};
+use super::{Allow, credential, idle};
 use crate::capability::breaker;
 use crate::capability::http::GrantSettings;
 use crate::capability::http::pattern::{AnyHost, UrlPattern};
@@ -27,10 +27,30 @@ pub(super) fn allow(view: &View<'_>, secrets: &[&str], limits: &Limits, report: 
         }
     }
     let grants = view.children("http");
+    let read: Vec<(&View<'_>, GrantSettings)> =
+        grants.iter().filter_map(|grant| Some((grant, http(grant, secrets, limits, report)?))).collect();
+    idle::warn(&read, report);
     Allow {
         publish,
         secrets: view.texts("secrets").into_iter().map(|(name, _)| name.to_owned()).collect(),
-        http: grants.iter().filter_map(|grant| http(grant, secrets, limits, report)).collect(),
+        http: read.into_iter().map(|(_, settings)| settings).collect(),
+    }
+}
+
+/// What a limit of zero makes useless.
+pub(super) fn warn_of_zero(connector: &View<'_>, allow: &Allow, limits: &Limits, report: &mut Report<'_>) {
+    let limit = connector.child_or_empty("limits");
+    let idle = [
+        ("requests", u64::from(limits.requests), "http", allow.http.is_empty()),
+        ("publishes", u64::from(limits.publishes), "publish", allow.publish.is_empty()),
+    ];
+    let idle = idle.into_iter().filter(|(_, max, _, nothing)| *max == 0 && !nothing);
+    for (key, _, grant, _) in idle {
+        let message = format!("it lets nothing through that `allow.{grant}` grants");
+        let label = format!("`allow.{grant}`");
+        let other = connector.child_or_empty("allow").place_of(grant);
+        let help = format!("raise it, or take `allow.{grant}` out");
+        report.warn_of_clash((limit.place_of(key), &limit.path_of(key)), message, help, (other, &label));
     }
 }
 

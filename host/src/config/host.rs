@@ -1,7 +1,7 @@
 //! `[host]` and `[secrets]`.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::problem::Report;
 use super::quantity::show_size;
@@ -19,7 +19,7 @@ use crate::trigger::webhook::proxies::Proxies;
 const MEMORY_BYTES_UNKNOWN: u64 = 2 << 30;
 
 /// What the listener falls back to when its address is wrong: nothing is started then.
-const NO_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+const NO_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// Reads `[host]`; `secrets` are the names in `[secrets]`.
 pub(super) fn host(view: &View<'_>, secrets: &[&str], report: &mut Report<'_>) -> Host {
@@ -151,6 +151,32 @@ fn source(view: &View<'_>, report: &mut Report<'_>) -> Option<Source> {
     match view.text("env") {
         Some(variable) => Some(Source::Env(variable.to_owned())),
         None => view.path("file", report).map(Source::File),
+    }
+}
+
+/// A port is taken once; the listener for webhooks is opened where a connector has one.
+pub(super) fn check_listeners(view: &View<'_>, config: &Config, report: &mut Report<'_>) {
+    let (listen, admin) = (config.host.listen, config.host.admin);
+    let is_opened = view.has("listen") || config.connectors.iter().any(|connector| connector.webhook.is_some());
+    let covers = |ip: IpAddr, other: IpAddr| ip == other || (ip.is_unspecified() && (ip.is_ipv6() || other.is_ipv4()));
+    let meet = covers(listen.ip(), admin.ip()) || covers(admin.ip(), listen.ip());
+    if !is_opened || listen.port() != admin.port() || listen.port() == 0 || !meet {
+        return;
+    }
+    let (key, other) = if view.has("listen") { ("listen", "admin") } else { ("admin", "listen") };
+    let is_default = if view.has(other) { "" } else { ", which is the default" };
+    let message = format!("the port {} is that of `host.{other}` too{is_default}", listen.port());
+    let label = format!("`host.{other}`");
+    let at = view.path_of(key);
+    if view.has(other) {
+        report.clash(
+            (view.place_of(key), &at),
+            message,
+            "give each listener a port of its own",
+            (view.place_of(other), &label),
+        );
+    } else {
+        report.problem(view.place_of(key), &at, message, "give each listener a port of its own");
     }
 }
 

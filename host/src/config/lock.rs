@@ -87,7 +87,7 @@ impl Loaded {
         if !path.exists() {
             return Ok(None);
         }
-        let read = read_text(&path).and_then(|text| parse(&text));
+        let read = read_text(&path).map_err(|unreadable| unreadable.message).and_then(|text| parse(&text));
         read.map(Some).map_err(|message| Problem {
             severity: Severity::Error,
             file: path.display().to_string(),
@@ -96,6 +96,7 @@ impl Loaded {
             key: String::new(),
             message,
             help: "`bulkhead lock` writes it; put back the version that was accepted".to_owned(),
+            marks: Vec::new(),
         })
     }
 

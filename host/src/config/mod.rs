@@ -7,11 +7,16 @@ mod connector;
 mod credential;
 mod document;
 mod environment;
+mod excerpt;
 mod grant;
 mod host;
+mod idle;
+mod json_schema;
 mod keys;
 mod lock;
 mod machine;
+mod notice;
+mod plugin_schema;
 mod problem;
 mod quantity;
 mod queue;
@@ -19,6 +24,8 @@ mod reference;
 mod route;
 mod schedule;
 mod schema;
+mod secrecy;
+mod syntax;
 mod validate;
 mod verify;
 mod view;
@@ -47,6 +54,8 @@ use document::{Sources, Table};
 use problem::Report;
 use view::View;
 
+pub use excerpt::Mark;
+pub use json_schema::json_schema;
 pub use keys::BUILTINS;
 pub use lock::{Lock, Locked};
 pub use machine::memory_bytes;
@@ -170,6 +179,12 @@ impl Loaded {
     fn found(&self, severity: Severity, key: &str, message: String, help: String) -> Problem {
         self.sources.problem(document::place_of(&self.tree, key), severity, key, message, help)
     }
+
+    /// A problem of a key itself, or of what is missing below it, not of its value.
+    fn at_key(&self, severity: Severity, of: &str, key: &str, message: String, help: String) -> Problem {
+        let place = document::key_place_of(&self.tree, of).unwrap_or_else(|| document::place_of(&self.tree, of));
+        self.sources.problem(place, severity, key, message, help)
+    }
 }
 
 /// Reads files in their order (later ones override earlier ones), fills `${VAR}` from `environment`, checks everything.
@@ -179,8 +194,8 @@ impl Loaded {
 pub fn load(files: &[PathBuf], environment: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Vec<Problem>> {
     let (sources, unreadable) = Sources::read(files);
     let mut report = Report::new(&sources);
-    for (place, message) in unreadable {
-        report.problem(place, "", message, "`--config FILE` names the file; it may be given several times");
+    for (place, unreadable) in unreadable {
+        report.problem(place, "", unreadable.message, unreadable.help);
     }
     let mut tree = sources.merged(&keys::ROOT, &mut report);
     if report.has_problems() {
@@ -226,6 +241,8 @@ fn build(root: &View<'_>, origin: Origin, report: &mut Report<'_>) -> Config {
         routes,
     };
     host::check_memory(&host, &config, report);
+    host::check_listeners(&host, &config, report);
+    notice::check_circles(root, &config, report);
     config
 }
 

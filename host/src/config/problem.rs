@@ -3,9 +3,9 @@
 //! Checks report into a [`Report`] and go on, so that an operator sees everything at once. It knows nothing of TOML.
 
 use std::cmp::Ordering;
-use std::fmt::Write as _;
 
 use super::document::{Place, Sources};
+use super::excerpt::Mark;
 
 /// One thing wrong in the configuration, or most likely not meant.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -24,6 +24,9 @@ pub struct Problem {
     pub message: String,
     /// What is allowed, or what to write instead.
     pub help: String,
+    /// The lines to show, the place itself first; none where no place in a file is meant.
+    #[serde(skip)]
+    pub marks: Vec<Mark>,
 }
 
 /// Whether a problem keeps the configuration from being used.
@@ -36,29 +39,8 @@ pub enum Severity {
     Warning,
 }
 
-impl Problem {
-    /// Two lines for people: `file:line:column: key: message`, then the help.
-    #[must_use]
-    pub fn render(&self) -> String {
-        let mut text = self.file.clone();
-        if self.line > 0 {
-            // Writing into a String cannot fail.
-            let _ = write!(text, ":{}:{}", self.line, self.column);
-        }
-        if !self.key.is_empty() {
-            let _ = write!(text, ": {}", self.key);
-        }
-        let label = match self.severity {
-            Severity::Error => "",
-            Severity::Warning => "warning: ",
-        };
-        let _ = write!(text, ": {label}{}", self.message);
-        if !self.help.is_empty() {
-            let _ = write!(text, "\n  help: {}", self.help);
-        }
-        text
-    }
-}
+/// Where something is, and the TOML path of it.
+pub(super) type At<'a> = (Place, &'a str);
 
 /// Problems and warnings as they are found.
 pub(super) struct Report<'a> {
@@ -84,6 +66,42 @@ impl<'a> Report<'a> {
     pub(super) fn problem(&mut self, place: Place, key: &str, message: impl Into<String>, help: impl Into<String>) {
         let problem = self.sources.problem(place, Severity::Error, key, message.into(), help.into());
         self.problems.push((place, problem));
+    }
+
+    /// The same, where it takes two: `label` says what the other place has to do with it.
+    pub(super) fn clash(
+        &mut self,
+        at: At<'_>,
+        message: impl Into<String>,
+        help: impl Into<String>,
+        other: (Place, &str),
+    ) {
+        self.problem(at.0, at.1, message, help);
+        self.beside(Severity::Error, other);
+    }
+
+    /// A warning that takes two.
+    pub(super) fn warn_of_clash(
+        &mut self,
+        at: At<'_>,
+        message: impl Into<String>,
+        help: impl Into<String>,
+        other: (Place, &str),
+    ) {
+        self.warning(at.0, at.1, message, help);
+        self.beside(Severity::Warning, other);
+    }
+
+    /// Adds another place to what was reported last.
+    fn beside(&mut self, severity: Severity, other: (Place, &str)) {
+        let mark = self.sources.mark(other.0, other.1);
+        let found = match severity {
+            Severity::Error => self.problems.last_mut(),
+            Severity::Warning => self.warnings.last_mut(),
+        };
+        if let Some((_, problem)) = found {
+            problem.marks.extend(mark);
+        }
     }
 
     /// Something that is most likely not meant, but works.

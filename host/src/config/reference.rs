@@ -12,7 +12,8 @@ const OPENING: &str = "# Reference: the configuration
 
 A configuration is one TOML file, `bulkhead.toml`, or several: every `--config FILE` overrides the ones before it.
 Tables merge key by key; strings, numbers and lists are replaced, and so is a table that holds one of several
-alternatives (a secret, a credential). `bulkhead check` reports everything that is wrong at once.
+alternatives (a secret, a credential). `bulkhead check` reports everything that is wrong at once; `bulkhead schema` prints
+the same keys as a JSON Schema, for editors.
 
 - **Unknown keys** are errors.
 - **Durations** are strings with a unit: `500ms`, `30s`, `5m`, `24h`, `7d`, `2w`, or several, as in `1h30m`.

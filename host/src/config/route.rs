@@ -41,8 +41,12 @@ fn condition(view: &View<'_>, report: &mut Report<'_>) -> Option<Condition> {
             }
             Subject::Pointer(pointer.to_owned())
         }
-        _ => {
-            let help = "add one of `header` and `pointer`";
+        (header, _) => {
+            let help = if header.is_some() {
+                "keep one of `header` and `pointer`"
+            } else {
+                "add one of `header` and `pointer`"
+            };
             report.problem(view.place, &view.path, "it looks at one thing, a header or a place in the body", help);
             return None;
         }

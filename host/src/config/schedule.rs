@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 
+use super::document::Place;
 use super::problem::{Report, closest};
 use super::view::View;
 use crate::clock;
@@ -22,13 +23,15 @@ const COMPARED: usize = 50;
 /// Reads every schedule; those that miss something have been reported and are left out.
 pub(super) fn schedules(connector: &View<'_>, report: &mut Report<'_>) -> Vec<Settings> {
     let mut schedules: Vec<Settings> = Vec::new();
+    let mut names: Vec<(&str, Place)> = Vec::new();
     for view in connector.children("schedule") {
         let name = view.text("name").unwrap_or_default();
-        if schedules.iter().any(|other| other.name == name) {
+        if let Some((_, first)) = names.iter().find(|(other, _)| *other == name) {
             let message = format!("a second schedule named `{name}`");
             let help = "give each schedule of the connector a `name` of its own";
-            report.problem(view.place_of("name"), &view.path_of("name"), message, help);
+            report.clash((view.place_of("name"), &view.path_of("name")), message, help, (*first, "the first one"));
         }
+        names.push((name, view.place_of("name")));
         schedules.extend(schedule(name, &view, report));
     }
     schedules
@@ -80,7 +83,7 @@ fn when(view: &View<'_>, report: &mut Report<'_>) -> Option<When> {
 
 fn cron(view: &View<'_>, zone: TimeZone, report: &mut Report<'_>) -> Option<Cron> {
     let (place, path) = (view.place_of("cron"), view.path_of("cron"));
-    let help = "use five fields (minute, hour, day of the month, month, day of the week), or six with seconds in front, as in \"0 9 * * MON-FRI\"";
+    let help = "use five fields (minute, hour, day of the month, month, day of the week), or six with seconds in front, as in \"0 9 * * MON-FRI\"; or \"@hourly\", \"@daily\", \"@weekly\", \"@monthly\", \"@yearly\"";
     match Cron::parse(view.text("cron")?, zone) {
         Ok(cron) => Some(cron),
         Err(error) => {

@@ -11,6 +11,7 @@ use super::keys::{BUILTINS, ROOT};
 use super::problem::{Report, closest, suggestion};
 use super::quantity::{duration, rate, show_size, size};
 use super::schema::{Available, Default, Kind, Section};
+use super::secrecy::{looks_secret, may_hold_secret};
 use crate::id::{NAME_BYTES_MAX, Name};
 
 /// What stands before the name of an embedded plugin.
@@ -125,7 +126,7 @@ fn check_value(node: &Node, kind: &'static Kind, path: &str, key_place: Place, r
 fn check_item(node: &Node, section: &'static Section, path: &str, report: &mut Report<'_>) {
     match &node.value {
         Value::Table(table) => check_section(table, section, path, node.place, report),
-        _ => wrong_type(node, "a table".into(), path, report),
+        _ => report.problem(node.place, path, format!("expected a table, found {}", node.kind()), "write `{ … }`"),
     }
 }
 
@@ -137,7 +138,7 @@ fn check_short(node: &Node, kind: &'static Kind, short: &'static Kind, path: &st
             report.problem(node.place, path, message, format!("write {}", kind.expected()));
         }
         (_, Some(_)) => check_scalar(node, short, short, path, report),
-        (_, None) => wrong_type(node, kind.expected(), path, report),
+        (_, None) => wrong_type(node, kind, path, report),
     }
 }
 
@@ -155,7 +156,15 @@ fn check_named(
         }
         match &entry.node.value {
             Value::Table(table) => check_section(table, section, &path, entry.key_place, report),
-            _ => wrong_type(&entry.node, "a table".into(), &path, report),
+            _ => {
+                let message = format!("expected a table, found {}", entry.node.kind());
+                let help = if matches!(name_kind, Kind::SecretName) {
+                    "write `{ env = \"VARIABLE\" }`, `{ file = \"PATH\" }` or `{ sealed = true }`, never the value itself".into()
+                } else {
+                    format!("write a table `[{path}]`; allowed in it: {}", section.usable().join(", "))
+                };
+                report.problem(entry.node.place, &path, message, help);
+            }
         }
     }
 }
@@ -187,18 +196,19 @@ fn check_scalar(node: &Node, kind: &'static Kind, outer: &'static Kind, path: &s
             }
         }
         (_, Some(text)) if kind.is_text() => check_text(node, text, kind, path, report),
-        _ => wrong_type(node, outer.expected(), path, report),
+        _ => wrong_type(node, outer, path, report),
     }
 }
 
 /// `within` is `None` where the value is of another type.
 fn check_range(node: &Node, within: Option<bool>, kind: &'static Kind, path: &str, report: &mut Report<'_>) {
-    let is_number = matches!(node.value, Value::Integer(_)) || node.number().is_some();
+    let is_fraction = matches!((kind, &node.value), (Kind::Integer(..), Value::Float(_)));
+    let is_number = !is_fraction && (matches!(node.value, Value::Integer(_)) || node.number().is_some());
     match within {
         Some(true) => {}
         Some(false) => report.problem(node.place, path, "out of range", format!("use {}", kind.expected())),
         None if is_number => report.problem(node.place, path, "out of range", format!("use {}", kind.expected())),
-        None => wrong_type(node, kind.expected(), path, report),
+        None => wrong_type(node, kind, path, report),
     }
 }
 
@@ -218,7 +228,7 @@ fn check_duration(
             let help = format!("write a unit, as in \"{number}s\" or \"{number}ms\"");
             report.problem(node.place, path, "a duration needs a unit", help);
         }
-        _ => wrong_type(node, kind.expected(), path, report),
+        _ => wrong_type(node, kind, path, report),
     }
 }
 
@@ -233,13 +243,18 @@ fn check_size(
         (_, Some(Ok(size))) if range.contains(&size) => {}
         (Value::Integer(Some(0)), _) if *range.start() == 0 => {}
         (_, Some(Ok(_))) => report.problem(node.place, path, "out of range", format!("use {}", kind.expected())),
-        (_, Some(Err(help))) if help.starts_with("did you") => report.problem(node.place, path, "not a size", help),
+        (_, Some(Err(help))) if help.starts_with("did you") && !is_filled(node) => {
+            report.problem(node.place, path, "not a size", help);
+        }
+        (_, Some(Err(_))) if is_filled(node) => {
+            report.problem(node.place, path, "not a size", format!("use {}", kind.expected()));
+        }
         (_, Some(Err(help))) => report.problem(node.place, path, "not a size", format!("use {help}")),
         (Value::Integer(Some(number)), _) => {
             let shown = u64::try_from(*number).map_or_else(|_| "1MiB".into(), show_size);
             report.problem(node.place, path, "a size needs a unit", format!("write it as \"{shown}\""));
         }
-        _ => wrong_type(node, kind.expected(), path, report),
+        _ => wrong_type(node, kind, path, report),
     }
 }
 
@@ -258,9 +273,18 @@ fn check_text(node: &Node, text: &str, kind: &'static Kind, path: &str, report: 
             let help = "write the name of an entry of `[secrets]`, never the value itself";
             report.problem(node.place, path, "not the name of a secret", help);
         }
+        Kind::Variable if !is_name(text, kind) || looks_secret(text) => {
+            let help = if text.contains("${") {
+                "write the plain name: nothing is filled in within `[secrets]`".to_owned()
+            } else {
+                format!("write {}, never the value itself", kind.expected())
+            };
+            report.problem(node.place, path, "not the name of an environment variable", help);
+        }
         _ if !is_name(text, kind) => {
             let message = format!("expected {}, found {}", kind.expected(), shown(node));
-            report.problem(node.place, path, message, text_help(text, kind));
+            let help = if is_filled(node) || may_hold_secret(text) { String::new() } else { text_help(text, kind) };
+            report.problem(node.place, path, message, help);
         }
         _ => {}
     }
@@ -287,7 +311,9 @@ fn check_plugin(node: &Node, text: &str, path: &str, report: &mut Report<'_>) {
             let help = format!("did you mean \"{BUILTIN_PREFIX}{text}\"?");
             report.problem(node.place, path, format!("`{text}` is not the path of a component"), help);
         }
-        None if text.is_empty() => report.problem(node.place, path, "empty", Kind::Plugin.expected()),
+        None if text.is_empty() => {
+            report.problem(node.place, path, "names nothing", format!("write {}", Kind::Plugin.expected()))
+        }
         _ => {}
     }
 }
@@ -318,15 +344,44 @@ pub(super) fn is_name(text: &str, kind: &Kind) -> bool {
     }
 }
 
-fn wrong_type(node: &Node, expected: String, path: &str, report: &mut Report<'_>) {
-    report.problem(node.place, path, format!("expected {expected}, found {}", node.kind()), "");
+fn wrong_type(node: &Node, kind: &'static Kind, path: &str, report: &mut Report<'_>) {
+    let message = format!("expected {}, found {}", kind.expected(), node.kind());
+    report.problem(node.place, path, message, type_help(node, kind, path));
 }
 
-/// A value for a message: short, and never one from the environment.
+/// What to write where a value is of another type.
+fn type_help(node: &Node, kind: &'static Kind, path: &str) -> String {
+    let is_scalar = !matches!(node.value, Value::List(_) | Value::Table(_));
+    match (kind, &node.value) {
+        (_, Value::Text { filled: true, .. }) => String::new(),
+        (Kind::Boolean, Value::Text { .. }) => "write true or false, without quotes".into(),
+        (Kind::Integer(..), Value::Text { text, .. }) if text.parse::<i64>().is_ok() => "leave out the quotes".into(),
+        (Kind::Number(..), Value::Text { text, .. }) if text.parse::<f64>().is_ok() => "leave out the quotes".into(),
+        (Kind::Tables(_), Value::Table(_)) => "put the table in square brackets: `[{ … }]`".into(),
+        (Kind::List(_), _) if is_scalar => "put it in square brackets: `[…]`".into(),
+        (Kind::ShortOrTable(Kind::Queue, _), Value::List(_)) => {
+            "a connector reads one queue: write a connector for each".into()
+        }
+        (Kind::Named(..), _) => format!("write a table for each, under its name: `[{path}.NAME]`"),
+        (Kind::Table(section) | Kind::TableOrList(section), _) if is_scalar => {
+            format!("write `{{ KEY = … }}`; allowed: {}", section.usable().join(", "))
+        }
+        (kind, _) if kind.is_text() && is_scalar => "put it in quotes".into(),
+        _ => String::new(),
+    }
+}
+
+fn is_filled(node: &Node) -> bool {
+    matches!(node.value, Value::Text { filled: true, .. })
+}
+
+/// A value for a message: short, and never one from the environment or one that may be a secret.
 fn shown(node: &Node) -> String {
     const CHARS_MAX: usize = 60;
     match &node.value {
-        Value::Text { text, filled: false } if text.chars().count() <= CHARS_MAX => format!("{text:?}"),
+        Value::Text { text, filled: false } if text.chars().count() <= CHARS_MAX && !may_hold_secret(text) => {
+            format!("{text:?}")
+        }
         _ => "this value".into(),
     }
 }

@@ -116,9 +116,16 @@ pub(super) fn check_paths(views: &[(&str, View<'_>)], connectors: &[Connector], 
             other.path.meets(&settings.path) && other.methods.iter().any(|method| settings.methods.contains(method))
         };
         let Some((other, _)) = webhooks[..index].iter().find(shares) else { continue };
-        let Some((_, view)) = views.iter().find(|(view, _)| *view == name.as_str()) else { continue };
-        let view = view.child_or_empty("webhook");
+        let of = |name: &Name| views.iter().find(|(view, _)| *view == name.as_str());
+        let (Some((_, view)), Some((_, earlier))) = (of(name), of(other)) else { continue };
+        let (view, earlier) = (view.child_or_empty("webhook"), earlier.child_or_empty("webhook"));
         let message = format!("the connector `{other}` takes requests at this path already");
-        report.problem(view.place_of("path"), &view.path_of("path"), message, "give each webhook a path of its own");
+        let label = format!("the path of `{other}`");
+        report.clash(
+            (view.place_of("path"), &view.path_of("path")),
+            message,
+            "give each webhook a path of its own, or other `methods`",
+            (earlier.place_of("path"), &label),
+        );
     }
 }

@@ -11,13 +11,13 @@ use tokio::runtime::Handle;
 
 use super::lock;
 use crate::capability::{Allow, Grants, Services, Subject};
-use crate::config::{Config, Connector, Loaded, Plugin as Source, Problem, Reuse};
+use crate::config::{Config, Connector, Loaded, Plugin as Source, Problem, Reuse, Severity};
 use crate::limit::{CompileLimits, Limit, Limits};
 use crate::metrics::Metrics;
 use crate::plugin_store::{self, PluginStore};
 use crate::runtime::compile::{self, Compiled, LoadError, Maker, compile};
 use crate::runtime::engine::Settings;
-use crate::runtime::inspect::{Inspection, inspect};
+use crate::runtime::inspect::{Inspection, config_schema, inspect};
 use crate::runtime::{Engine, Export, Linked, Plugin};
 use crate::settlement::ConnectorId;
 
@@ -92,10 +92,14 @@ pub(super) async fn load(loaded: &Loaded, metrics: &Metrics) -> Result<Plugins, 
     };
     let (mut linked, mut compiled) = (BTreeMap::new(), BTreeMap::new());
     let (mut problems, mut warnings) = (Vec::new(), Vec::new());
+    let mut by_schema: BTreeMap<Arc<str>, Vec<&Connector>> = BTreeMap::new();
     let with_plugin = config.connectors.iter().filter_map(|connector| Some((connector, connector.plugin.as_ref()?)));
     for (connector, source) in with_plugin {
         match loader.load(connector, source).await {
-            Ok((plugin, component)) => {
+            Ok((plugin, component, schema)) => {
+                if let Some(schema) = schema {
+                    by_schema.entry(schema).or_default().push(connector);
+                }
                 warnings.extend(warn_of_conflicts(loaded, connector, &plugin));
                 linked.insert(connector.name.to_string(), plugin);
                 compiled.insert(connector.name.to_string(), component);
@@ -112,6 +116,11 @@ pub(super) async fn load(loaded: &Loaded, metrics: &Metrics) -> Result<Plugins, 
             }
         }
     }
+    // A schema is compiled once, however many connectors have it.
+    let misfits = by_schema.iter().flat_map(|(schema, connectors)| loaded.misfits(connectors, schema));
+    let (wrong, odd): (Vec<_>, Vec<_>) = misfits.partition(|misfit| misfit.severity == Severity::Error);
+    problems.extend(wrong);
+    warnings.extend(odd);
     if !problems.is_empty() {
         problems.append(&mut warnings);
         return Err(problems);
@@ -125,7 +134,7 @@ fn settings(config: &Config) -> Settings {
     let memory_bytes_max = limits.max().unwrap_or(Limits::default().memory_bytes);
     let keepers = config.connectors.iter().filter(|connector| connector.reuse == Reuse::Always);
     let kept = keepers.map(Connector::workers).sum();
-    Settings { runs: config.host.runs, kept, memory_bytes_max }
+    Settings { runs: config.host.runs, kept, memory_bytes_max, is_emulated: false }
 }
 
 /// What earlier starts have compiled.
@@ -161,7 +170,12 @@ struct Distinct {
     linked: Linked,
     /// Limits under which it was started already.
     started: Vec<Limits>,
+    /// Of its `config`, once it was asked.
+    schema: Option<Option<Arc<str>>>,
 }
+
+/// A plugin that a connector can run, and the schema of its `config`, if it says one.
+type Ready = (Linked, Compiled, Option<Arc<str>>);
 
 /// Plugins by what names them; one that was refused is not tried again.
 struct Loader {
@@ -175,7 +189,7 @@ struct Loader {
 
 impl Loader {
     /// Connectors that name the same plugin share what is made of it; it is started once for each set of limits.
-    async fn load(&mut self, connector: &Connector, plugin: &Source) -> Result<(Linked, Compiled), Refusal> {
+    async fn load(&mut self, connector: &Connector, plugin: &Source) -> Result<Ready, Refusal> {
         let source = match plugin {
             Source::Path(path) => path.display().to_string(),
             Source::Signed { path, key } => format!("{} (signed by {key})", path.display()),
@@ -193,7 +207,11 @@ impl Loader {
             distinct.started.push(connector.limits.clone());
         }
         check_exports(&distinct.linked, connector)?;
-        Ok((distinct.linked.clone(), distinct.compiled.clone()))
+        if distinct.schema.is_none() {
+            let schema = schema(&self.engine, &distinct.linked).await;
+            distinct.schema = Some(schema.map_err(|error| Refusal::new(format!("{source}: {error}"), ""))?);
+        }
+        Ok((distinct.linked.clone(), distinct.compiled.clone(), distinct.schema.clone().flatten()))
     }
 
     fn distinct(&self, source: &str, plugin: &Source) -> Result<Distinct, Refusal> {
@@ -217,7 +235,7 @@ impl Loader {
             .map_err(|error| Refusal::of(&error, format!("{source}: {error}")))?;
         let linked =
             Linked::new(&self.engine, &compiled).map_err(|error| Refusal::new(format!("{source}: {error}"), ""))?;
-        Ok(Distinct { compiled, linked, started: Vec::new() })
+        Ok(Distinct { compiled, linked, started: Vec::new(), schema: None })
     }
 }
 
@@ -230,6 +248,17 @@ async fn start(engine: &Engine, services: &Services, linked: &Linked, connector:
     let plugin = Plugin::new(linked.clone(), Arc::new(grants));
     let starting = engine.guests().spawn(async move { plugin.check().await });
     starting.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+}
+
+/// Asks the plugin what its `config` may be.
+async fn schema(engine: &Engine, linked: &Linked) -> Result<Option<Arc<str>>, String> {
+    if !linked.exports(Export::About) {
+        return Ok(None);
+    }
+    let (asking, of) = (engine.clone(), linked.clone());
+    let asked = engine.guests().spawn(async move { config_schema(&asking, of).await });
+    let schema = asked.await.map_err(|error| error.to_string())??;
+    Ok(schema.map(Arc::from))
 }
 
 /// What triggers a connector must be something that its plugin exports.

@@ -64,12 +64,15 @@ pub struct Settings {
     pub kept: usize,
     /// The largest `limits.memory` of the configuration.
     pub memory_bytes_max: u64,
+    /// Whether the processor is made believe, by what counts instructions. Then code is the same whatever the real one
+    /// knows, and there is no pool of sandboxes, for whose memories some 4 GiB of address space each are reserved.
+    pub is_emulated: bool,
 }
 
 impl Default for Settings {
     /// For looking at plugins without running connectors.
     fn default() -> Self {
-        Self { runs: 1, kept: 0, memory_bytes_max: crate::limit::Limits::default().memory_bytes }
+        Self { runs: 1, kept: 0, memory_bytes_max: crate::limit::Limits::default().memory_bytes, is_emulated: false }
     }
 }
 
@@ -165,7 +168,12 @@ fn cores() -> usize {
 
 fn config(settings: Settings) -> anyhow::Result<Config> {
     let mut config = compiling();
-    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings)?));
+    if settings.is_emulated {
+        let plain = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+        config.target(&plain).map_err(|error| anyhow!("no code for {plain}: {error:#}"))?;
+    } else {
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings)?));
+    }
     Ok(config)
 }
 

@@ -87,9 +87,21 @@ pub async fn inspect(engine: &Engine, compiled: &Compiled) -> Inspection {
 }
 
 async fn describe(engine: &Engine, compiled: &Compiled) -> Result<Option<Description>, String> {
+    describe_linked(engine, Linked::new(engine, compiled).map_err(|error| error.to_string())?).await
+}
+
+/// The JSON Schema of the plugin's `config`, as it says it; `None` where it says nothing. Must run on
+/// [`Engine::guests`].
+///
+/// # Errors
+/// The plugin breaks over the question, or says too much.
+pub async fn config_schema(engine: &Engine, linked: Linked) -> Result<Option<String>, String> {
+    Ok(describe_linked(engine, linked).await?.and_then(|description| description.config_schema))
+}
+
+async fn describe_linked(engine: &Engine, linked: Linked) -> Result<Option<Description>, String> {
     let name = Name::parse(INSPECTED)?;
     let services = Services::idle(engine.guests().clone());
-    let linked = Linked::new(engine, compiled).map_err(|error| error.to_string())?;
     let plugin = Plugin::new(linked, Arc::new(Grants::none(&services, name)));
     let mut sandbox = plugin.open().await.map_err(|failure| failure.reason().to_owned())?;
     let description = sandbox.describe().await.map_err(|failure| failure.reason().to_owned())?;

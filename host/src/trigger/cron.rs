@@ -180,10 +180,16 @@ fn in_vixies_way(text: &str) -> String {
 fn reason(text: &str, error: CronError) -> String {
     match error {
         CronError::EmptyPattern => "it is empty".to_owned(),
-        CronError::InvalidPattern(_) => format!("it has {} fields", text.split_whitespace().count()),
-        CronError::IllegalCharacters(what) | CronError::ComponentError(what) => {
+        CronError::InvalidPattern(_) => match text.split_whitespace().count() {
+            1 => "it has one field".to_owned(),
+            count => format!("it has {count} fields"),
+        },
+        // What follows repeats the expression, which may be anything.
+        CronError::IllegalCharacters(what) => {
+            let what = what.split(" in part ").next().unwrap_or_default();
             what.trim_start_matches("CronPattern ").trim_end_matches('.').to_lowercase()
         }
+        CronError::ComponentError(what) => what.trim_end_matches('.').to_lowercase(),
         error => error.to_string(),
     }
 }

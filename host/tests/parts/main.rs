@@ -5,6 +5,8 @@
 mod address;
 mod capability;
 mod config;
+mod config_cases;
+mod config_schema;
 mod gate;
 mod gate_credentials;
 mod gate_flow;

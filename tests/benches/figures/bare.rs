@@ -76,7 +76,7 @@ impl Server {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a file of its own, which no host has open")]
-fn open(file: &Path) -> rusqlite::Result<Connection> {
+pub(crate) fn open(file: &Path) -> rusqlite::Result<Connection> {
     let db = Connection::open(file)?;
     db.pragma_update(None, "page_size", 8192)?;
     db.pragma_update(None, "journal_mode", "WAL")?;

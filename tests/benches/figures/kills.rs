@@ -14,11 +14,11 @@ use bulkhead_host::runtime::compile::{Maker, compile};
 use bulkhead_host::runtime::failure::Failure;
 use bulkhead_host::runtime::{Engine, Plugin, engine};
 use bulkhead_host::settlement::{Delivery, Origin};
+use bulkhead_tests::inside::{grants, permits, scope};
 use bulkhead_tests::{Bulkhead, Metrics, Running};
 use tokio::task::JoinSet;
 
 use crate::report::{Figure, percentile};
-use crate::sandbox::{grants, permits, scope};
 
 /// What a call may take before it is ended.
 const DEADLINE: Duration = Duration::from_millis(20);

@@ -6,15 +6,21 @@
 
 mod backlog;
 mod bare;
+mod connectors;
+mod flood;
 mod gate;
 mod kills;
+mod lone;
 mod native;
 mod neighbour;
 mod order;
+mod peers;
 mod pipeline;
+mod receiver;
 mod redrive;
 mod reference;
 mod report;
+mod resident;
 mod sandbox;
 mod schedules;
 mod send;
@@ -46,10 +52,12 @@ struct Arguments {
     /// The long backlog
     #[arg(long, default_value_t = 1_000_000)]
     backlog: u64,
+    #[command(flatten)]
+    peers: peers::Options,
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
-    /// Parts to measure: sandbox, start, gate, kills, neighbour, schedules, ingest, roundtrip, send, redrive, pipeline, backlog; all when none is named
+    /// Parts to measure: sandbox, start, gate, kills, neighbour, schedules, ingest, roundtrip, lone, send, redrive, pipeline, connectors, backlog; all when none is named
     parts: Vec<Part>,
 }
 
@@ -67,9 +75,11 @@ enum Part {
     Ingest,
     Roundtrip,
     Redrive,
+    Lone,
+    Connectors,
 }
 
-const ALL: [Part; 12] = [
+const ALL: [Part; 14] = [
     Part::Sandbox,
     Part::Start,
     Part::Gate,
@@ -78,9 +88,11 @@ const ALL: [Part; 12] = [
     Part::Schedules,
     Part::Ingest,
     Part::Roundtrip,
+    Part::Lone,
     Part::Send,
     Part::Redrive,
     Part::Pipeline,
+    Part::Connectors,
     Part::Backlog,
 ];
 
@@ -110,12 +122,14 @@ fn measure(part: Part, arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
         Part::Kills => kills::measure(),
         Part::Neighbour => neighbour::measure(),
         Part::Schedules => schedules::measure(),
-        Part::Ingest => webhooks::ingest(arguments.rounds),
-        Part::Roundtrip => webhooks::roundtrip(arguments.rounds),
+        Part::Ingest => webhooks::ingest(arguments.rounds, peers::durable(&arguments.peers)),
+        Part::Roundtrip => webhooks::roundtrip(arguments.rounds, peers::asking(&arguments.peers)),
         Part::Pipeline => pipeline(arguments),
         Part::Send => send(arguments),
         Part::Redrive => redrive(arguments),
         Part::Backlog => backlog(arguments),
+        Part::Lone => lone::measure(arguments.rounds),
+        Part::Connectors => connectors::measure(arguments.rounds, arguments.messages),
         Part::Start => Ok(vec![Figure::of_rounds(
             "start_100_connectors_ms",
             "ms",
@@ -127,17 +141,21 @@ fn measure(part: Part, arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
 
 fn pipeline(arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
     let messages = arguments.messages;
-    let (mut reference, mut wasm, mut native) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut reference, mut wasm, mut again, mut native) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut peers = peers::mapping(&arguments.peers, messages);
     for _ in 0..arguments.rounds {
         reference.push(reference::pass(messages)?);
         wasm.push(pipeline::pass(messages)?);
         native.push(native::pass(messages)?);
+        peers::take_turns(&mut peers)?;
+        again.push(pipeline::pass(messages)?);
     }
     let how = "SQLite and wasmtime alone, the same plugin, payload, batch and workers";
     let reference = Figure::of_rounds("pipeline_reference_per_second", "messages/s", &reference, how);
     let how = "the product's ledger and broker, the map in native code";
     let native = Figure::of_rounds("pipeline_native_per_second", "messages/s", &native, how).against(&reference);
     let how = "queue, JSON map of 1 KB in Wasm, queue; batch 64, 2 workers, a second subscriber; count, ids and payloads checked";
+    let chance = Figure::of_chance("pipeline_again_ratio", &wasm, &again);
     let wasm = Figure::of_rounds("pipeline_wasm_per_second", "messages/s", &wasm, how).against(&reference);
     let ratio = Figure {
         name: "pipeline_wasm_to_native_ratio",
@@ -147,7 +165,8 @@ fn pipeline(arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
         ratio: None,
         note: None,
     };
-    Ok(vec![reference, native, wasm, ratio])
+    let compared = peers::figures(peers, &wasm);
+    Ok([vec![reference, native, wasm, chance, ratio], compared].concat())
 }
 
 fn send(arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {

@@ -27,6 +27,14 @@ impl Figure {
         Self { name, value: percentile(rounds, 50), unit, against: None, ratio: None, note: Some(note) }
     }
 
+    /// The product against itself, in turn with everything that it is compared with: how far apart chance alone brings two
+    /// medians.
+    pub(crate) fn of_chance(name: &'static str, rounds: &[f64], again: &[f64]) -> Self {
+        let value = percentile(again, 50) / percentile(rounds, 50);
+        let note = "the product once more in each round, against itself: what a ratio owes to chance".to_owned();
+        Self { name, value, unit: "ratio", against: None, ratio: None, note: Some(note) }
+    }
+
     /// Compared with another figure of this run.
     pub(crate) fn against(mut self, other: &Self) -> Self {
         self.against = Some(other.name);

@@ -80,6 +80,9 @@ impl UrlPattern {
         }
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let (wildcard, authority) = Wildcard::split(authority);
+        if authority.contains('*') {
+            return Err(wrong("in a host, `*` stands for one whole label in front, as in `https://*.example.com`"));
+        }
         let target = Target::parse(&format!("{scheme}://{authority}{path}")).map_err(wrong)?;
         let host = wildcard.host(&target, any).map_err(wrong)?;
         let port = match (target.names_port(), &host) {
@@ -113,6 +116,24 @@ impl UrlPattern {
             && self.host.covers(target.host())
             && self.port.covers(target.port())
             && self.path.covers(target)
+    }
+
+    /// Whether every request that falls under `other` falls under this pattern too; `false` where that is not certain.
+    #[must_use]
+    pub fn includes(&self, other: &Self) -> bool {
+        self.scheme == other.scheme
+            && self.host.includes(&other.host)
+            && self.port.includes(other.port)
+            && self.path.includes(&other.path)
+    }
+
+    /// The host, where it is one alone.
+    #[must_use]
+    pub fn host(&self) -> Option<&Host> {
+        match &self.host {
+            HostPattern::Exact(host) => Some(host),
+            HostPattern::Any | HostPattern::Below(_) => None,
+        }
     }
 
     /// The same without its path: whom it is about.
@@ -167,6 +188,15 @@ impl Wildcard {
 }
 
 impl HostPattern {
+    fn includes(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Any, _) => true,
+            (_, Self::Exact(host)) => self.covers(host),
+            (_, Self::Below(_)) => self == other,
+            (_, Self::Any) => false,
+        }
+    }
+
     fn covers(&self, host: &Host) -> bool {
         match (self, host) {
             (Self::Any, _) => true,
@@ -180,6 +210,13 @@ impl HostPattern {
 }
 
 impl PortPattern {
+    fn includes(self, other: Self) -> bool {
+        match other {
+            Self::Any => self == Self::Any,
+            Self::Default(port) | Self::Written(port) => self.covers(port),
+        }
+    }
+
     fn covers(self, port: u16) -> bool {
         match self {
             Self::Any => true,
@@ -211,6 +248,27 @@ impl PathPattern {
     }
 }
 
+impl PathPattern {
+    fn includes(&self, other: &Self) -> bool {
+        let (rest, granted, is_open) = match (self, other) {
+            (Self::Every, _) => return true,
+            (_, Self::Every) | (Self::Exact(_), Self::Below(_)) => return false,
+            (Self::Exact(granted), Self::Exact(asked)) => return granted.len() == asked.len() && begin(granted, asked),
+            (Self::Below(granted), Self::Exact(asked)) => (asked, granted, false),
+            (Self::Below(granted), Self::Below(asked)) => (asked, granted, true),
+        };
+        let is_below = rest.len() > granted.len() || (is_open && rest.len() == granted.len());
+        is_below
+            && begin(granted, rest)
+            && rest[granted.len()..].iter().all(|segment| Segment::AnyOne.includes(segment))
+    }
+}
+
+/// Whether each of the first segments of `asked` falls under one of `granted`.
+fn begin(granted: &[Segment], asked: &[Segment]) -> bool {
+    granted.len() <= asked.len() && granted.iter().zip(asked).all(|(granted, asked)| granted.includes(asked))
+}
+
 fn covers_each<'a>(granted: &[Segment], asked: &mut impl Iterator<Item = &'a str>) -> bool {
     granted.iter().all(|segment| asked.next().is_some_and(|asked| segment.covers(asked)))
 }
@@ -221,6 +279,14 @@ impl Segment {
             "*" => Ok(Self::AnyOne),
             text if text.contains('*') => Err("`*` stands for a whole segment of the path, as in `/repos/*/issues`"),
             text => Ok(Self::Literal(upper_codes(text))),
+        }
+    }
+
+    fn includes(&self, other: &Self) -> bool {
+        match other {
+            Self::AnyOne => *self == Self::AnyOne,
+            // The end of a path such as `/a/` is an empty segment, which no `*` in the middle covers.
+            Self::Literal(text) => self.covers(text),
         }
     }
 
@@ -285,6 +351,29 @@ mod tests {
             &["http://10.0.0.5/", "http://10.0.0.5:8080/x", "http://10.0.0.6:8080/", "http://[::ffff:10.0.0.5]:8080/"],
         );
         check("http://[fd00::5]:80/*", &["http://[fd00:0:0::5]:80/x", "http://[FD00::5]/x"], &["http://[fd00::6]/x"]);
+    }
+
+    #[test]
+    fn a_pattern_includes_what_it_covers_all_of() {
+        let parse = |text: &str| UrlPattern::parse(text, AnyHost::Allowed).unwrap();
+        let check = |wide: &str, narrow: &str, expected: bool| {
+            assert_eq!(parse(wide).includes(&parse(narrow)), expected, "{wide} and {narrow}");
+        };
+        check("https://a.example", "https://a.example/x/*", true);
+        check("https://a.example/*", "https://a.example/x", true);
+        check("https://a.example/x/*", "https://a.example/x/y/*", true);
+        check("https://a.example/*/y", "https://a.example/x/y", true);
+        check("https://*.example.com", "https://a.example.com:443/x", true);
+        check("https://*", "https://a.example:8443/x", true);
+        check("https://a.example/x/*", "https://a.example/x", false);
+        check("https://a.example/x/*", "https://a.example/*", false);
+        check("https://a.example/*", "https://a.example/a%2fb", false);
+        check("https://a.example/x", "https://a.example/x/*", false);
+        check("https://a.example/x", "https://a.example", false);
+        check("https://a.example", "http://a.example", false);
+        check("https://a.example.com", "https://*.example.com", false);
+        check("https://a.example", "https://a.example:8443", false);
+        check("https://a.example:443", "https://*", false);
     }
 
     #[test]
