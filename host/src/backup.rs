@@ -49,11 +49,13 @@ pub fn make(ledger: &Ledger, to: &Path) -> anyhow::Result<Contents> {
 ///
 /// # Errors
 /// It does not answer or has no room, the file cannot be written, or what has come is not sound; there is no file then.
-pub async fn receive(admin: &OwnAdmin, to: &Path) -> anyhow::Result<Contents> {
+pub async fn receive(admin: &OwnAdmin, settings: &Settings, to: &Path) -> anyhow::Result<Contents> {
+    let (data_dir, min_free) = (&settings.dir, settings.min_free);
     let draft = draft_of(to);
     let received = async {
         let mut file = create(&draft)?;
-        admin.download("backup", |chunk| Ok(file.write_all(chunk)?)).await?;
+        let begin = |bytes| NoRoom::check(folder_of(to), bytes, data_dir, min_free).map_err(anyhow::Error::from);
+        admin.download("backup", begin, |chunk| Ok(file.write_all(chunk)?)).await?;
         file.sync_all().with_context(|| format!("cannot write {}", draft.display()))?;
         let contents = Backup::open(&draft)?.contents().clone();
         place(&draft, to).map(|()| contents)
@@ -169,7 +171,7 @@ fn read_if_there(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
 /// What a file is called until it is whole; what a crash left of an earlier one is removed.
 fn draft_of(to: &Path) -> PathBuf {
     let mut draft = to.as_os_str().to_owned();
-    draft.push(".part");
+    draft.push(".unfinished");
     let draft = PathBuf::from(draft);
     let _ = fs::remove_file(&draft);
     draft

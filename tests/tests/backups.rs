@@ -89,6 +89,11 @@ fn a_backup_under_load_holds_what_was_accepted_and_is_gone_on_from() {
     assert!((before..=accepted.len()).contains(&kept.len()), "{before} {} {}", kept.len(), accepted.len());
     assert_eq!(kept, accepted[..kept.len()]);
     restored.ledger().check_integrity();
+    // It is laid out as a ledger that was made here: free pages go back to the disk.
+    let db = Connection::open(restored.data().join("ledger.db")).unwrap();
+    let pragma = |name| db.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(["page_size", "auto_vacuum"].map(pragma), [8192, 2]);
+    drop(db);
     let _ = restored.run_until_idle();
     let second = taken(&fixture);
     let is_missing = |body: &&String| !first.contains(body) && !second.contains(body);
@@ -228,6 +233,24 @@ fn a_file_of_a_backup_goes_nowhere_but_into_the_data_directory() {
     assert!(!other.path("outside").exists() && !other.data().join("ledger.db").exists());
 }
 
+/// As the process that was killed in the middle of it leaves the folder.
+#[test]
+fn a_restore_that_was_cut_off_is_not_taken_for_an_empty_ledger() {
+    let (_host, file) = backed_up();
+    let other = Bulkhead::new("[connectors.show]\nplugin = 'builtin:log'\nconsume = 'in'\n");
+    std::fs::create_dir(other.data()).unwrap();
+    std::fs::write(other.data().join("ledger.db.restoring"), b"half").unwrap();
+    for verb in [&["send", "in", "--body", "x"][..], &["queues"]] {
+        let refused = other.run(verb).ended_with(2);
+        assert!(refused.errors().contains("was cut off: empty"), "{}", refused.errors());
+    }
+    let refused = other.run(&["restore", file.to_str().unwrap()]).ended_with(2);
+    assert!(refused.errors().contains("is not empty"), "{}", refused.errors());
+    std::fs::remove_dir_all(other.data()).unwrap();
+    let _ = restore(&other, &file);
+    assert_eq!(other.ledger().messages("in").len(), 1);
+}
+
 #[test]
 fn a_disk_without_the_room_is_left_as_it_is() {
     let toml = "[connectors.show]\nplugin = 'builtin:log'\nconsume = 'in'\n";
@@ -236,5 +259,12 @@ fn a_disk_without_the_room_is_left_as_it_is() {
     let poor = Bulkhead::on(host.data(), "min_free = '1TiB'", toml);
     let refused = poor.run(&["backup", host.path("file.backup").to_str().unwrap()]).ended_with(1);
     assert!(refused.errors().contains("free some, or choose another disk"), "{}", refused.errors());
-    assert!(!host.path("file.backup").exists() && !host.path("file.backup.part").exists());
+    // So says a host that runs.
+    let running = poor.start();
+    let refused = poor.run(&["backup", host.path("file.backup").to_str().unwrap()]).ended_with(1);
+    assert!(refused.errors().contains("free some, or choose another disk"), "{}", refused.errors());
+    assert_eq!(running.api("POST", "backup", "").status, 507);
+    let _ = running.terminate().ok();
+    assert!(!host.path("file.backup").exists() && !host.path("file.backup.unfinished").exists());
+    assert!(!host.data().join("backup.part").exists());
 }

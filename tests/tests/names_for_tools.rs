@@ -191,6 +191,32 @@ fn the_shape_of_schedules() {
 }
 
 #[test]
+fn the_shape_of_a_backup_and_of_what_was_restored() {
+    let host = letters();
+    let contents = json!({
+        "file": "text", "made_at": "text", "program": "text", "version": "whole number", "queues": "whole number",
+        "messages": "whole number", "dead_letters": "whole number", "files": ["text"], "bytes": "whole number",
+    });
+    check(&host, &["backup", "file"], 0, &contents);
+    let file = host.path("file");
+    check(&Bulkhead::new(""), &["restore", file.to_str().unwrap()], 0, &contents);
+}
+
+#[test]
+fn the_shapes_of_a_drawing_pages_and_an_examination() {
+    let host = letters();
+    let flow = json!({
+        "nodes": [{ "id": "text", "kind": "text", "name": "text" }], "links": [{ "from": "text", "to": "text", "what": "text" }],
+    });
+    check(&host, &["graph"], 0, &flow);
+    check(&host, &["docs", "pages"], 0, &json!({ "folder": "text", "pages": ["text"] }));
+    let examined = json!({
+        "ok": "boolean", "findings": [{ "about": "text", "level": "text", "message": "text" }], "notes": ["text"],
+    });
+    check(&host, &["doctor"], 0, &examined);
+}
+
+#[test]
 fn the_shape_of_an_inspection() {
     let host = letters();
     let plugin = guest("tally");

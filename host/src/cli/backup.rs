@@ -31,7 +31,7 @@ pub async fn make(config: &Config, file: &Path, as_json: bool) -> Result<(), Fai
         return Err(Failed::Unusable(anyhow!(what)));
     }
     let data_dir = settings.dir.clone();
-    let contents = match Ledger::open(settings, Clock::default(), Metrics::default()) {
+    let contents = match Ledger::open(settings.clone(), Clock::default(), Metrics::default()) {
         Ok(ledger) => {
             let made = backup::make(&ledger, file);
             if let Ok(contents) = &made {
@@ -43,7 +43,7 @@ pub async fn make(config: &Config, file: &Path, as_json: bool) -> Result<(), Fai
         Err(OpenError::Locked { .. }) => {
             let token = token::load(&data_dir).context("another process works on the data directory");
             let admin = OwnAdmin::new(config.host.admin, token.map_err(Failed::Unusable)?)?;
-            backup::receive(&admin, file).await?
+            backup::receive(&admin, &settings, file).await?
         }
         Err(error) => return Err(Failed::Unusable(error.into())),
     };

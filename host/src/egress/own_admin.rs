@@ -82,13 +82,19 @@ impl OwnAdmin {
         self.ask(Method::POST, path, Some(("application/x-ndjson", body))).await
     }
 
-    /// `POST` without arguments, whose answer is bytes: handed to `take` as they come.
+    /// `POST` without arguments, whose answer is bytes: `begin` is told how many, and `take` gets them as they come.
     ///
     /// # Errors
-    /// No answer, one that is not a success or broke off, or `take` fails.
-    pub async fn download(&self, path: &str, mut take: impl FnMut(&[u8]) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    /// No answer, one that is not a success or broke off, or `begin` or `take` fails.
+    pub async fn download(
+        &self,
+        path: &str,
+        begin: impl FnOnce(u64) -> anyhow::Result<()>,
+        mut take: impl FnMut(&[u8]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         let request = self.request(Method::POST, path, Some(("application/json", Vec::new())));
         let mut response = accepted(self.send(request.timeout(DOWNLOAD_TIMEOUT)).await?).await?;
+        begin(response.content_length().unwrap_or(0))?;
         while let Some(chunk) = response.chunk().await.context(BROKEN_OFF)? {
             take(&chunk)?;
         }

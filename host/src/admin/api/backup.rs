@@ -19,8 +19,13 @@ pub(super) async fn make(State(admin): State<Admin>) -> Result<Response, Problem
         return Err(Problem::new(StatusCode::CONFLICT, "another backup is being made: wait for its end"));
     };
     let ledger = admin.ledger.clone();
-    let staged = tokio::task::spawn_blocking(move || Staged::make(&ledger)).await.map_err(anyhow::Error::from)?;
-    drop(alone);
+    // Whoever asked may go before it is made.
+    let make = move || {
+        let staged = Staged::make(&ledger);
+        drop(alone);
+        staged
+    };
+    let staged = tokio::task::spawn_blocking(make).await.map_err(anyhow::Error::from)?;
     let staged = staged.map_err(|error| match error.downcast_ref::<NoRoom>() {
         Some(no_room) => Problem::new(StatusCode::INSUFFICIENT_STORAGE, no_room.to_string()),
         None => error.into(),
