@@ -11,9 +11,8 @@ use std::process::ExitCode;
 use jiff::Timestamp;
 use tokio::runtime::Handle;
 
-use super::check::problems_text;
 use super::graph::{Flow, times};
-use super::main::{Outcome, complain};
+use super::main::{Outcome, complain_of};
 use super::output::{counted, print};
 use super::{Docs, unusable};
 use crate::clock::{rfc3339, wall};
@@ -35,7 +34,7 @@ pub async fn run(loaded: &Loaded, arguments: &Docs, as_json: bool) -> Outcome {
     let plugins = match host::prepare(loaded, &Metrics::default()).await {
         Ok(plugins) => plugins,
         Err(problems) => {
-            complain(&problems_text(&problems));
+            complain_of(&problems);
             return Ok(unusable());
         }
     };
