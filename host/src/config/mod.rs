@@ -5,6 +5,7 @@
 
 mod connector;
 mod credential;
+mod difference;
 mod document;
 mod environment;
 mod grant;
@@ -24,7 +25,7 @@ mod verify;
 mod view;
 mod webhook;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -160,6 +161,14 @@ impl Loaded {
         self.found(Severity::Error, key, message.into(), help.into())
     }
 
+    /// Every file that it was made of: its own, the lock file beside them, and the plugins.
+    #[must_use]
+    pub fn files(&self) -> BTreeSet<PathBuf> {
+        let plugins = self.config.connectors.iter().filter_map(|connector| connector.plugin.as_ref()?.path());
+        let own = self.config.origin.files.iter().cloned().chain([self.lock_path()]);
+        own.chain(plugins.map(Path::to_owned)).collect()
+    }
+
     /// The same for what works, but is most likely not meant.
     #[must_use]
     pub fn warning(&self, key: &str, message: impl Into<String>, help: impl Into<String>) -> Problem {
@@ -286,6 +295,15 @@ pub enum Plugin {
 }
 
 impl Plugin {
+    /// Its file, unless it is embedded.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Path(path) | Self::Signed { path, .. } => Some(path),
+            Self::Builtin(_) => None,
+        }
+    }
+
     /// The whole path of its file, or `builtin:NAME`.
     #[must_use]
     pub fn source(&self) -> String {
@@ -334,7 +352,7 @@ pub struct Allow {
 }
 
 /// One `[connectors.X]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Connector {
     /// X.
     pub name: Name,
