@@ -56,6 +56,7 @@ mod plugins;
 mod prereleases;
 mod proxied;
 mod reboots;
+mod reload;
 mod renaming;
 mod repeats;
 mod retention;

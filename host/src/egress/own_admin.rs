@@ -7,13 +7,16 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
-use reqwest::{Client, Method, StatusCode};
+use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::mask::Secret;
 
 /// A host that runs answers within this time; a large `send` is on disk by then too.
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// For what may compile plugins and wait for runs to end.
+const PATIENT_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The admin listener of a running host.
 #[derive(Debug)]
@@ -55,6 +58,15 @@ impl OwnAdmin {
         self.ask(Method::POST, path, Some(("application/json", body))).await
     }
 
+    /// `POST` of what may compile plugins and wait for runs to end.
+    ///
+    /// # Errors
+    /// No answer, or one that is not a success.
+    pub async fn post_patiently<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        let request = self.request(Method::POST, path).timeout(PATIENT_TIMEOUT);
+        self.answer(request.header(reqwest::header::CONTENT_TYPE, "application/json").body("{}")).await
+    }
+
     /// `PUT` of a JSON document.
     ///
     /// # Errors
@@ -85,12 +97,19 @@ impl OwnAdmin {
         path: &str,
         body: Option<(&str, Vec<u8>)>,
     ) -> anyhow::Result<T> {
-        let url = format!("http://{}/api/v1/{path}", self.address);
-        let token = String::from_utf8_lossy(self.token.expose()).into_owned();
-        let mut request = self.client.request(method, url).bearer_auth(token);
+        let mut request = self.request(method, path);
         if let Some((kind, body)) = body {
             request = request.header(reqwest::header::CONTENT_TYPE, kind).body(body);
         }
+        self.answer(request).await
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let url = format!("http://{}/api/v1/{path}", self.address);
+        self.client.request(method, url).bearer_auth(String::from_utf8_lossy(self.token.expose()))
+    }
+
+    async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {
         let response = request.send().await.with_context(|| {
             let address = self.address;
             format!("a process works on the data directory, but no host answers on {address}: it may be starting or stopping, or have another `host.admin`")
@@ -103,11 +122,16 @@ impl OwnAdmin {
         }
         if status == StatusCode::UNAUTHORIZED {
             let detail = "the running host does not take the token in its data directory: start it again if `admin.token` was replaced";
-            return Err(Refused { detail: detail.to_owned() }.into());
+            return Err(Refused { detail: detail.to_owned(), document: Value::Null }.into());
         }
-        let problem: Option<Problem> = serde_json::from_slice(&bytes).ok();
-        let detail = problem.map_or_else(|| format!("the running host answered {status}"), |problem| problem.detail);
-        if status.is_client_error() { Err(Refused { detail }.into()) } else { Err(anyhow::Error::msg(detail)) }
+        let document: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let detail = document["detail"].as_str().map(str::to_owned);
+        let detail = detail.unwrap_or_else(|| format!("the running host answered {status}"));
+        if status.is_client_error() {
+            Err(Refused { detail, document }.into())
+        } else {
+            Err(anyhow::Error::msg(detail))
+        }
     }
 }
 
@@ -116,10 +140,6 @@ impl OwnAdmin {
 #[error("{detail}")]
 pub struct Refused {
     detail: String,
-}
-
-/// The part of a problem document that people read.
-#[derive(serde::Deserialize)]
-struct Problem {
-    detail: String,
+    /// The whole answer; nothing where it was none.
+    pub document: Value,
 }

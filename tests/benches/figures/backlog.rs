@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use bulkhead_host::clock::Clock;
 use bulkhead_host::config::{self, Loaded};
-use bulkhead_host::host::{self, Front, Host, Until};
+use bulkhead_host::host::{self, Front, Host, Reading, Until};
 use bulkhead_host::id::Name;
 use bulkhead_host::ledger::{Ledger, Settings};
 use bulkhead_host::message::Draft;
@@ -44,7 +44,8 @@ pub(crate) fn pass(backlog: u64, messages: u64) -> anyhow::Result<f64> {
         }
         let front = Front::bind(&loaded.config).await?;
         let secrets = SecretStore::empty(&loaded.config.host.data_dir);
-        let host = Host::assemble(loaded.config, plugins, secrets, ledger, metrics.clone()).await?;
+        let reading = Reading::unchanging(&loaded);
+        let host = Host::assemble(loaded, plugins, secrets, reading, ledger, metrics.clone()).await?;
         let (stop, signals) = watch::channel(0);
         let mut running = JoinSet::new();
         running.spawn(host.run(front, Until::Stopped, signals));

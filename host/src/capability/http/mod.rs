@@ -119,6 +119,14 @@ impl Services {
             backoff: Arc::default(),
         }
     }
+
+    /// The same with other values of secrets, and another way out where there is one. What receivers have asked for goes on
+    /// to hold.
+    #[must_use]
+    pub fn renewed(&self, secrets: Arc<SecretStore>, egress: Option<Egress>) -> Self {
+        let egress = egress.unwrap_or_else(|| self.egress.clone());
+        Self { egress, secrets, tokens: Arc::default(), ..self.clone() }
+    }
 }
 
 /// What one connector may ask for over HTTP.
