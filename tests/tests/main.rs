@@ -57,6 +57,7 @@ mod prereleases;
 mod proxied;
 mod reboots;
 mod reload;
+mod reload_edges;
 mod renaming;
 mod repeats;
 mod retention;

@@ -94,6 +94,13 @@ impl Config {
         self.host.memory.saturating_sub(kept)
     }
 
+    /// A connector by its name.
+    #[must_use]
+    pub fn connector(&self, name: &Name) -> Option<&Connector> {
+        let place = self.connectors.binary_search_by(|connector| connector.name.cmp(name)).ok()?;
+        self.connectors.get(place)
+    }
+
     /// Every queue that messages of this one may be copied to, by however many routes.
     #[must_use]
     pub fn led_to(&self, queue: &Name) -> Vec<&Name> {

@@ -136,8 +136,8 @@ impl Difference {
 
 /// The connector whose place this one takes.
 fn predecessor<'p>(present: &'p Present, connector: &Connector) -> Option<&'p Connector> {
-    let named = |name: &str| present.config().connectors.iter().find(|it| it.name.as_str() == name);
-    named(connector.name.as_str()).or_else(|| named(connector.was.as_ref()?.as_str()))
+    let config = present.config();
+    config.connector(&connector.name).or_else(|| config.connector(connector.was.as_ref()?))
 }
 
 fn may(connector: Option<&Connector>) -> BTreeSet<String> {

@@ -9,6 +9,7 @@ use super::Present;
 use crate::config::{Config, Connector, Loaded};
 use crate::egress::proxy::Proxy;
 use crate::egress::trust::Roots;
+use crate::host::plugins::Plugins;
 use crate::id::Name;
 use crate::ledger::{QueuePolicy, Route};
 use crate::mask::Secret;
@@ -16,7 +17,7 @@ use crate::secret_store::{SecretStore, Source};
 use crate::settlement::attempt::Keep;
 
 /// Names, sources and values of secrets.
-pub(super) type Values = BTreeMap<String, (Source, Result<Secret, String>)>;
+type Values = BTreeMap<String, (Source, Result<Secret, String>)>;
 
 /// One connector's part.
 #[derive(PartialEq)]
@@ -41,23 +42,38 @@ struct OfHost {
     listeners: [SocketAddr; 2],
 }
 
-/// The present value of every secret.
-pub(super) fn values(loaded: &Loaded, secrets: &SecretStore) -> Values {
-    let sources = loaded.config.secrets.iter();
-    sources.map(|(name, source)| (name.clone(), (source.clone(), secrets.get(name)))).collect()
+/// Of every connector, enabled or not.
+pub(super) fn all(loaded: &Loaded, plugins: &Plugins, secrets: &SecretStore) -> BTreeMap<Name, Part> {
+    let config = &loaded.config;
+    let sources = config.secrets.iter();
+    let values = sources.map(|(name, source)| (name.clone(), (source.clone(), secrets.get(name)))).collect();
+    let queue = |(name, policy): (&Name, &QueuePolicy)| (name.clone(), (policy.clone(), config.message_key(name)));
+    let whole = Whole { loaded, queues: config.queues.iter().map(queue).collect(), values };
+    let part = |connector: &Connector| {
+        let sha256 = plugins.hash_of(connector.name.as_str());
+        (connector.name.clone(), Part::of(connector, sha256, &whole))
+    };
+    config.connectors.iter().map(part).collect()
+}
+
+/// What parts are cut out of.
+struct Whole<'l> {
+    loaded: &'l Loaded,
+    queues: BTreeMap<Name, (QueuePolicy, Option<String>)>,
+    values: Values,
 }
 
 impl Part {
-    pub(super) fn of(connector: &Connector, loaded: &Loaded, sha256: &str, values: &Values) -> Self {
-        let config = &loaded.config;
+    fn of(connector: &Connector, sha256: &str, whole: &Whole<'_>) -> Self {
+        let config = &whole.loaded.config;
         let written = written_to(connector, config);
         let used = connector.consume.iter().map(|consume| &consume.queue).chain(written.iter().copied());
-        let queue = |name: &Name| Some((name.clone(), (config.queues.get(name)?.clone(), config.message_key(name))));
+        let queue = |name: &Name| Some((name.clone(), whole.queues.get(name)?.clone()));
         let host = &config.host;
         Self {
             queues: used.filter_map(queue).collect(),
             routes: config.routes.iter().filter(|route| written.contains(&route.from)).cloned().collect(),
-            secrets: secrets_of(connector, loaded, values),
+            secrets: secrets_of(connector, whole),
             sha256: sha256.to_owned(),
             host: OfHost {
                 history: host.history,
@@ -111,7 +127,8 @@ fn written_to<'c>(connector: &'c Connector, config: &'c Config) -> BTreeSet<&'c 
     own.iter().flat_map(|queue| config.led_to(queue)).chain(own.iter().copied()).collect()
 }
 
-fn secrets_of(connector: &Connector, loaded: &Loaded, values: &Values) -> Values {
+fn secrets_of(connector: &Connector, whole: &Whole<'_>) -> Values {
+    let Whole { loaded, values, .. } = whole;
     let own =
         ["allow", "webhook"].map(|table| loaded.secrets_named_in(&["connectors", connector.name.as_str(), table]));
     let names = own.into_iter().flatten().chain(loaded.secrets_named_in(&["host", "proxy"]));

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use super::part::{self, Part};
 use super::{Change, Reading, Unchanged, fixed};
 use crate::capability::Services;
-use crate::config::{Config, Connector, Host, Loaded, Problem};
+use crate::config::{Config, Host, Loaded, Problem};
 use crate::egress::{self, Egress};
 use crate::host::front::takes_webhooks;
 use crate::host::plugins::{Plugins, prepare_again};
@@ -35,12 +35,7 @@ pub(in crate::host) type Next = Present;
 impl Present {
     /// The whole of it, with services for connectors that are built from now on.
     pub(in crate::host) fn new(loaded: Loaded, plugins: Plugins, services: Services, has_door: bool) -> Self {
-        let values = part::values(&loaded, &services.secrets);
-        let part = |connector: &Connector| {
-            let sha256 = plugins.hash_of(connector.name.as_str());
-            (connector.name.clone(), Part::of(connector, &loaded, sha256, &values))
-        };
-        let parts = loaded.config.connectors.iter().map(part).collect();
+        let parts = part::all(&loaded, &plugins, &services.secrets);
         let has_door = has_door || takes_webhooks(&loaded.config);
         Self { loaded, plugins, services, parts, has_door }
     }
@@ -57,8 +52,8 @@ impl Present {
 
     /// Whether a connector runs unchanged after `next` has taken this one's place.
     pub(super) fn keeps(&self, name: &Name, next: &Next) -> bool {
-        let is_enabled = |present: &Self| present.config().connectors.iter().any(|it| it.name == *name && it.enabled);
-        is_enabled(self) && self.parts.get(name) == next.parts.get(name)
+        let is_enabled = self.config().connector(name).is_some_and(|connector| connector.enabled);
+        is_enabled && self.parts.get(name) == next.parts.get(name)
     }
 }
 
