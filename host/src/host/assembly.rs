@@ -154,7 +154,7 @@ impl Assembly<'_> {
         subject: Subject,
     ) -> anyhow::Result<Plugin> {
         let linked = self.plugins.linked.get(settings.name.as_str()).context("its plugin is not loaded")?.clone();
-        let grants = gate::grants(&self.services, subject, settings, |queue| self.target(queue));
+        let grants = gate::grants(self.services, subject, settings, |queue| self.target(queue));
         self.record(settings, source, &grants);
         Ok(Plugin::new(linked, Arc::new(grants)))
     }

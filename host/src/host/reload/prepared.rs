@@ -16,7 +16,7 @@ use crate::host::secrets::{Moment, missing_secrets};
 use crate::id::Name;
 use crate::metrics::Metrics;
 use crate::runtime::permit::Budget;
-use crate::secret_store::SecretStore;
+use crate::secret_store::{Environment, SecretStore};
 
 /// What a host runs with.
 pub(in crate::host) struct Present {
@@ -63,10 +63,19 @@ pub(in crate::host) fn way_out(config: &Config) -> egress::Settings {
     egress::Settings { listeners: vec![*admin, *listen], roots: roots.clone(), proxy: proxy.clone() }
 }
 
-/// For connectors that are built from now on.
-fn services(loaded: &Loaded, secrets: SecretStore, present: &Present) -> Services {
-    let (now, secrets) = (way_out(&loaded.config), Arc::new(secrets));
-    let egress = (now != way_out(present.config())).then(|| Egress::start(Handle::current(), now));
+/// For connectors that are built from now on: the same as until now, unless another way out or other secrets are asked for.
+fn services(loaded: &Loaded, environment: &Environment, present: &Present) -> Services {
+    let (new, old) = (&loaded.config, present.config());
+    let now = way_out(new);
+    let is_other = now != way_out(old);
+    // Values are read when they are used: it is their sources that make them the same.
+    if !is_other && new.secrets == old.secrets {
+        return present.services.clone();
+    }
+    // Nothing is missing, so nothing can be refused here but a file that has just gone.
+    let empty = |_| SecretStore::empty(&new.host.data_dir);
+    let secrets = Arc::new(SecretStore::open(&new.secrets, environment).unwrap_or_else(empty));
+    let egress = is_other.then(|| Egress::start(Handle::current(), now));
     let http = present.services.http.renewed(secrets.clone(), egress);
     Services { secrets, http, ..present.services.clone() }
 }
@@ -85,10 +94,7 @@ pub(super) async fn prepare(
         Ok(_) => return Err(Unchanged::Refused(problems)),
         Err(more) => return Err(Unchanged::Refused([problems, more].concat())),
     };
-    // Nothing is missing, so nothing can be refused here but a file that has just gone.
-    let empty = |_| SecretStore::empty(&loaded.config.host.data_dir);
-    let secrets = SecretStore::open(&loaded.config.secrets, &reading.environment).unwrap_or_else(empty);
-    let services = services(&loaded, secrets, present);
+    let services = services(&loaded, &reading.environment, present);
     let next = Present::new(loaded, plugins, services, present.has_door);
     let change = Change::between(present, &next);
     Ok((Box::new(next), change))
