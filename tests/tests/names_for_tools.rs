@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// All of them, with their labels in the order of the alphabet.
-const METRICS: [&str; 28] = [
+const METRICS: [&str; 29] = [
     "bulkhead_attempt_seconds{connector}",
     "bulkhead_breaker_open{connector,host}",
     "bulkhead_build_info{version}",
+    "bulkhead_config_info{sha256}",
     "bulkhead_conflicts_total{connector}",
     "bulkhead_dead_letters{connector}",
     "bulkhead_deliveries_total{connector,outcome}",

@@ -160,5 +160,7 @@ fn a_host_that_is_stopped_while_it_waits_for_a_run_changes_nothing_more() {
         go.send(()).unwrap();
     });
     let _ = running.wait().ok();
+    let nobody = host.run(&["reload"]).ended_with(1).errors();
+    assert!(nobody.contains("no host runs on "), "{nobody}");
     assert_eq!((host.ledger().messages("in"), server.requests().len()), (vec![], 1));
 }

@@ -16,6 +16,7 @@ use super::unusable;
 use crate::config::{Config, Problem};
 use crate::egress::own_admin::{OwnAdmin, Refused};
 use crate::host::Change;
+use crate::ledger::Ledger;
 use crate::secret_store::token;
 
 /// Has the host read its configuration again.
@@ -44,8 +45,18 @@ async fn told(verb: &str, config: &Config, address: SocketAddr, as_json: bool) -
             complain(&problems_text(&change.warnings));
             Ok(ExitCode::SUCCESS)
         }
-        Err(error) => refused(error, as_json),
+        Err(error) if error.is::<Refused>() => refused(error, as_json),
+        Err(error) => Err(Failed::Broken(unanswered(error, config))),
     }
+}
+
+/// Nobody has answered, or the host could not do it.
+fn unanswered(error: anyhow::Error, config: &Config) -> anyhow::Error {
+    let data_dir = &config.host.data_dir;
+    if Ledger::lock(data_dir).is_err() {
+        return error;
+    }
+    anyhow::anyhow!("no host runs on {}: `bulkhead run` reads the configuration when it starts", data_dir.display())
 }
 
 /// Everything that is wrong with a configuration that the host has refused.

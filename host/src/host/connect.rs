@@ -51,6 +51,7 @@ impl Host {
     async fn connect(present: Present, reading: Reading, ledger: Ledger) -> anyhow::Result<Self> {
         let Services { metrics, audit, secrets, .. } = present.services.clone();
         let directory = Arc::new(ledger.configure(&layout(present.config()))?);
+        metrics.configured(&present.config().origin.sha256);
         let permits = Permits::new(present.budget(), metrics.sandbox_reserved_bytes());
         let (engine, broker) = (present.plugins.engine.clone(), Broker::local(ledger.clone())?);
         let (reloader, orders) = Reloader::new(reading, present, metrics.clone(), audit.clone());

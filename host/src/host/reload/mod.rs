@@ -152,6 +152,9 @@ impl Reloader {
             Ok((next, change)) => self.carry_out(next).await.map(|()| change),
             Err(unchanged) => Err(unchanged),
         };
+        if outcome.is_ok() {
+            self.keep().await;
+        }
         self.tell(asker, &outcome);
         outcome
     }
@@ -170,6 +173,14 @@ impl Reloader {
         answered.await.unwrap_or(Err(Unchanged::Stopping))
     }
 
+    /// Writing what was compiled blocks, and so does nobody's run.
+    async fn keep(&self) {
+        let present = self.present();
+        let keeping = tokio::task::spawn_blocking(move || present.plugins.keep(&present.config().host.data_dir));
+        // The next start compiles again what is not kept.
+        let _ = keeping.await;
+    }
+
     /// Log, metric and record.
     fn tell(&self, asker: Asker, outcome: &Result<Change, Unchanged>) {
         let Inner { metrics, audit, .. } = &*self.0;
@@ -181,6 +192,7 @@ impl Reloader {
                 let (added, removed, changed) = (change.added.len(), change.removed.len(), change.changed.len());
                 tracing::info!(asked_by, added, removed, changed, "the configuration was read again and is in use");
                 let present = self.present();
+                metrics.configured(&present.config().origin.sha256);
                 let origin = &present.config().origin;
                 let sources = origin.files.iter().map(|file| file.display().to_string()).collect();
                 let event = Event::new(Kind::Reload, "", &format!("asked for by {asked_by}"));

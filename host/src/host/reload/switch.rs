@@ -125,7 +125,6 @@ impl Host {
         let left: Vec<(Name, Member)> = self.members.extract_if(.., |name, _| leaving.contains(name)).collect();
         self.permits.resize(next.budget());
         let fresh = self.build(&next, &directory, &left).await?;
-        next.plugins.keep(&next.config().host.data_dir);
         self.adopt(directory);
         self.reloader.replace(*next);
         let running: Roster = fresh.iter().filter_map(|(_, member)| member.running.clone()).collect();
