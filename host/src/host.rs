@@ -195,19 +195,14 @@ impl Host {
                 broken = works.crew.broken() => return Err(broken),
                 broken = next_failure(&mut works.desk) => return Err(broken),
                 broken = next_failure(&mut works.doors) => return Err(broken),
-                step = next_step(&mut orders, switching.as_ref()) => step,
+                step = next_step(&mut orders, switching.as_ref(), &self.members) => step,
                 idle = self.idle(until), if switching.is_none() => return Ok(idle),
             };
-            match step {
-                Step::Begin(order) => switching = self.begin(order).await,
-                Step::Finish => {
-                    let Some(ready) = switching.take() else { continue };
-                    let (door, done) = self.finish(ready, &mut works.crew).await?;
-                    self.open(door, works);
-                    works.live.send_replace(self.admin(&works.access, &works.stop.subscribe()));
-                    done.tell();
-                }
-            }
+            switching = match (step, switching.take()) {
+                (Step::Begin(order), _) => self.begin(*order, works).await?,
+                (Step::Advance, Some(under_way)) => self.advance(under_way, works).await?,
+                (Step::Advance, None) => None,
+            };
         }
     }
 

@@ -164,22 +164,24 @@ fn a_run_under_way_ends_on_what_it_began_with() {
         }
         Answer::status(200)
     });
-    let host = Bulkhead::new(&(handing(&server, "old", "1h") + &counting()));
+    let host = Bulkhead::new(&(handing(&server, "old", "1h") + &counting() + &says("quick", "old")));
     let running = host.start();
     host.send("in", &["first", "behind it"]);
     arrivals.recv_timeout(PATIENCE).expect("the first request comes");
-    host.configure(&(handing(&server, "new", "1h") + &counting()));
+    host.configure(&(handing(&server, "new", "1h") + &counting() + &says("quick", "new") + &says("added", "added")));
     thread::scope(|scope| {
         let reloading = scope.spawn(|| reload(&running));
         running.wait_for_log("ends what it has begun", PATIENCE);
-        // The neighbour works meanwhile, and what is added to its queue is not held up.
+        // Nobody else waits for it: neither a neighbour, nor who is replaced and has ended, nor who comes.
         deliver(&running, "count", "a");
+        deliver(&running, "quick", "1");
+        deliver(&running, "added", "1");
         assert!(!reloading.is_finished());
         go.send(()).unwrap();
         assert_eq!(reloading.join().unwrap()["changed"][0]["connector"], "hand");
     });
     server.wait_for(2, PATIENCE);
-    assert_eq!(out(&host, running), ["a 1 1"]);
+    assert_eq!(out(&host, running), ["a 1 1", "\"new\"", "\"added\""]);
     let uris: Vec<String> = server.requests().into_iter().map(|request| request.uri).collect();
     assert_eq!((uris, host.ledger().messages("in").len()), (vec!["/old/1".to_owned(), "/new/1".to_owned()], 0));
 }

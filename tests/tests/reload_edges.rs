@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use bulkhead_tests::{Answer, Bulkhead, Fixture, Metrics, Running, Signal, guest, post};
+use bulkhead_tests::{Answer, Bulkhead, Fixture, Line, Metrics, Posted, Running, Signal, guest, post};
 use serde_json::{Value, json};
 
 /// Long enough for a busy machine; every wait ends with the event itself.
@@ -163,4 +163,39 @@ fn a_host_that_is_stopped_while_it_waits_for_a_run_changes_nothing_more() {
     let nobody = host.run(&["reload"]).ended_with(1).errors();
     assert!(nobody.contains("no host runs on "), "{nobody}");
     assert_eq!((host.ledger().messages("in"), server.requests().len()), (vec![], 1));
+}
+
+#[test]
+fn who_asks_and_goes_changes_nothing_about_it() {
+    let (server, arrivals, go) = receiver();
+    let grant = format!("allow.http = [{{ url = '{}/*', methods = ['GET'], private = true }}]", server.url());
+    let host = Bulkhead::new(&hostile(&grant));
+    let running = host.start();
+    host.send("in", &[format!("get {}/", server.url())]);
+    arrivals.recv_timeout(PATIENCE).expect("the run asks");
+    host.configure(&(hostile(&grant) + "brake = 7\n"));
+    let (admin, token) = (running.admin(), fs::read_to_string(host.data().join("admin.token")).unwrap());
+    let mut line = Line::open(admin);
+    let head = format!("POST /api/v1/reload HTTP/1.1\r\nHost: {admin}\r\nAuthorization: Bearer {}\r\n", token.trim());
+    line.say(format!("{head}Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}").as_bytes());
+    running.wait_for_log("ends what it has begun", PATIENCE);
+    drop(line);
+    go.send(()).unwrap();
+    running.wait_for_log(r#""asked_by":"the API","added":0,"removed":0,"changed":1"#, PATIENCE);
+    let _ = running.terminate().ok();
+    assert!(host.audit().iter().any(|event| event["kind"] == "reload" && event["reason"] == "done"));
+}
+
+/// Only the ledger knows that both have a past.
+#[test]
+fn a_name_that_cannot_be_taken_over_is_refused_and_its_owner_goes_on() {
+    let other = |keys: &str| format!("[connectors.other]\nplugin = 'builtin:log'\nconsume = 'other'\n{keys}\n");
+    let host = Bulkhead::new(&(hostile("") + &other("")));
+    let running = host.start();
+    host.configure(&other("was = 'it'"));
+    assert_eq!(refused(&running), ["connectors"]);
+    assert_eq!(host.post("in", "{\"body\":\"ok\"}\n"), Posted::Accepted);
+    let done = [("connector", "it"), ("outcome", "done")];
+    running.wait_until("delivery", PATIENCE, |metrics| metrics.value("bulkhead_deliveries_total", &done) == 1.0);
+    let _ = running.terminate().ok();
 }

@@ -14,6 +14,7 @@ mod order;
 mod pipeline;
 mod redrive;
 mod reference;
+mod reload;
 mod report;
 mod sandbox;
 mod schedules;
@@ -49,7 +50,7 @@ struct Arguments {
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
-    /// Parts to measure: sandbox, start, gate, kills, neighbour, schedules, ingest, roundtrip, send, redrive, pipeline, backlog; all when none is named
+    /// Parts to measure: sandbox, start, reload, gate, kills, neighbour, schedules, ingest, roundtrip, send, redrive, pipeline, backlog; all when none is named
     parts: Vec<Part>,
 }
 
@@ -60,6 +61,7 @@ enum Part {
     Send,
     Backlog,
     Start,
+    Reload,
     Gate,
     Kills,
     Neighbour,
@@ -69,9 +71,10 @@ enum Part {
     Redrive,
 }
 
-const ALL: [Part; 12] = [
+const ALL: [Part; 13] = [
     Part::Sandbox,
     Part::Start,
+    Part::Reload,
     Part::Gate,
     Part::Kills,
     Part::Neighbour,
@@ -116,6 +119,12 @@ fn measure(part: Part, arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
         Part::Send => send(arguments),
         Part::Redrive => redrive(arguments),
         Part::Backlog => backlog(arguments),
+        Part::Reload => Ok(vec![Figure::of_rounds(
+            "reload_1000_ms",
+            "ms",
+            &reload::rounds()?,
+            "from the request until it is answered, 1,000 connectors of one plugin, one of them changed",
+        )]),
         Part::Start => Ok(vec![Figure::of_rounds(
             "start_100_connectors_ms",
             "ms",

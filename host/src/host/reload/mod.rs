@@ -14,13 +14,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot, watch};
 
 pub use change::{Change, Difference, Names};
 pub(super) use prepared::{Present, way_out};
 pub(super) use switch::{Step, Switching, next_step};
 
-use prepared::prepare;
+use prepared::{Next, prepare};
 
 use crate::audit::{Audit, Event, Kind};
 use crate::config::{Loaded, Problem};
@@ -85,10 +85,18 @@ pub enum Unchanged {
     Stopping,
 }
 
-/// A configuration that is to be carried out, and who waits for that.
+/// A configuration that is to be carried out.
 pub(in crate::host) struct Order {
-    next: Box<prepared::Next>,
-    answer: oneshot::Sender<Result<(), Unchanged>>,
+    next: Box<Next>,
+    asked: Asked,
+}
+
+/// Who waits for that, if they have not gone: what has begun goes on without them, and nothing else begins before its end.
+pub(in crate::host) struct Asked {
+    asker: Asker,
+    change: Change,
+    answer: oneshot::Sender<Result<Change, Unchanged>>,
+    _turn: OwnedMutexGuard<()>,
 }
 
 /// Reads the configuration again for whoever asks, one at a time. Cheap to clone.
@@ -98,7 +106,7 @@ pub struct Reloader(Arc<Inner>);
 struct Inner {
     reading: Reading,
     present: watch::Sender<Arc<Present>>,
-    turn: Mutex<()>,
+    turn: Arc<Mutex<()>>,
     orders: mpsc::Sender<Order>,
     metrics: Metrics,
     audit: Audit,
@@ -114,7 +122,7 @@ impl Reloader {
     ) -> (Self, mpsc::Receiver<Order>) {
         // One at a time is under way.
         let (orders, taken) = mpsc::channel(1);
-        let (present, turn) = (watch::Sender::new(Arc::new(present)), Mutex::default());
+        let (present, turn) = (watch::Sender::new(Arc::new(present)), Arc::default());
         (Self(Arc::new(Inner { reading, present, turn, orders, metrics, audit })), taken)
     }
 
@@ -123,8 +131,11 @@ impl Reloader {
         self.0.present.borrow().clone()
     }
 
-    pub(super) fn replace(&self, present: Present) {
-        self.0.present.send_replace(Arc::new(present));
+    /// From now on the host runs with this, or is about to.
+    pub(super) fn replace(&self, present: Present) -> Arc<Present> {
+        let present = Arc::new(present);
+        self.0.present.send_replace(present.clone());
+        present
     }
 
     /// The files whose change makes another configuration.
@@ -147,30 +158,31 @@ impl Reloader {
     /// Nothing has changed.
     pub async fn reload(&self, asker: Asker) -> Result<Change, Unchanged> {
         // Who comes meanwhile reads what is there afterwards.
-        let _turn = self.0.turn.lock().await;
-        let outcome = match self.prepared().await {
-            Ok((next, change)) => self.carry_out(next).await.map(|()| change),
-            Err(unchanged) => Err(unchanged),
-        };
-        if outcome.is_ok() {
-            self.keep().await;
-        }
-        self.tell(asker, &outcome);
-        outcome
+        let turn = self.0.turn.clone().lock_owned().await;
+        let (next, change) = self.prepared().await.inspect_err(|unchanged| self.tell(asker, Err(unchanged)))?;
+        let (answer, answered) = oneshot::channel();
+        let asked = Asked { asker, change, answer, _turn: turn };
+        self.0.orders.send(Order { next, asked }).await.map_err(|_| Unchanged::Stopping)?;
+        let change = answered.await.unwrap_or(Err(Unchanged::Stopping))?;
+        self.keep().await;
+        Ok(change)
+    }
+
+    /// Tells everybody what came of an order.
+    pub(super) fn end(&self, asked: Asked, outcome: Result<(), Unchanged>) {
+        let Asked { asker, change, answer, _turn } = asked;
+        let outcome = outcome.map(|()| change);
+        self.tell(asker, outcome.as_ref());
+        // Whoever asked may have gone.
+        let _ = answer.send(outcome);
     }
 
     /// Compiling blocks.
-    async fn prepared(&self) -> Result<(Box<prepared::Next>, Change), Unchanged> {
+    async fn prepared(&self) -> Result<(Box<Next>, Change), Unchanged> {
         let (reading, present) = (self.0.reading.clone(), self.present());
         let (metrics, runtime) = (self.0.metrics.clone(), Handle::current());
         let preparing = tokio::task::spawn_blocking(move || runtime.block_on(prepare(&reading, &present, &metrics)));
         preparing.await.unwrap_or(Err(Unchanged::Stopping))
-    }
-
-    async fn carry_out(&self, next: Box<prepared::Next>) -> Result<(), Unchanged> {
-        let (answer, answered) = oneshot::channel();
-        self.0.orders.send(Order { next, answer }).await.map_err(|_| Unchanged::Stopping)?;
-        answered.await.unwrap_or(Err(Unchanged::Stopping))
     }
 
     /// Writing what was compiled blocks, and so does nobody's run.
@@ -182,37 +194,39 @@ impl Reloader {
     }
 
     /// Log, metric and record.
-    fn tell(&self, asker: Asker, outcome: &Result<Change, Unchanged>) {
-        let Inner { metrics, audit, .. } = &*self.0;
-        let asked_by = asker.word();
+    fn tell(&self, asker: Asker, outcome: Result<&Change, &Unchanged>) {
         match outcome {
-            Ok(change) => {
-                metrics.reloaded("done");
-                change.warnings.iter().for_each(|warning| tracing::warn!(key = warning.key, "{}", warning.render()));
-                let (added, removed, changed) = (change.added.len(), change.removed.len(), change.changed.len());
-                tracing::info!(asked_by, added, removed, changed, "the configuration was read again and is in use");
-                let present = self.present();
-                metrics.configured(&present.config().origin.sha256);
-                let origin = &present.config().origin;
-                let sources = origin.files.iter().map(|file| file.display().to_string()).collect();
-                let event = Event::new(Kind::Reload, "", &format!("asked for by {asked_by}"));
-                let (sha256, changes) = (origin.sha256.clone(), change.lines());
-                audit.note(Event { reason: "done".to_owned(), sources, sha256, changes, ..event });
-            }
-            Err(Unchanged::Refused(problems)) => {
-                metrics.reloaded("refused");
-                problems.iter().for_each(|problem| tracing::error!(key = problem.key, "{}", problem.render()));
-                let count = problems.len();
-                tracing::error!(
-                    asked_by,
-                    problems = count,
-                    "the configuration is refused, the host goes on with the one that it has"
-                );
-                let event = Event::new(Kind::Reload, "", &format!("asked for by {asked_by}"));
-                let changes = problems.iter().map(Problem::render).collect();
-                audit.note(Event { reason: "refused".to_owned(), changes, ..event });
-            }
-            Err(Unchanged::Stopping) => tracing::warn!(asked_by, "the host is stopping: the configuration stays"),
+            Ok(change) => self.tell_done(asker.word(), change),
+            Err(Unchanged::Refused(problems)) => self.tell_refused(asker.word(), problems),
+            Err(Unchanged::Stopping) => {}
         }
     }
+
+    fn tell_done(&self, asked_by: &str, change: &Change) {
+        let (present, Inner { metrics, audit, .. }) = (self.present(), &*self.0);
+        let origin = &present.config().origin;
+        metrics.reloaded("done");
+        metrics.configured(&origin.sha256);
+        change.warnings.iter().for_each(|warning| tracing::warn!(key = warning.key, "{}", warning.render()));
+        let (added, removed, changed) = (change.added.len(), change.removed.len(), change.changed.len());
+        tracing::info!(asked_by, added, removed, changed, "the configuration was read again and is in use");
+        let sources = origin.files.iter().map(|file| file.display().to_string()).collect();
+        let (sha256, changes) = (origin.sha256.clone(), change.lines());
+        audit.note(Event { reason: "done".to_owned(), sources, sha256, changes, ..event(asked_by) });
+    }
+
+    fn tell_refused(&self, asked_by: &str, problems: &[Problem]) {
+        let Inner { metrics, audit, .. } = &*self.0;
+        metrics.reloaded("refused");
+        problems.iter().for_each(|problem| tracing::error!(key = problem.key, "{}", problem.render()));
+        let count = problems.len();
+        let message = "the configuration is refused, the host goes on with the one that it has";
+        tracing::error!(asked_by, problems = count, "{message}");
+        let changes = problems.iter().map(Problem::render).collect();
+        audit.note(Event { reason: "refused".to_owned(), changes, ..event(asked_by) });
+    }
+}
+
+fn event(asked_by: &str) -> Event {
+    Event::new(Kind::Reload, "", &format!("asked for by {asked_by}"))
 }

@@ -1,97 +1,133 @@
 //! From what runs to what is to run next.
 //!
 //! First the ledger learns the new layout, which is the last thing that can be refused; then what is replaced or has left
-//! stops, and runs to its end within the grace time; then what takes its place is built and starts. Invariant: of a
-//! subscription nothing is leased before what read it until now has ended, and all that it handed in is on disk.
+//! stops, and runs to its end within the grace time. Each connector that comes is built and started when the one has ended
+//! whose place it takes. Invariant: of a subscription nothing is leased before what read it until now has ended, and all
+//! that it handed in is on disk.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::Context;
-use tokio::sync::{mpsc, oneshot};
+use futures_util::future::select_all;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::prepared::Next;
-use super::{Order, Present, Unchanged};
+use super::{Asked, Order, Present, Unchanged};
+use crate::config::Connector;
 use crate::host::assembly::{Member, layout};
 use crate::host::front::{bind_door, takes_webhooks};
-use crate::host::running::{Crew, Roster, Running};
-use crate::host::{Host, bounds};
+use crate::host::running::Running;
+use crate::host::{Host, Works, bounds};
 use crate::id::Name;
 use crate::ledger::Directory;
 use crate::listener::Listener;
 use crate::metrics::Held;
 
-/// A switch under way: what leaves has been told to stop.
+/// A switch under way: something that was told to stop has not ended.
 pub(in crate::host) struct Switching {
-    next: Box<Next>,
-    directory: Arc<Directory>,
-    /// To be opened for webhooks.
-    door: Option<Listener>,
-    /// Connectors that do not stay as they are.
+    next: Arc<Present>,
+    /// Connectors that do not stay as they are, and have not ended.
     leaving: BTreeSet<Name>,
-    /// What runs of them.
-    old: Vec<Arc<Running>>,
     deadline: Instant,
-    answer: oneshot::Sender<Result<(), Unchanged>>,
-}
-
-/// Who waits for a switch that has been made.
-pub(in crate::host) struct Done(oneshot::Sender<Result<(), Unchanged>>);
-
-impl Done {
-    /// Whoever asked may have gone.
-    pub(in crate::host) fn tell(self) {
-        let _ = self.0.send(Ok(()));
-    }
+    asked: Asked,
 }
 
 /// What a switch waits for next.
 pub(in crate::host) enum Step {
     /// Somebody asks for one.
-    Begin(Order),
-    /// What leaves has ended, or may no longer go on.
-    Finish,
+    Begin(Box<Order>),
+    /// Something that leaves has ended, or may no longer go on.
+    Advance,
 }
 
 /// Waits for the next step. Cancel-safe.
-pub(in crate::host) async fn next_step(orders: &mut mpsc::Receiver<Order>, switching: Option<&Switching>) -> Step {
+pub(in crate::host) async fn next_step(
+    orders: &mut mpsc::Receiver<Order>,
+    switching: Option<&Switching>,
+    members: &BTreeMap<Name, Member>,
+) -> Step {
     if let Some(switching) = switching {
-        let ended = async {
-            for running in &switching.old {
-                running.ended().await;
-            }
-        };
-        // Who has not ended by then is cut off.
-        let _ = tokio::time::timeout_at(switching.deadline, ended).await;
-        return Step::Finish;
+        let leaving = switching.leaving.iter().filter_map(|name| members.get(name)?.running.as_ref());
+        let ends: Vec<_> = leaving.map(|running| Box::pin(running.ended())).collect();
+        if !ends.is_empty() {
+            // Who has not ended by then is cut off.
+            let _ = tokio::time::timeout_at(switching.deadline, select_all(ends)).await;
+        }
+        return Step::Advance;
     }
     match orders.recv().await {
-        Some(order) => Step::Begin(order),
+        Some(order) => Step::Begin(Box::new(order)),
         None => std::future::pending().await,
     }
 }
 
 impl Host {
-    /// Lays the ledger out anew, and stops what leaves. `None` where nothing has changed.
-    pub(in crate::host) async fn begin(&self, order: Order) -> Option<Switching> {
-        let Order { next, answer } = order;
+    /// Lays the ledger out anew, stops what leaves, and starts what waits for none of it. The answer is what is left to do;
+    /// a configuration that is refused changes nothing.
+    ///
+    /// # Errors
+    /// The ledger cannot be read or written: the host cannot go on.
+    pub(in crate::host) async fn begin(
+        &mut self,
+        order: Order,
+        works: &mut Works,
+    ) -> anyhow::Result<Option<Switching>> {
+        let Order { next, asked } = order;
         let present = self.reloader.present();
         let (door, directory) = match self.lay_out(&present, &next).await {
             Ok(laid) => laid,
             Err(unchanged) => {
-                // Whoever asked may have gone.
-                let _ = answer.send(Err(unchanged));
-                return None;
+                self.reloader.end(asked, Err(unchanged));
+                return Ok(None);
             }
         };
         let leaving: BTreeSet<Name> = self.members.keys().filter(|name| !present.keeps(name, &next)).cloned().collect();
-        let old: Vec<Arc<Running>> =
-            leaving.iter().filter_map(|name| self.members.get(name)?.running.clone()).collect();
-        old.iter().for_each(|running| running.stop());
-        tracing::info!(connectors = old.len(), "the configuration is in order: what it changes ends what it has begun");
+        let next = self.reloader.replace(*next);
+        self.permits.resize(next.budget());
+        self.adopt(directory);
+        self.open(door, works);
+        self.running_of(&leaving).for_each(|running| running.stop());
+        let connectors = leaving.len();
+        tracing::info!(connectors, "the configuration is in order: what it changes ends what it has begun");
         let deadline = Instant::now() + next.config().host.grace;
-        Some(Switching { next, directory, door, leaving, old, deadline, answer })
+        self.advance(Switching { next, leaving, deadline, asked }, works).await
+    }
+
+    /// Puts what comes into the place of what has ended, and starts it. The answer is what is left to do.
+    ///
+    /// # Errors
+    /// The ledger cannot be read or written: the host cannot go on.
+    pub(in crate::host) async fn advance(
+        &mut self,
+        mut switching: Switching,
+        works: &mut Works,
+    ) -> anyhow::Result<Option<Switching>> {
+        if Instant::now() >= switching.deadline {
+            self.cut_off(&switching.leaving).await?;
+        }
+        let leaving = &mut switching.leaving;
+        let has_left = |name: &Name, member: &Member| {
+            leaving.contains(name) && member.running.as_ref().is_none_or(|running| running.has_ended())
+        };
+        let left: BTreeMap<Name, Member> = self.members.extract_if(.., |name, member| has_left(name, member)).collect();
+        leaving.retain(|name| !left.contains_key(name));
+        left.values().filter_map(|member| member.running.as_ref()).for_each(|running| running.connector.hold.end());
+        let fresh = self.build(&switching, &left).await?;
+        let running: Vec<Arc<Running>> = fresh.iter().filter_map(|(_, member)| member.running.clone()).collect();
+        self.members.extend(fresh);
+        self.publish();
+        works.live.send_replace(self.admin(&works.access, &works.stop.subscribe()));
+        for running in &running {
+            self.look_again(running)?;
+            running.start(&self.engine, &mut works.crew);
+        }
+        if !switching.leaving.is_empty() {
+            return Ok(Some(switching));
+        }
+        self.reloader.end(switching.asked, Ok(()));
+        Ok(None)
     }
 
     async fn lay_out(&self, present: &Present, next: &Next) -> Result<(Option<Listener>, Arc<Directory>), Unchanged> {
@@ -110,36 +146,13 @@ impl Host {
         Ok((door, Arc::new(directory)))
     }
 
-    /// Puts what comes into the place of what has left, and starts it. The answer is the door that is to be opened, and who
-    /// is to be told.
-    ///
-    /// # Errors
-    /// The ledger cannot be read or written: the host cannot go on.
-    pub(in crate::host) async fn finish(
-        &mut self,
-        switching: Switching,
-        crew: &mut Crew,
-    ) -> anyhow::Result<(Option<Listener>, Done)> {
-        let Switching { next, directory, door, leaving, old, answer, .. } = switching;
-        self.cut_off(&old).await?;
-        let left: Vec<(Name, Member)> = self.members.extract_if(.., |name, _| leaving.contains(name)).collect();
-        self.permits.resize(next.budget());
-        let fresh = self.build(&next, &directory, &left).await?;
-        self.adopt(directory);
-        self.reloader.replace(*next);
-        let running: Roster = fresh.iter().filter_map(|(_, member)| member.running.clone()).collect();
-        self.members.extend(fresh);
-        self.publish();
-        for running in &running {
-            self.look_again(running)?;
-            running.start(&self.engine, crew);
-        }
-        Ok((door, Done(answer)))
+    fn running_of(&self, names: &BTreeSet<Name>) -> impl Iterator<Item = &Arc<Running>> {
+        names.iter().filter_map(|name| self.members.get(name)?.running.as_ref())
     }
 
     /// What has not ended within the grace time is delivered again, by what takes its place.
-    async fn cut_off(&self, old: &[Arc<Running>]) -> anyhow::Result<()> {
-        let late: Vec<&Arc<Running>> = old.iter().filter(|running| !running.has_ended()).collect();
+    async fn cut_off(&self, leaving: &BTreeSet<Name>) -> anyhow::Result<()> {
+        let late: Vec<&Arc<Running>> = self.running_of(leaving).filter(|running| !running.has_ended()).collect();
         for running in &late {
             let connector = &running.connector.name;
             tracing::warn!(%connector, "cut off: what had not settled within `host.grace` is delivered again");
@@ -148,25 +161,22 @@ impl Host {
         for running in &late {
             running.ended().await;
         }
-        if !late.is_empty() {
-            self.ledger.caught_up().await?;
-        }
-        old.iter().for_each(|running| running.connector.hold.end());
-        Ok(())
+        // What they handed in last may still be on its way: nobody must read before it is on disk.
+        self.ledger.caught_up().await
     }
 
-    async fn build(
-        &self,
-        next: &Next,
-        directory: &Directory,
-        left: &[(Name, Member)],
-    ) -> anyhow::Result<Vec<(Name, Member)>> {
-        let assembly = self.assembly(next, directory);
+    /// Builds what is not there yet, and waits for nobody who leaves.
+    async fn build(&self, switching: &Switching, left: &BTreeMap<Name, Member>) -> anyhow::Result<Vec<(Name, Member)>> {
+        let Switching { next, leaving, .. } = switching;
+        let assembly = self.assembly(next, &self.directory);
+        let comes = |it: &&Connector| {
+            let waits = leaving.contains(&it.name) || it.was.as_ref().is_some_and(|was| leaving.contains(was));
+            it.enabled && !waits && !self.members.contains_key(&it.name)
+        };
         let mut fresh = Vec::new();
-        for settings in next.config().connectors.iter().filter(|it| it.enabled && !self.members.contains_key(&it.name))
-        {
-            let before = left.iter().find(|(name, _)| *name == settings.name || Some(name) == settings.was.as_ref());
-            let hook = before.and_then(|(_, member)| member.hook.as_deref());
+        for settings in next.config().connectors.iter().filter(comes) {
+            let before = left.get(&settings.name).or_else(|| left.get(settings.was.as_ref()?));
+            let hook = before.and_then(|member| member.hook.as_deref());
             fresh.push((settings.name.clone(), assembly.member(settings, hook).await?));
         }
         Ok(fresh)
