@@ -5,6 +5,7 @@
 
 mod assembly;
 mod bounds;
+mod connect;
 mod disk;
 mod front;
 mod gate;
@@ -12,36 +13,46 @@ mod health;
 mod idle;
 mod lock;
 mod plugins;
+mod reload;
+mod running;
+mod secrets;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::Admin;
+use crate::admin::access::Access;
 use crate::audit::{Audit, Event, Kind};
-use crate::broker::{Broker, Subscription};
-use crate::config::Config;
-use crate::delivery::connector::Connector;
+use crate::broker::Broker;
 use crate::id::Name;
 use crate::ledger::{Directory, Ledger};
+use crate::listener::Listener;
 use crate::metrics::Metrics;
 use crate::runtime::Engine;
+use crate::runtime::permit::Permits;
 use crate::secret_store::sealed::SealedStore;
 use crate::settlement::SettleError;
 use crate::telemetry::supervisor::Supervisor;
-use crate::trigger::clockwork::Clockwork;
-use crate::trigger::queue::Consumption;
-use crate::trigger::webhook::Hook;
-use crate::trigger::webhook::server::{self, Server};
+use crate::trigger::webhook::server::{self, Served, Server};
 
 pub use assembly::layout;
 pub use front::Front;
 pub use gate::permissions;
 pub use lock::{Renewed, renew as renew_lock};
 pub use plugins::{Plugins, prepare};
+pub use reload::{Asker, Change, Difference, Names, Reading, Reloader, Unchanged};
+pub use running::{Roster, Running};
+pub use secrets::{Moment, missing_secrets};
+
+use assembly::Member;
+use reload::{Order, Step, Switching, next_step};
+use running::Crew;
 
 /// How long the admin listener may take to end its answers.
 const CLOSING_MAX: Duration = Duration::from_secs(1);
@@ -68,7 +79,6 @@ pub enum Ended {
 
 /// A host that is built and does not run yet.
 pub struct Host {
-    config: Config,
     engine: Engine,
     ledger: Ledger,
     directory: Arc<Directory>,
@@ -77,28 +87,42 @@ pub struct Host {
     metrics: Metrics,
     audit: Audit,
     sealed: Arc<SealedStore>,
-    connectors: Vec<Running>,
-    /// To be served once everything runs.
-    hooks: Vec<Hook>,
+    /// Held while a backup is made.
+    backing_up: Arc<Mutex<()>>,
+    permits: Permits,
     /// Runs whose senders wait, or have gone.
     under_way: TaskTracker,
+    /// Every connector that is enabled.
+    members: BTreeMap<Name, Member>,
+    /// What runs of them, for those who look at it again and again.
+    roster: watch::Sender<Arc<Roster>>,
+    /// Their webhooks.
+    served: watch::Sender<Arc<Served>>,
+    reloader: Reloader,
+    orders: mpsc::Receiver<Order>,
 }
 
-/// One connector with what makes its deliveries happen.
-struct Running {
-    connector: Arc<Connector>,
-    dead_max_bytes: u64,
-    consumptions: Vec<Consumption>,
-    clockworks: Vec<Arc<Clockwork>>,
-}
-
-impl Running {
-    fn subscriptions(&self) -> impl Iterator<Item = (&Name, &Subscription)> {
-        self.consumptions.iter().map(|consumption| (&consumption.queue, &consumption.subscription))
-    }
+/// What goes on as long as a host runs.
+struct Works {
+    crew: Crew,
+    /// The listener for webhooks.
+    doors: JoinSet<anyhow::Result<()>>,
+    /// The admin listener.
+    desk: JoinSet<anyhow::Result<()>>,
+    /// What it knows of the host.
+    live: watch::Sender<Admin>,
+    access: Arc<Access>,
+    /// Turns true when the host begins to stop.
+    stop: watch::Sender<bool>,
 }
 
 impl Host {
+    /// Reads the configuration again for whoever asks, while the host runs.
+    #[must_use]
+    pub fn reloader(&self) -> Reloader {
+        self.reloader.clone()
+    }
+
     /// Runs until `until`, until `signals` counts one, or until the ledger fails; a second signal cuts the drain short.
     ///
     /// # Errors
@@ -110,53 +134,21 @@ impl Host {
         mut signals: watch::Receiver<u32>,
         supervisor: Supervisor,
     ) -> anyhow::Result<Ended> {
-        let (stop, stopped) = watch::channel(false);
-        let admin = front.address();
         let (close, closing) = watch::channel(false);
-        let (front, door) = front.split();
-        let mut listener = front.start(&self, stopped.clone(), closing);
-        let mut lanes: JoinSet<Result<(), SettleError>> = JoinSet::new();
-        let mut clocks = JoinSet::new();
-        clocks.spawn(self.show_disk(stopped.clone()));
-        clocks.spawn(self.keep_bounds(stopped.clone()));
-        for running in &self.connectors {
-            for consumption in &running.consumptions {
-                consumption.start(&running.connector, &self.ledger, &self.engine, &stopped, &mut lanes);
-            }
-            for clockwork in &running.clockworks {
-                clocks.spawn(clockwork.clone().run(stopped.clone()));
-            }
-        }
-        let webhooks = door.as_ref().map(|door| tracing::field::display(door.address()));
-        tracing::info!(connectors = self.connectors.len(), %admin, webhooks, "running");
-        // Last of all: whoever is let in finds everything running.
-        let mut doors = JoinSet::new();
-        if let Some(door) = door {
-            let hooks = std::mem::take(&mut self.hooks);
-            let host = &self.config.host;
-            let server = Server::new(hooks, host.trusted_proxies.clone(), self.metrics.clone(), stopped.clone());
-            doors.spawn(door.serve_bounded(server, server::BOUNDS, host.certificate.clone(), stopped.clone()));
-        }
+        let mut works = self.start(front, closing);
         let watch = self.keep_watch(&supervisor);
-        supervisor.is_ready(&format!("{} connectors run", self.connectors.len()));
-        let ended = tokio::select! {
-            biased;
-            error = self.ledger.fatal() => Err(error),
-            _ = signals.wait_for(|count| *count > 0) => Ok(Ended::Settled),
-            lane = next_end(&mut lanes) => Err(lane),
-            broken = next_failure(&mut listener) => Err(broken),
-            broken = next_failure(&mut doors) => Err(broken),
-            broken = next_panic(&mut clocks) => Err(broken),
-            idle = self.idle(until) => Ok(idle),
-        };
-        stop.send_replace(true);
+        supervisor.is_ready(&format!("{} connectors run", self.roster.borrow().len()));
+        let ended = self.work(&mut works, until, &mut signals).await;
+        works.stop.send_replace(true);
         supervisor.is_stopping();
+        self.roster.borrow().iter().for_each(|running| running.stop());
         tracing::info!("stopping: runs under way settle");
-        let drained = self.drain(&mut lanes, &mut clocks, &mut doors, &mut signals).await;
+        let drained = self.drain(&mut works, &mut signals).await;
         close.send_replace(true);
         // Answers under way get a moment.
-        let _ = tokio::time::timeout(CLOSING_MAX, async { while listener.join_next().await.is_some() {} }).await;
-        listener.abort_all();
+        let desk = &mut works.desk;
+        let _ = tokio::time::timeout(CLOSING_MAX, async { while desk.join_next().await.is_some() {} }).await;
+        desk.abort_all();
         drop((self.broker, watch));
         let (ledger, audit) = (self.ledger.clone(), self.audit.clone());
         let ended = ended.and_then(|ended| Ok(if drained? == Ended::Settled { ended } else { Ended::Cut }));
@@ -171,15 +163,66 @@ impl Host {
         closed.failure().map_or(ended, Err)
     }
 
-    /// Waits for what is under way, as long as the grace time goes.
-    async fn drain(
-        &self,
-        lanes: &mut JoinSet<Result<(), SettleError>>,
-        clocks: &mut JoinSet<()>,
-        doors: &mut JoinSet<anyhow::Result<()>>,
+    fn start(&self, front: Front, closing: watch::Receiver<bool>) -> Works {
+        let (stop, stopped) = watch::channel(false);
+        let (admin, webhooks) = (front.address(), front.webhooks());
+        let (desk, door) = front.split();
+        let access = desk.access();
+        let (live, now) = watch::channel(self.admin(&access, &stopped));
+        let (crew, doors, desk) = (Crew::default(), JoinSet::new(), desk.start(now, closing));
+        let mut works = Works { crew, doors, desk, live, access, stop };
+        works.crew.clocks.spawn(self.show_disk(stopped.clone()));
+        works.crew.clocks.spawn(self.keep_bounds(stopped));
+        let roster = self.roster.borrow().clone();
+        roster.iter().for_each(|running| running.start(&self.engine, &mut works.crew));
+        let webhooks = webhooks.map(tracing::field::display);
+        tracing::info!(connectors = roster.len(), %admin, webhooks, "running");
+        // Last of all: whoever is let in finds everything running.
+        self.open(door, &mut works);
+        works
+    }
+
+    /// Lets requests in for webhooks.
+    fn open(&self, door: Option<Listener>, works: &mut Works) {
+        let Some(door) = door else { return };
+        let (stopped, certificate) =
+            (works.stop.subscribe(), self.reloader.present().config().host.certificate.clone());
+        let server = Server::new(self.served.subscribe(), self.metrics.clone(), stopped.clone());
+        works.doors.spawn(door.serve_bounded(server, server::BOUNDS, certificate, stopped));
+    }
+
+    /// Works until something ends it, and reads the configuration again meanwhile for whoever asks.
+    async fn work(
+        &mut self,
+        works: &mut Works,
+        until: Until,
         signals: &mut watch::Receiver<u32>,
     ) -> anyhow::Result<Ended> {
+        let mut orders = std::mem::replace(&mut self.orders, mpsc::channel(1).1);
+        let mut switching: Option<Switching> = None;
+        loop {
+            let step = tokio::select! {
+                biased;
+                error = self.ledger.fatal() => return Err(error),
+                _ = signals.wait_for(|count| *count > 0) => return Ok(Ended::Settled),
+                broken = works.crew.broken() => return Err(broken),
+                broken = next_failure(&mut works.desk) => return Err(broken),
+                broken = next_failure(&mut works.doors) => return Err(broken),
+                step = next_step(&mut orders, switching.as_ref(), &self.members) => step,
+                idle = self.idle(until), if switching.is_none() => return Ok(idle),
+            };
+            switching = match (step, switching.take()) {
+                (Step::Begin(order), _) => self.begin(*order, works).await?,
+                (Step::Advance, Some(under_way)) => self.advance(under_way, works).await?,
+                (Step::Advance, None) => None,
+            };
+        }
+    }
+
+    /// Waits for what is under way, as long as the grace time goes.
+    async fn drain(&self, works: &mut Works, signals: &mut watch::Receiver<u32>) -> anyhow::Result<Ended> {
         self.under_way.close();
+        let Works { crew: Crew { lanes, clocks }, doors, .. } = works;
         let settled = async {
             while doors.join_next().await.is_some() {}
             self.under_way.wait().await;
@@ -195,7 +238,7 @@ impl Host {
             biased;
             ended = settled => ended,
             _ = signals.wait_for(|count| *count > 1) => Ok(Ended::Cut),
-            () = tokio::time::sleep(self.config.host.grace) => Ok(Ended::Cut),
+            () = tokio::time::sleep(self.reloader.present().config().host.grace) => Ok(Ended::Cut),
         };
         if matches!(ended, Ok(Ended::Cut)) {
             tracing::warn!("cut off: what had not settled is delivered again after the next start");
@@ -215,29 +258,6 @@ fn stop_of(ended: &anyhow::Result<Ended>) -> Event {
         Ok(Ended::Held) => stopped("held"),
         Ok(Ended::Cut) => stopped("cut"),
         Err(error) => Event::failed(error),
-    }
-}
-
-/// Waits for a lane that ends although nobody stopped it.
-async fn next_end(lanes: &mut JoinSet<Result<(), SettleError>>) -> anyhow::Error {
-    loop {
-        match lanes.join_next().await {
-            Some(Ok(Ok(()))) => {}
-            Some(Ok(Err(error))) => return anyhow::Error::new(error).context("a worker ended"),
-            Some(Err(error)) => return anyhow::Error::new(error).context("a worker broke"),
-            None => std::future::pending().await,
-        }
-    }
-}
-
-/// Waits for a schedule that broke: it would never fire again, and nothing would say so.
-async fn next_panic(clocks: &mut JoinSet<()>) -> anyhow::Error {
-    loop {
-        match clocks.join_next().await {
-            Some(Ok(())) => {}
-            Some(Err(error)) => return anyhow::Error::new(error).context("a schedule broke"),
-            None => std::future::pending().await,
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bulkhead_host::clock::Clock;
 use bulkhead_host::config;
-use bulkhead_host::host::{Ended, Front, Host, Until, layout, prepare};
+use bulkhead_host::host::{Ended, Front, Host, Reading, Until, layout, prepare};
 use bulkhead_host::ledger::{DeadSummary, Ledger, Settings};
 use bulkhead_host::message::Draft;
 use bulkhead_host::metrics::Metrics;
@@ -44,13 +44,13 @@ async fn deliver(bodies: &[&str], folder: &Path) -> (Metrics, Vec<DeadSummary>) 
     let loaded = config::load(&[toml], &|_| None).unwrap();
     let metrics = Metrics::default();
     let plugins = prepare(&loaded, &metrics).await.unwrap();
-    let config = loaded.config;
+    let (config, reading) = (loaded.config.clone(), Reading::unchanging(&loaded));
     let data_dir = config.host.data_dir.clone();
     let ledger = Ledger::open(Settings::new(data_dir.clone()), Clock::default(), metrics.clone()).unwrap();
     let queue = ledger.configure(&layout(&config)).unwrap().queue("in").unwrap();
     let front = Front::bind(&config).await.unwrap();
     let secrets = SecretStore::empty(&data_dir);
-    let host = Host::assemble(config, plugins, secrets, ledger.clone(), metrics.clone()).await.unwrap();
+    let host = Host::assemble(loaded, plugins, secrets, reading, ledger.clone(), metrics.clone()).await.unwrap();
     let drafts = bodies.iter().enumerate().map(|(number, body)| {
         (queue, Draft { id: number.to_string(), body: body.as_bytes().to_vec(), ..Draft::default() })
     });

@@ -193,7 +193,13 @@ impl Bulkhead {
     /// Starts the host and waits until it runs.
     #[must_use]
     pub fn start(&self) -> Running {
-        let mut running = self.launch();
+        self.start_as(&["run"])
+    }
+
+    /// The same with further arguments of `bulkhead run`.
+    #[must_use]
+    pub fn start_as(&self, arguments: &[&str]) -> Running {
+        let mut running = self.launch_as(arguments);
         running.process.wait_for("line that says `running`", READY_WITHIN, |line| {
             let line: Value = serde_json::from_str(line).ok()?;
             (line["message"] == "running").then_some(())
@@ -205,8 +211,12 @@ impl Bulkhead {
     /// Starts the host and waits for nothing.
     #[must_use]
     pub fn launch(&self) -> Running {
+        self.launch_as(&["run"])
+    }
+
+    fn launch_as(&self, arguments: &[&str]) -> Running {
         self.warm();
-        let process = Process::start(self.command(&["run"]).stdin(Stdio::null()).stdout(Stdio::null()));
+        let process = Process::start(self.command(arguments).stdin(Stdio::null()).stdout(Stdio::null()));
         Running { process, admin: self.admin(), token: self.token() }
     }
 

@@ -165,9 +165,26 @@ fn a_module_with_two_memories_is_refused_at_load() {
     check_beyond("(component (core module $m (memory 1) (memory 1)) (core instance (instantiate $m)))", "memories");
 }
 
+/// The pool has room for a limit that a reload raises to 1 GiB.
 #[test]
 fn a_memory_larger_than_any_is_refused_at_load() {
-    check_beyond("(component (core module $m (memory 2000)) (core instance (instantiate $m)))", "memory");
+    check_beyond("(component (core module $m (memory 20000)) (core instance (instantiate $m)))", "memory");
+}
+
+#[test]
+fn a_memory_larger_than_its_limit_is_refused_at_load() {
+    let plugin = wat::parse_str(
+        r#"(component
+            (core module $m (memory 2000) (func (export "handle")))
+            (core instance $i (instantiate $m))
+            (func $handle (canon lift (core func $i "handle")))
+            (instance $consumer (export "handle" (func $handle)))
+            (export "bulkhead:connector/consumer@0.1.0" (instance $consumer)))"#,
+    );
+    let host = Bulkhead::new("[connectors.large]\nplugin = 'large.wasm'\nconsume = 'in'\n");
+    std::fs::write(host.path("large.wasm"), plugin.unwrap()).unwrap();
+    let refused = host.run(&["run"]).ended_with(2).errors();
+    assert!(refused.contains("connectors.large.plugin") && refused.contains("limits.memory"), "{refused}");
 }
 
 #[test]

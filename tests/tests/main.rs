@@ -61,6 +61,8 @@ mod plugins;
 mod prereleases;
 mod proxied;
 mod reboots;
+mod reload;
+mod reload_edges;
 mod renaming;
 mod repeats;
 mod retention;

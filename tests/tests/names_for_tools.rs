@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// All of them, with their labels in the order of the alphabet.
-pub(crate) const METRICS: [&str; 27] = [
+pub(crate) const METRICS: [&str; 29] = [
     "bulkhead_attempt_seconds{connector}",
     "bulkhead_breaker_open{connector,host}",
     "bulkhead_build_info{version}",
+    "bulkhead_config_info{sha256}",
     "bulkhead_conflicts_total{connector}",
     "bulkhead_dead_letters{connector}",
     "bulkhead_deliveries_total{connector,outcome}",
@@ -35,6 +36,7 @@ pub(crate) const METRICS: [&str; 27] = [
     "bulkhead_plugin_steps_total{connector,kind}",
     "bulkhead_queue_backlog{connector,queue}",
     "bulkhead_queue_oldest_seconds{connector,queue}",
+    "bulkhead_reloads_total{outcome}",
     "bulkhead_sandbox_reserved_bytes{}",
     "bulkhead_sandbox_seconds{}",
     "bulkhead_schedule_lag_seconds{connector}",
@@ -94,6 +96,7 @@ fn every_metric_has_its_name_and_its_labels() {
     running.wait_until("a message of some age", PATIENCE, |metrics| {
         metrics.value("bulkhead_queue_oldest_seconds", &late) > 1.0
     });
+    let _ = host.run(&["reload"]).ok();
     let _ = host.run(&["resume", "late"]).ok();
     let _ = host.run(&["send", "for-busy", "--id", "same", "--body", "ok"]).ok();
     let expected: BTreeSet<String> = METRICS.map(str::to_owned).into();
@@ -160,6 +163,27 @@ fn the_shape_of_dead_letters() {
 #[test]
 fn the_shape_of_what_was_sent() {
     check(&letters(), &["send", "for-it", "--body", "ok"], 0, &json!({ "ids": ["text"] }));
+}
+
+#[test]
+fn the_shape_of_a_reload() {
+    let host = Bulkhead::new(&(connector("it", "hostile", "") + &connector("gone", "hostile", "")));
+    let running = host.start();
+    let keys = "allow.publish = ['out']\nconsume = { queue = 'other', concurrency = 2 }";
+    host.configure(
+        &(connector("it", "steps", keys).replace("consume = 'for-it'", "")
+            + &connector("new", "steps", keys).replace("consume = 'for-new'", "")),
+    );
+    let names = json!({ "added": ["text"], "removed": ["text"], "changed": [] });
+    let difference = json!({ "connector": "text", "keys": ["text"], "sha256": ["text"], "gained": ["text"] });
+    let expected = json!({
+        "added": [{ "connector": "text", "gained": ["text"] }], "removed": [{ "connector": "text" }], "changed": [difference],
+        "queues": names, "routes": { "added": [], "removed": [], "changed": [] }, "keys": [], "warnings": [],
+    });
+    let against = format!("http://{}", running.admin());
+    check(&host, &["check", "--against", &against], 0, &expected);
+    check(&host, &["reload"], 0, &expected);
+    let _ = running.terminate().ok();
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Tokens from a token endpoint: shared, fetched in time and once at a time, kept when they rotate, replaced after a 401.
 
-use std::fs::Permissions;
+use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -82,6 +82,25 @@ fn one_token_serves_all_connectors_that_share_the_credential() {
 }
 
 #[test]
+fn a_token_goes_on_over_a_reload() {
+    let fixture = Fixture::start(|request| match is_asking(request) {
+        true => Answer::json(&json!({ "access_token": "token-1", "token_type": "bearer", "expires_in": 3600 })),
+        false => Answer::status(200),
+    });
+    let bulkhead = deliver(&fixture, &["one"], "client_secret = 'secret'");
+    let running = bulkhead.start();
+    bulkhead.send("in", &["{}"]);
+    fixture.wait_for(2, SOON);
+    let toml = fs::read_to_string(bulkhead.path("bulkhead.toml")).unwrap();
+    fs::write(bulkhead.path("bulkhead.toml"), toml.replace("batch = 2", "batch = 3")).unwrap();
+    assert_eq!(running.api("POST", "reload", "{}").json()["changed"][0]["connector"], "one");
+    bulkhead.send("in", &["{}"]);
+    fixture.wait_for(3, SOON);
+    let _ = running.terminate().ok();
+    assert_eq!((asked(&fixture).len(), used(&fixture)), (1, vec!["Bearer token-1".to_owned(); 2]));
+}
+
+#[test]
 fn a_token_is_fetched_anew_before_it_expires() {
     let count = AtomicUsize::new(0);
     let fixture = Fixture::start(move |request| match is_asking(request) {
@@ -136,7 +155,7 @@ fn a_rotated_refresh_token_outlives_the_process() {
     used.sort();
     assert_eq!(used, [1, 1, 2, 2, 3, 3].map(|number| format!("Bearer token-{number}")));
     assert_eq!(bulkhead.run(&["secrets", "list"]).ok().output, "");
-    let kept = std::fs::read_to_string(bulkhead.path("data/sealed.json")).unwrap();
+    let kept = fs::read_to_string(bulkhead.path("data/sealed.json")).unwrap();
     assert!(!kept.contains("refresh-"), "{kept}");
 }
 
@@ -147,8 +166,8 @@ fn a_refresh_token_is_spent_by_one_at_a_time_also_for_other_scopes() {
     let rotating = rotating();
     let bulkhead = deliver(&rotating, &names, "refresh_token = 'first', scopes = ['SCOPE']");
     let path = bulkhead.path("bulkhead.toml");
-    let toml = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, names.iter().fold(toml, |toml, name| toml.replacen("SCOPE", name, 1))).unwrap();
+    let toml = fs::read_to_string(&path).unwrap();
+    fs::write(&path, names.iter().fold(toml, |toml, name| toml.replacen("SCOPE", name, 1))).unwrap();
     bulkhead.send("in", &["{}"; 4]);
     let _ = bulkhead.run_until_idle();
     let spent =
@@ -311,9 +330,9 @@ fn is_signed_by(key: &KeyPair, (signed, signature): &(String, Vec<u8>)) -> bool 
 /// As somebody who rotates it would: the new file takes the old one's place at once.
 fn write_key(path: &Path, key: &KeyPair, mode: u32) {
     let new = path.with_extension("new");
-    std::fs::write(&new, key.serialize_pem()).unwrap();
-    std::fs::set_permissions(&new, Permissions::from_mode(mode)).unwrap();
-    std::fs::rename(new, path).unwrap();
+    fs::write(&new, key.serialize_pem()).unwrap();
+    fs::set_permissions(&new, Permissions::from_mode(mode)).unwrap();
+    fs::rename(new, path).unwrap();
 }
 
 #[test]

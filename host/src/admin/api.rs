@@ -6,12 +6,14 @@
 mod backup;
 pub mod dead;
 pub mod deliveries;
+pub mod reload;
 pub mod schedules;
 pub mod secrets;
 pub mod subscription;
 pub mod trace;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, State};
@@ -20,8 +22,8 @@ use axum::routing::{MethodFilter, MethodRouter};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
-use super::Admin;
 use super::problem::Problem;
+use super::{Admin, Live};
 use crate::audit::Event;
 use crate::config::closest;
 use crate::delivery::connector::Connector;
@@ -43,7 +45,7 @@ macro_rules! routes {
         pub const ROUTES: &[(&str, &str)] = &[$($((stringify!($method), $path)),+),+];
 
         /// The routes.
-        pub fn router() -> Router<Admin> {
+        pub fn router() -> Router<Live> {
             Router::new()
                 $(.route($path, MethodRouter::new()$(.on(MethodFilter::$method, $handler))+))+
                 .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -66,6 +68,8 @@ routes! {
     "/messages/{id}" => GET trace::show;
     "/connectors/{name}/pause" => POST pause;
     "/connectors/{name}/resume" => POST resume;
+    "/reload" => POST reload::reload;
+    "/check" => POST reload::check;
     "/schedules" => GET schedules::list_all;
     "/schedules/{connector}/fire" => POST schedules::fire_one;
     "/backup" => POST backup::make;
@@ -227,9 +231,11 @@ fn number(admin: &Admin, name: &str) -> Result<ConnectorId, Problem> {
     admin.directory.connector(name).ok_or_else(|| unknown_connector(&admin.directory, name))
 }
 
-/// The connector, unless it is not enabled.
-fn running<'a>(admin: &'a Admin, name: &str) -> Option<&'a Connector> {
-    admin.connectors.iter().find(|connector| connector.name.as_str() == name).map(AsRef::as_ref)
+/// The connector as it runs at this moment, unless it is not enabled. Whoever changes what is stored about it asks
+/// afterwards: one that takes its place in between reads it.
+fn running(admin: &Admin, name: &str) -> Option<Arc<Connector>> {
+    let roster = admin.connectors.borrow();
+    roster.iter().find(|running| running.connector.name.as_str() == name).map(|running| running.connector.clone())
 }
 
 /// The refusal of a queue that nobody names.

@@ -10,7 +10,7 @@ pub mod problem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{FromRef, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
@@ -18,7 +18,7 @@ use axum::{Router, middleware};
 use tokio::sync::{Mutex, watch};
 
 use crate::audit::Audit;
-use crate::delivery::connector::Connector;
+use crate::host::{Reloader, Roster};
 use crate::id::Name;
 use crate::ledger::{Directory, Ledger, QueueReport};
 use crate::metrics::{Backlog, Metrics};
@@ -29,9 +29,6 @@ use problem::Problem;
 
 /// Seconds after which a host that stops may have been started again.
 const STOPPING_RETRY_SECONDS: u64 = 5;
-
-/// How many deliveries of a queue's subscription, by the names of both, are with a run.
-pub type InFlight = Arc<dyn Fn(&str, &str) -> u64 + Send + Sync>;
 
 /// What the handlers need of the running host.
 #[derive(Clone)]
@@ -44,29 +41,39 @@ pub struct Admin {
     pub metrics: Metrics,
     /// Where changes are recorded.
     pub audit: Audit,
-    /// The connectors that run.
-    pub connectors: Arc<Vec<Arc<Connector>>>,
+    /// The connectors that run, at every moment.
+    pub connectors: watch::Receiver<Arc<Roster>>,
     /// Their schedules, and those of the connectors that are not enabled.
     pub schedules: Arc<Vec<Scheduled>>,
-    /// What only the running host knows of its queues.
-    pub in_flight: InFlight,
     /// Values that are written and never read.
     pub sealed: Arc<SealedStore>,
     /// Held while a backup is made.
     pub backing_up: Arc<Mutex<()>>,
+    /// Reads the configuration again.
+    pub reloader: Reloader,
     /// Who is let in.
     pub access: Arc<access::Access>,
     /// Turns true when the host begins to stop.
     pub stopping: watch::Receiver<bool>,
 }
 
+/// Where a request finds the host as it is configured when the request comes. Cheap to clone.
+#[derive(Clone)]
+pub struct Live(pub watch::Receiver<Admin>);
+
+impl FromRef<Live> for Admin {
+    fn from_ref(live: &Live) -> Self {
+        live.0.borrow().clone()
+    }
+}
+
 impl Admin {
     /// How all queues stand now.
     fn queues(&self) -> anyhow::Result<Vec<QueueReport>> {
-        let mut reports = self.ledger.queues()?;
+        let (mut reports, roster) = (self.ledger.queues()?, self.connectors.borrow().clone());
         for report in &mut reports {
             for subscription in &mut report.subscriptions {
-                subscription.in_flight = (self.in_flight)(&report.queue, &subscription.connector);
+                subscription.in_flight = in_flight(&roster, &report.queue, &subscription.connector);
             }
         }
         Ok(reports)
@@ -97,8 +104,15 @@ impl Admin {
     }
 }
 
+/// How many deliveries of a queue's subscription are with a run: only the running host knows.
+fn in_flight(roster: &Roster, queue: &str, connector: &str) -> u64 {
+    let running = roster.iter().find(|running| running.connector.name.as_str() == connector);
+    let found = running.and_then(|running| running.subscriptions().find(|(name, _)| name.as_str() == queue));
+    found.map_or(0, |(_, subscription)| subscription.counts().in_flight as u64)
+}
+
 /// All routes.
-pub fn router(admin: Admin) -> Router {
+pub fn router(live: Live) -> Router {
     Router::new()
         .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
@@ -106,8 +120,8 @@ pub fn router(admin: Admin) -> Router {
         .nest("/api/v1", api::router())
         .fallback(problem::not_found)
         .layer(middleware::map_response(problem::document))
-        .layer(middleware::from_fn_with_state(admin.clone(), access::check))
-        .with_state(admin)
+        .layer(middleware::from_fn_with_state(live.clone(), access::check))
+        .with_state(live)
 }
 
 async fn healthy() -> &'static str {

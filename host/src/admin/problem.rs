@@ -4,6 +4,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::config;
+
 const CONTENT_TYPE: &str = "application/problem+json";
 /// The framework's own texts are a line.
 const DETAIL_BYTES_MAX: usize = 4096;
@@ -15,6 +17,8 @@ pub struct Problem {
     status: StatusCode,
     detail: String,
     retry_after_seconds: Option<u64>,
+    /// Each thing that is wrong with a configuration.
+    problems: Vec<config::Problem>,
 }
 
 #[derive(Serialize)]
@@ -23,19 +27,28 @@ struct Document<'a> {
     title: &'a str,
     status: u16,
     detail: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    problems: &'a [config::Problem],
 }
 
 impl Problem {
     /// An error with its text for people.
     #[must_use]
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), retry_after_seconds: None }
+        Self { status, detail: detail.into(), retry_after_seconds: None, problems: Vec::new() }
     }
 
     /// Whether the request was refused for what it says: nothing was changed.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         self.status.is_client_error()
+    }
+
+    /// Says in full what is wrong with a configuration.
+    #[must_use]
+    pub fn with(mut self, problems: Vec<config::Problem>) -> Self {
+        self.problems = problems;
+        self
     }
 
     /// Tells the sender when to come back.
@@ -55,7 +68,8 @@ impl From<anyhow::Error> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let title = self.status.canonical_reason().unwrap_or("error");
-        let document = Document { r#type: "about:blank", title, status: self.status.as_u16(), detail: &self.detail };
+        let Self { status, detail, problems, .. } = &self;
+        let document = Document { r#type: "about:blank", title, status: status.as_u16(), detail, problems };
         let body = serde_json::to_string(&document).unwrap_or_default();
         let mut response = (self.status, [(header::CONTENT_TYPE, CONTENT_TYPE)], body).into_response();
         if let Some(seconds) = self.retry_after_seconds {

@@ -15,6 +15,8 @@ use crate::id::Name;
 pub enum Kind {
     /// A host started with a configuration.
     Start,
+    /// The configuration was read again: `done` or `refused`.
+    Reload,
     /// It stopped, and could say so.
     Stop,
     /// What a connector may do, from now on.
@@ -68,6 +70,9 @@ pub struct Event {
     /// What a connector may do, one permission each, none of them cut.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub permissions: Vec<String>,
+    /// Of a reload: what it changed, one thing each, or what is wrong with the configuration; none of them cut.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<String>,
     /// Of a rotation: the number of the oldest record that was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest: Option<u64>,
@@ -93,6 +98,7 @@ impl Event {
             sources: Vec::new(),
             sha256: String::new(),
             permissions: Vec::new(),
+            changes: Vec::new(),
             oldest: None,
             count: 1,
             since: None,

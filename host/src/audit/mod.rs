@@ -202,7 +202,14 @@ fn log(of: &Subject<'_>, count: Option<u64>, text: &str) {
         // The use of a secret is no news.
         Kind::Secret => {}
         // These are not folded.
-        Kind::Start | Kind::Stop | Kind::Grants | Kind::Action | Kind::Rotation | Kind::Repair | Kind::Lost => {}
+        Kind::Start
+        | Kind::Reload
+        | Kind::Stop
+        | Kind::Grants
+        | Kind::Action
+        | Kind::Rotation
+        | Kind::Repair
+        | Kind::Lost => {}
     }
 }
 

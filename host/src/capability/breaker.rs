@@ -124,6 +124,15 @@ impl Breakers {
     }
 }
 
+impl Drop for Breakers {
+    /// What is not there is not open either.
+    fn drop(&mut self) {
+        for opened in self.lock().values().filter_map(|breaker| breaker.open.as_ref()) {
+            self.show(&opened.pattern, -1);
+        }
+    }
+}
+
 impl Passage {
     /// The request failed as one does when the receiver is down.
     pub fn fail(mut self, now: Instant) {

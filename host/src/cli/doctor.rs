@@ -12,9 +12,8 @@ use serde::Serialize;
 
 use super::main::Outcome;
 use super::output::{counted, plain, print};
-use super::run::missing_secrets;
 use crate::config::{Loaded, Problem, Severity};
-use crate::host;
+use crate::host::{self, Moment, missing_secrets};
 use crate::ledger::sqlite_version;
 use crate::metrics::Metrics;
 use crate::secret_store::Environment;
@@ -118,7 +117,7 @@ fn configuration(loaded: &Result<Loaded, Vec<Problem>>) -> Finding {
 /// By their names alone.
 fn secrets(loaded: &Loaded, environment: &Environment) -> Finding {
     const ABOUT: &str = "secrets";
-    let missing = missing_secrets(loaded, environment);
+    let missing = missing_secrets(loaded, environment, Moment::Start);
     if missing.is_empty() {
         let all = counted(loaded.config.secrets.len(), "secret");
         return Finding::ok(ABOUT, format!("{all}, each with a value"));

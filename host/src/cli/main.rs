@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use super::diagnostic::Colours;
 use super::{
     Cli, Command, audit, backup, check, dead, docs, doctor, explain, generate, graph, inspect, load, lock, parse,
-    pause, queues, run, schedules, schema, secrets, send, trace, unusable,
+    pause, queues, reload, run, schedules, schema, secrets, send, trace, unusable,
 };
 use crate::admin::problem::Problem;
 use crate::config::{self, Loaded};
@@ -50,8 +50,12 @@ pub fn main() -> ExitCode {
     let cli = parse();
     telemetry::start(cli.log_format);
     let outcome = match &cli.command {
-        Command::Check(super::Check { explain: None }) => Ok(checked(&cli)),
-        Command::Check(super::Check { explain: Some(connector) }) => {
+        Command::Check(super::Check { explain: None, against: None }) => Ok(checked(&cli)),
+        Command::Check(super::Check { against: Some(address), .. }) => {
+            with_config(&cli, |loaded| block_on(reload::check(&loaded.config, *address, cli.json)))
+        }
+        Command::Reload => with_config(&cli, |loaded| block_on(reload::run(&loaded.config, cli.json))),
+        Command::Check(super::Check { explain: Some(connector), .. }) => {
             with_config(&cli, |loaded| block_on(explain::run(&loaded, connector, cli.json)))
         }
         Command::Lock(arguments) => with_config(&cli, |loaded| block_on(lock::run(&loaded, arguments, cli.json))),
@@ -62,7 +66,8 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => with_config(&cli, |loaded| {
             // No thread runs yet: this is the moment to take secrets out of the environment.
             let environment = Environment::take(&loaded.config.secrets, &loaded.config.host.data_dir);
-            block_on(run::run(loaded, environment, arguments.clone()))
+            let again = cli.clone();
+            block_on(run::run(loaded, environment, arguments.clone(), move || load(&again)))
         }),
         Command::Send(arguments) => {
             with_config(&cli, |loaded| done(send::run(&loaded.config, arguments.clone(), cli.json)))
@@ -116,7 +121,7 @@ fn checked(cli: &Cli) -> ExitCode {
             Err(error) => Err(vec![loaded.problem("host", error.to_string(), "")]),
         };
         let mut found = prepared.unwrap_or_else(|problems| problems);
-        found.extend(run::missing_secrets(loaded, &environment));
+        found.extend(host::missing_secrets(loaded, &environment, host::Moment::Start));
         found.extend(check::unread(loaded));
         found
     })

@@ -19,6 +19,7 @@ mod main;
 pub mod output;
 pub mod pause;
 pub mod queues;
+pub mod reload;
 pub mod run;
 pub mod schedules;
 pub mod schema;
@@ -26,7 +27,9 @@ pub mod secrets;
 pub mod send;
 pub mod target;
 pub mod trace;
+mod watch;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -70,6 +73,8 @@ pub enum Command {
     Check(Check),
     /// Print the JSON Schema of the configuration, for editors
     Schema,
+    /// Have the running host read its configuration again, and say what that has changed
+    Reload,
     /// Show what a plugin exports, imports and asks for
     Inspect(Inspect),
     /// Accept the plugins as they are: from now on others are refused
@@ -152,6 +157,9 @@ pub struct Run {
     /// What is due later than this from now does not keep the run from ending
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = config::duration, requires = "until_idle")]
     pub idle_horizon: Duration,
+    /// Read the configuration again whenever one of its files or plugins changes
+    #[arg(long)]
+    pub watch: bool,
 }
 
 /// `bulkhead check`.
@@ -160,6 +168,9 @@ pub struct Check {
     /// Say in plain words what this connector may do, instead of checking
     #[arg(long, value_name = "CONNECTOR", value_parser = Name::parse)]
     pub explain: Option<Name>,
+    /// Say what a reload would change in the host whose admin listener is there, as in http://127.0.0.1:9100
+    #[arg(long, value_name = "URL", value_parser = parse_admin, conflicts_with = "explain")]
+    pub against: Option<SocketAddr>,
 }
 
 /// `bulkhead lock`.
@@ -343,6 +354,13 @@ pub fn load(cli: &Cli) -> Result<config::Loaded, Vec<config::Problem>> {
     config::load(&cli.config, &|name| std::env::var(name).ok())
 }
 
+/// The address of an admin listener.
+fn parse_admin(text: &str) -> Result<SocketAddr, String> {
+    let address = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+    let address = address.strip_prefix("localhost:").map_or(address.to_owned(), |port| format!("127.0.0.1:{port}"));
+    address.parse().map_err(|_| "write the address of its admin listener, such as http://127.0.0.1:9100".to_owned())
+}
+
 fn parse_body(text: &str) -> Result<Body, String> {
     match text.strip_prefix('@') {
         None => Ok(Body::Text(text.to_owned())),
@@ -438,6 +456,8 @@ mod tests {
             "dead retry --all --rate 100",
             "dead list --since yesterday",
             "inspect",
+            "check --against here",
+            "check --against http://127.0.0.1:9100 --explain a",
             "schedules --from yesterday",
             "schedules --next -1",
             "schedules fire",

@@ -4,17 +4,17 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch::{self as channel, Receiver};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Run;
 use super::main::{Failed, Outcome, complain_of};
-use super::unusable;
+use super::{unusable, watch};
 use crate::clock::Clock;
 use crate::config::{Loaded, Problem};
-use crate::host::{self, Ended, Front, Host, Until};
+use crate::host::{self, Asker, Ended, Front, Host, Moment, Reading, Reloader, Until, missing_secrets};
 use crate::ledger::{Ledger, OpenError, Settings};
 use crate::metrics::Metrics;
 use crate::secret_store::{Environment, SecretStore};
@@ -29,16 +29,21 @@ const LOOK_EACH: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// Plugins, secrets or the data directory are not usable (nothing was started), or the host broke on its way.
-pub async fn run(loaded: Loaded, environment: Environment, arguments: Run) -> Outcome {
-    let metrics = Metrics::default();
-    let problems = missing_secrets(&loaded, &environment);
+pub async fn run(
+    loaded: Loaded,
+    environment: Environment,
+    arguments: Run,
+    read_again: impl Fn() -> Result<Loaded, Vec<Problem>> + Send + Sync + 'static,
+) -> Outcome {
+    let (metrics, seen) = (Metrics::default(), watch::look(loaded.files()));
+    let problems = missing_secrets(&loaded, &environment, Moment::Start);
     let plugins = match host::prepare(&loaded, &metrics).await {
         Ok(plugins) if problems.is_empty() => plugins,
         Ok(_) => return Ok(refuse(&problems)),
         Err(more) => return Ok(refuse(&[problems, more].concat())),
     };
     complain_of(&plugins.warnings);
-    let config = loaded.config;
+    let config = &loaded.config;
     // Nothing is missing, so nothing can be refused here but a file that has just gone.
     let empty = |_| SecretStore::empty(&config.host.data_dir);
     let secrets = SecretStore::open(&config.secrets, &environment).unwrap_or_else(empty);
@@ -46,14 +51,21 @@ pub async fn run(loaded: Loaded, environment: Environment, arguments: Run) -> Ou
     let ledger = open(&settings, &metrics).await.map_err(|error| Failed::Unusable(anyhow::Error::new(error)))?;
     plugins.keep(&config.host.data_dir);
     let (signals, _watching) = signals().context("cannot wait for signals")?;
-    let front = Front::bind(&config).await.map_err(Failed::Unusable)?;
-    let assembled = Host::assemble(config, plugins, secrets, ledger.clone(), metrics).await;
+    let hangups = signal(SignalKind::hangup()).context("cannot wait for signals")?;
+    let front = Front::bind(config).await.map_err(Failed::Unusable)?;
+    let reading = Reading::new(environment, read_again);
+    let assembled = Host::assemble(loaded, plugins, secrets, reading, ledger.clone(), metrics).await;
     // Nothing runs yet, so what is wrong here is wrong with the configuration or the data directory.
     let host = assembled.map_err(|error| {
         ledger.close();
         Failed::Unusable(ledger.behind(error))
     })?;
     let until = if arguments.until_idle { Until::Idle(arguments.idle_horizon) } else { Until::Stopped };
+    let mut reloading = JoinSet::new();
+    reloading.spawn(reload_on_hangup(hangups, host.reloader()));
+    if arguments.watch {
+        reloading.spawn(watch::reload_on_change(host.reloader(), seen));
+    }
     match host.run(front, until, signals, Supervisor::of_environment()).await? {
         Ended::Settled => Ok(ExitCode::SUCCESS),
         Ended::Cut | Ended::Held => Ok(ExitCode::FAILURE),
@@ -78,25 +90,22 @@ async fn open(settings: &Settings, metrics: &Metrics) -> Result<Ledger, OpenErro
     }
 }
 
-/// Secrets that are configured and have no value.
-pub fn missing_secrets(loaded: &Loaded, environment: &Environment) -> Vec<Problem> {
-    let missing = SecretStore::open(&loaded.config.secrets, environment).err().unwrap_or_default();
-    let problem = |(name, what): (String, String)| {
-        // Most say what to run.
-        let help = if what.contains("run `") { "" } else { "put the value there, or name another source" };
-        loaded.problem(&format!("secrets.{name}"), what, help)
-    };
-    missing.into_iter().map(problem).collect()
-}
-
 fn refuse(problems: &[Problem]) -> ExitCode {
     complain_of(problems);
     unusable()
 }
 
+/// Reads the configuration again with each SIGHUP; those that come together count as one.
+async fn reload_on_hangup(mut hangups: Signal, reloader: Reloader) {
+    while hangups.recv().await.is_some() {
+        // What came of it is in the log.
+        let _ = reloader.reload(Asker::Signal).await;
+    }
+}
+
 /// Counts SIGTERM and SIGINT, as long as the set is kept.
-fn signals() -> std::io::Result<(watch::Receiver<u32>, JoinSet<()>)> {
-    let (sender, receiver) = watch::channel(0);
+fn signals() -> std::io::Result<(Receiver<u32>, JoinSet<()>)> {
+    let (sender, receiver) = channel::channel(0);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut watching = JoinSet::new();

@@ -5,6 +5,7 @@
 
 mod connector;
 mod credential;
+mod difference;
 mod document;
 mod environment;
 mod excerpt;
@@ -31,7 +32,7 @@ mod verify;
 mod view;
 mod webhook;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -103,6 +104,13 @@ impl Config {
         self.host.memory.saturating_sub(kept)
     }
 
+    /// A connector by its name.
+    #[must_use]
+    pub fn connector(&self, name: &Name) -> Option<&Connector> {
+        let place = self.connectors.binary_search_by(|connector| connector.name.cmp(name)).ok()?;
+        self.connectors.get(place)
+    }
+
     /// Every queue that messages of this one may be copied to, by however many routes.
     #[must_use]
     pub fn led_to(&self, queue: &Name) -> Vec<&Name> {
@@ -168,6 +176,14 @@ impl Loaded {
     #[must_use]
     pub fn problem(&self, key: &str, message: impl Into<String>, help: impl Into<String>) -> Problem {
         self.found(Severity::Error, key, message.into(), help.into())
+    }
+
+    /// Every file that it was made of: its own, the lock file beside them, and the plugins.
+    #[must_use]
+    pub fn files(&self) -> BTreeSet<PathBuf> {
+        let plugins = self.config.connectors.iter().filter_map(|connector| connector.plugin.as_ref()?.path());
+        let own = self.config.origin.files.iter().cloned().chain([self.lock_path()]);
+        own.chain(plugins.map(Path::to_owned)).collect()
     }
 
     /// The same for what works, but is most likely not meant.
@@ -304,6 +320,15 @@ pub enum Plugin {
 }
 
 impl Plugin {
+    /// Its file, unless it is embedded.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Path(path) | Self::Signed { path, .. } => Some(path),
+            Self::Builtin(_) => None,
+        }
+    }
+
     /// The whole path of its file, or `builtin:NAME`.
     #[must_use]
     pub fn source(&self) -> String {
@@ -352,7 +377,7 @@ pub struct Allow {
 }
 
 /// One `[connectors.X]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Connector {
     /// X.
     pub name: Name,

@@ -8,7 +8,7 @@ use super::document::{Place, Sources};
 use super::excerpt::Mark;
 
 /// One thing wrong in the configuration, or most likely not meant.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Problem {
     /// Whether it keeps the configuration from being used.
     pub severity: Severity,
@@ -30,7 +30,7 @@ pub struct Problem {
 }
 
 /// Whether a problem keeps the configuration from being used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Nothing starts.

@@ -60,6 +60,11 @@ impl Hold {
         });
     }
 
+    /// Takes every reason away: its connector is not there any more.
+    pub fn end(&self) {
+        self.reasons().into_iter().for_each(|reason| self.clear(reason));
+    }
+
     /// Adds a reason or takes it away.
     pub fn show(&self, reason: Held, is_held: bool) {
         if is_held { self.set(reason) } else { self.clear(reason) }

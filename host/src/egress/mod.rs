@@ -34,7 +34,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 pub struct Egress(Arc<Shared>);
 
 /// What the configuration says about the way out.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
     /// The host's own addresses: to a plugin they are as private as the network behind them.
     pub listeners: Vec<SocketAddr>,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::mask::Secret;
 
@@ -17,6 +18,8 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// A backup of a large ledger on a slow disk.
 const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(6 * 3600);
 const BROKEN_OFF: &str = "the running host broke off its answer";
+/// For what may compile plugins and wait for runs to end.
+const PATIENT_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The admin listener of a running host.
 #[derive(Debug)]
@@ -56,6 +59,15 @@ impl OwnAdmin {
     /// No answer, or one that is not a success.
     pub async fn post<T: DeserializeOwned>(&self, path: &str, body: Vec<u8>) -> anyhow::Result<T> {
         self.ask(Method::POST, path, Some(("application/json", body))).await
+    }
+
+    /// `POST` of what may compile plugins and wait for runs to end.
+    ///
+    /// # Errors
+    /// No answer, or one that is not a success.
+    pub async fn post_patiently<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        let body = ("application/json", b"{}".to_vec());
+        self.answer(self.request(Method::POST, path, Some(body)).timeout(PATIENT_TIMEOUT)).await
     }
 
     /// `PUT` of a JSON document.
@@ -107,7 +119,11 @@ impl OwnAdmin {
         path: &str,
         body: Option<(&str, Vec<u8>)>,
     ) -> anyhow::Result<T> {
-        let response = accepted(self.send(self.request(method, path, body)).await?).await?;
+        self.answer(self.request(method, path, body)).await
+    }
+
+    async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {
+        let response = accepted(self.send(request).await?).await?;
         let bytes = response.bytes().await.context(BROKEN_OFF)?;
         let document: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
         serde_json::from_slice(document).context("the running host's answer is not of this version")
@@ -140,11 +156,16 @@ async fn accepted(response: Response) -> anyhow::Result<Response> {
     let bytes = response.bytes().await.context(BROKEN_OFF)?;
     if status == StatusCode::UNAUTHORIZED {
         let detail = "the running host does not take the token in its data directory: start it again if `admin.token` was replaced";
-        return Err(Refused { detail: detail.to_owned() }.into());
+        return Err(Refused { detail: detail.to_owned(), document: Value::Null }.into());
     }
-    let problem: Option<Problem> = serde_json::from_slice(&bytes).ok();
-    let detail = problem.map_or_else(|| format!("the running host answered {status}"), |problem| problem.detail);
-    if status.is_client_error() { Err(Refused { detail }.into()) } else { Err(anyhow::Error::msg(detail)) }
+    let document: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let detail = document["detail"].as_str().map(str::to_owned);
+    let detail = detail.unwrap_or_else(|| format!("the running host answered {status}"));
+    if status.is_client_error() {
+        Err(Refused { detail, document }.into())
+    } else {
+        Err(anyhow::Error::msg(detail))
+    }
 }
 
 /// The running host refused what it was asked, and changed nothing.
@@ -152,10 +173,6 @@ async fn accepted(response: Response) -> anyhow::Result<Response> {
 #[error("{detail}")]
 pub struct Refused {
     detail: String,
-}
-
-/// The part of a problem document that people read.
-#[derive(serde::Deserialize)]
-struct Problem {
-    detail: String,
+    /// The whole answer; nothing where it was none.
+    pub document: Value,
 }

@@ -1,20 +1,23 @@
-//! Building a host: from names in the configuration to connected parts.
+//! Building connectors: from names in the configuration to connected parts.
+//!
+//! Knows one configuration at a time; which of its connectors are built is the caller's matter. Invariant: what is built
+//! does nothing before it is started.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::Context;
-use tokio::runtime::Handle;
 use tokio::sync::{RwLock, Semaphore};
 use tokio_util::task::TaskTracker;
 
+use super::gate;
 use super::plugins::Plugins;
-use super::{Host, Running, gate};
-use crate::audit::{Audit, Event, Kind};
+use super::running::Running;
+use crate::audit::{Event, Kind};
 use crate::broker::{Broker, KeysInBatch, Subscription, SubscriptionSettings};
 use crate::capability::queue::Target;
 use crate::capability::rate::Bucket;
-use crate::capability::{Grants, Services, Subject, http};
+use crate::capability::{Grants, Services, Subject};
 use crate::config::{self, Config};
 use crate::delivery::brake::Brake;
 use crate::delivery::connector::{Connector, Entry};
@@ -22,14 +25,10 @@ use crate::delivery::direct::Direct;
 use crate::delivery::history::History;
 use crate::delivery::hold::Hold;
 use crate::delivery::supersession::Supersession;
-use crate::egress::{self, Egress};
 use crate::id::Name;
 use crate::ledger::{self, ConnectorLayout, Directory, Layout, Ledger, Ordering, QueuePolicy, StateUsage};
-use crate::metrics::Metrics;
-use crate::runtime::compile::Compiled;
-use crate::runtime::permit::{Budget, Permits};
+use crate::runtime::permit::Permits;
 use crate::runtime::{Export, Plugin};
-use crate::secret_store::SecretStore;
 use crate::settlement::{ConnectorId, QueueId, SubscriptionId};
 use crate::trigger::clockwork::Clockwork;
 use crate::trigger::overlap::Overlap;
@@ -71,79 +70,49 @@ pub fn layout(config: &Config) -> Layout {
 }
 
 /// What every connector is built with.
-struct Assembly {
-    config: Config,
-    plugins: Plugins,
-    ledger: Ledger,
-    directory: Arc<Directory>,
-    broker: Broker,
-    metrics: Metrics,
-    services: Services,
-    permits: Permits,
+pub(super) struct Assembly<'a> {
+    pub(super) config: &'a Config,
+    pub(super) plugins: &'a Plugins,
+    pub(super) ledger: &'a Ledger,
+    pub(super) directory: &'a Directory,
+    pub(super) broker: &'a Broker,
+    pub(super) services: &'a Services,
+    pub(super) permits: &'a Permits,
+    pub(super) under_way: &'a TaskTracker,
 }
 
-impl Host {
-    /// Connects loaded plugins with an open ledger; what kept it from that is in the audit record.
+/// One connector that is enabled, as it is built.
+#[derive(Default)]
+pub(super) struct Member {
+    /// What runs its plugin, if it has one.
+    pub(super) running: Option<Arc<Running>>,
+    /// Its webhook, if it has one.
+    pub(super) hook: Option<Arc<Hook>>,
+}
+
+impl Assembly<'_> {
+    /// Builds a connector, which does not run yet; `before` is the webhook whose place its own takes.
     ///
     /// # Errors
-    /// The ledger cannot be read or written, or a plugin does not start with its grants.
-    pub async fn assemble(
-        config: Config,
-        plugins: Plugins,
-        secrets: SecretStore,
-        ledger: Ledger,
-        metrics: Metrics,
-    ) -> anyhow::Result<Self> {
-        let audit = Audit::open_or_warn(&config.host.data_dir);
-        audit.note(start_of(&config.origin));
-        let assembled = Self::connect(config, plugins, secrets, ledger, metrics, audit.clone()).await;
-        assembled.inspect_err(|error| audit.close(Event::failed(error)))
+    /// The ledger cannot be read or changed.
+    pub(super) async fn member(&self, settings: &config::Connector, before: Option<&Hook>) -> anyhow::Result<Member> {
+        let cannot = || format!("connector `{}` cannot start", settings.name);
+        let running = match &settings.plugin {
+            Some(plugin) => Some(Arc::new(self.connector(settings, plugin).await.with_context(cannot)?)),
+            None => None,
+        };
+        let connector = running.as_ref().map(|running| running.connector.clone());
+        let hook = self.hook(settings, connector, before).with_context(cannot)?.map(Arc::new);
+        Ok(Member { running, hook })
     }
 
-    async fn connect(
-        config: Config,
-        plugins: Plugins,
-        secrets: SecretStore,
-        ledger: Ledger,
-        metrics: Metrics,
-        audit: Audit,
-    ) -> anyhow::Result<Self> {
-        let directory = Arc::new(ledger.configure(&layout(&config))?);
-        warn_of_orphans(&directory, &metrics);
-        let secrets = Arc::new(secrets);
-        let egress = Egress::start(Handle::current(), way_out(&config));
-        let http = http::Services::new(egress, secrets.clone(), metrics.clone(), audit.clone());
-        let services = Services { ledger: Some(ledger.clone()), metrics: metrics.clone(), audit, secrets, http };
-        let broker = Broker::local(ledger.clone())?;
-        let budget = Budget { runs: config.host.runs, memory_bytes: config.memory_for_runs() };
-        let permits = Permits::new(budget, metrics.sandbox_reserved_bytes());
-        let assembly = Assembly { config, plugins, ledger, directory, broker, metrics, services, permits };
-        let (mut connectors, mut hooks, under_way) = (Vec::new(), Vec::new(), TaskTracker::new());
-        for settings in assembly.config.connectors.iter().filter(|connector| connector.enabled) {
-            let cannot = || format!("connector `{}` cannot start", settings.name);
-            let running = match &settings.plugin {
-                Some(plugin) => Some(assembly.connector(settings, plugin).await.with_context(cannot)?),
-                None => None,
-            };
-            let connector = running.as_ref().map(|running| running.connector.clone());
-            hooks.extend(assembly.hook(settings, connector, &under_way).with_context(cannot)?);
-            connectors.extend(running);
-        }
-        let Assembly { config, plugins, ledger, directory, broker, metrics, services, .. } = assembly;
-        let sealed = services.secrets.sealed().clone();
-        let audit = services.audit;
-        let engine = plugins.engine;
-        Ok(Self { config, engine, ledger, directory, broker, metrics, audit, sealed, connectors, hooks, under_way })
-    }
-}
-
-impl Assembly {
     async fn connector(&self, settings: &config::Connector, source: &config::Plugin) -> anyhow::Result<Running> {
         let name = &settings.name;
         let id = self.directory.connector(name.as_str()).context("it has no number in the ledger")?;
         let lineage = self.directory.lineage(name.as_str()).map_or_else(|| name.clone(), Name::stored);
         let plugin = self.plugin(settings, source, Subject { name: name.clone(), lineage: lineage.clone(), id })?;
-        let hold = Hold::new(name.clone(), self.metrics.clone());
+        let metrics = &self.services.metrics;
+        let hold = Hold::new(name.clone(), metrics.clone());
         for reason in self.ledger.holds(id)? {
             hold.set(reason);
             tracing::warn!(connector = %name, reason = reason.label(), "held since before this start: `bulkhead resume {name}`");
@@ -158,7 +127,7 @@ impl Assembly {
             rate: settings.rate.map(Bucket::new),
             brake: Brake::new(settings.brake),
             hold,
-            metrics: self.metrics.of_connector(name),
+            metrics: metrics.of_connector(name),
             ledger: self.ledger.clone(),
             clock: self.ledger.clock().clone(),
             permits: self.permits.clone(),
@@ -175,7 +144,7 @@ impl Assembly {
             clockworks = self.clockworks(settings, &connector, &lineage, &supersession)?;
             consumptions.push(inbox);
         }
-        Ok(Running { connector, dead_max_bytes: settings.dead_max_bytes, consumptions, clockworks })
+        Ok(Running::new(connector, settings.dead_max_bytes, consumptions, clockworks))
     }
 
     fn plugin(
@@ -185,7 +154,7 @@ impl Assembly {
         subject: Subject,
     ) -> anyhow::Result<Plugin> {
         let linked = self.plugins.linked.get(settings.name.as_str()).context("its plugin is not loaded")?.clone();
-        let grants = gate::grants(&self.services, subject, settings, |queue| self.target(queue));
+        let grants = gate::grants(self.services, subject, settings, |queue| self.target(queue));
         self.record(settings, source, &grants);
         Ok(Plugin::new(linked, Arc::new(grants)))
     }
@@ -193,7 +162,7 @@ impl Assembly {
     /// Whoever reads the record later knows what ran and what it could do.
     fn record(&self, settings: &config::Connector, source: &config::Plugin, grants: &Grants) {
         let may = grants.permissions().into_iter().chain(settings.webhook.iter().map(|webhook| webhook.permission()));
-        let sha256 = self.plugins.compiled.get(settings.name.as_str()).map_or("", Compiled::sha256).to_owned();
+        let sha256 = self.plugins.hash_of(settings.name.as_str()).to_owned();
         self.note_grants(settings, Event { sources: vec![source.source()], sha256, ..grants_of(may.collect()) });
     }
 
@@ -276,7 +245,7 @@ impl Assembly {
         &self,
         settings: &config::Connector,
         connector: Option<Arc<Connector>>,
-        under_way: &TaskTracker,
+        before: Option<&Hook>,
     ) -> anyhow::Result<Option<Hook>> {
         let Some(webhook) = &settings.webhook else { return Ok(None) };
         if settings.plugin.is_none() {
@@ -294,7 +263,7 @@ impl Assembly {
                 let places = Arc::new(Semaphore::new(webhook.concurrency));
                 let engine = self.plugins.engine.clone();
                 let direct = Direct { connector, inbox: name.as_str().into(), subscription, places, engine };
-                Some(Runs { direct, under_way: under_way.clone() })
+                Some(Runs { direct, under_way: self.under_way.clone() })
             }
             _ => None,
         };
@@ -308,7 +277,7 @@ impl Assembly {
         let (ledger, audit) = (self.ledger.clone(), audit.clone());
         let connector = settings.name.clone();
         let foundation = Foundation { connector, verifier, inbox, target, runs, ledger, audit };
-        Ok(Some(Hook::new(webhook.clone(), foundation)))
+        Ok(Some(Hook::new(webhook.clone(), foundation, before)))
     }
 
     fn subscription_id(&self, queue: &Name, connector: &Name) -> anyhow::Result<SubscriptionId> {
@@ -352,7 +321,7 @@ impl Assembly {
                 supersession: supersession.clone(),
                 ledger: self.ledger.clone(),
                 clock: self.ledger.clock().clone(),
-                metrics: self.metrics.clone(),
+                metrics: self.services.metrics.clone(),
             })
         };
         Ok(settings.schedules.iter().map(clockwork).collect())
@@ -363,32 +332,4 @@ impl Assembly {
 fn grants_of(permissions: Vec<String>) -> Event {
     let text = if permissions.is_empty() { "may do nothing" } else { "" };
     Event { permissions, ..Event::new(Kind::Grants, "", text) }
-}
-
-fn start_of(origin: &config::Origin) -> Event {
-    let sources = origin.files.iter().map(|file| file.display().to_string()).collect();
-    let event = Event::new(Kind::Start, "", concat!("bulkhead ", env!("CARGO_PKG_VERSION")));
-    Event { sources, sha256: origin.sha256.clone(), ..event }
-}
-
-fn way_out(config: &Config) -> egress::Settings {
-    let config::Host { admin, listen, roots, proxy, .. } = &config.host;
-    egress::Settings { listeners: vec![*admin, *listen], roots: roots.clone(), proxy: proxy.clone() }
-}
-
-fn warn_of_orphans(directory: &Directory, metrics: &Metrics) {
-    let mut totals: BTreeMap<(&Name, &Name), u64> = BTreeMap::new();
-    for orphan in directory.orphans() {
-        *totals.entry((&orphan.queue, &orphan.connector)).or_default() += orphan.messages;
-    }
-    for ((queue, connector), messages) in totals {
-        metrics.orphaned(queue, connector, messages);
-        if messages == 0 {
-            continue;
-        }
-        tracing::warn!(
-            %queue, %connector, messages,
-            "messages wait for a connector that has left the configuration; they are kept for the queue's `retention`, or until `bulkhead queues forget {queue} {connector}`"
-        );
-    }
 }

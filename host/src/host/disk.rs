@@ -7,35 +7,32 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::Host;
-use crate::delivery::connector::Connector;
+use super::running::Roster;
 use crate::ledger::Disk;
 use crate::metrics::Held;
-use crate::settlement::QueueId;
 
 impl Host {
-    /// Keeps every connector's hold true until `stop` turns true.
+    /// Keeps the hold of every connector that runs true until `stop` turns true.
     pub(super) fn show_disk(&self, stop: watch::Receiver<bool>) -> impl Future<Output = ()> + Send + use<> {
-        let of = |running: &super::Running| {
-            let queues = running.consumptions.iter().flat_map(|consumption| consumption.publishes_to.clone());
-            (running.connector.clone(), queues.collect())
-        };
-        show(self.connectors.iter().map(of).collect(), self.ledger.disk(), stop)
+        show(self.roster.subscribe(), self.ledger.disk(), stop)
     }
 }
 
 async fn show(
-    connectors: Vec<(Arc<Connector>, Vec<QueueId>)>,
+    mut roster: watch::Receiver<Arc<Roster>>,
     mut disk: watch::Receiver<Disk>,
     mut stop: watch::Receiver<bool>,
 ) {
     loop {
-        let now = *disk.borrow_and_update();
-        for (connector, publishes_to) in &connectors {
-            connector.hold.show(Held::Disk, now.stops(publishes_to));
+        let (now, all) = (*disk.borrow_and_update(), roster.borrow_and_update().clone());
+        for running in all.iter().filter(|running| !running.is_stopped()) {
+            let queues = running.consumptions.iter().flat_map(|consumption| consumption.publishes_to.iter().copied());
+            running.connector.hold.show(Held::Disk, now.stops(&queues.collect::<Vec<_>>()));
         }
         tokio::select! {
             biased;
             _ = stop.wait_for(|stopped| *stopped) => return,
+            changed = roster.changed() => if changed.is_err() { return },
             changed = disk.changed() => if changed.is_err() { return },
         }
     }

@@ -13,10 +13,8 @@ use tokio::task::JoinSet;
 use super::Host;
 use crate::admin::access::Access;
 use crate::admin::api::schedules;
-use crate::admin::{self, Admin};
-use crate::broker::Subscription;
-use crate::config;
-use crate::id::Name;
+use crate::admin::{self, Admin, Live};
+use crate::config::Config;
 use crate::listener::Listener;
 use crate::secret_store::token;
 
@@ -25,6 +23,20 @@ pub struct Front {
     desk: Desk,
     /// For webhooks, where a connector has one.
     door: Option<Listener>,
+}
+
+/// Whether the listener for webhooks is needed.
+pub(super) fn takes_webhooks(config: &Config) -> bool {
+    config.connectors.iter().any(|connector| connector.enabled && connector.webhook.is_some())
+}
+
+/// Binds the listener for webhooks.
+///
+/// # Errors
+/// The address is taken or not this machine's.
+pub(super) async fn bind_door(config: &Config) -> anyhow::Result<Listener> {
+    let bound = Listener::bind(config.host.listen).await;
+    bound.context("cannot start the listener for webhooks: see `host.listen`")
 }
 
 /// The admin listener.
@@ -38,19 +50,14 @@ impl Front {
     ///
     /// # Errors
     /// An address is taken or not this machine's, or the token cannot be read or written.
-    pub async fn bind(config: &config::Config) -> anyhow::Result<Self> {
+    pub async fn bind(config: &Config) -> anyhow::Result<Self> {
         let host = &config.host;
         let token = token::load_or_make(&host.data_dir)?;
         let listener = Listener::bind(host.admin).await.context("cannot start the admin listener: see `host.admin`")?;
         let access = Access::new(token, listener.address(), &host.admin_hosts, host.metrics_open);
         let desk = Desk { listener, access: Arc::new(access) };
-        let is_wanted = config.connectors.iter().any(|connector| connector.enabled && connector.webhook.is_some());
-        if !is_wanted {
-            return Ok(Self { desk, door: None });
-        }
-        let door =
-            Listener::bind(host.listen).await.context("cannot start the listener for webhooks: see `host.listen`")?;
-        Ok(Self { desk, door: Some(door) })
+        let door = if takes_webhooks(config) { Some(bind_door(config).await?) } else { None };
+        Ok(Self { desk, door })
     }
 
     /// Where the admin listens, with the real port.
@@ -71,45 +78,42 @@ impl Front {
 }
 
 impl Desk {
-    /// Answers for a host until `closing` turns true; from `stopping` on it says that the host is not ready.
+    pub(super) fn access(&self) -> Arc<Access> {
+        self.access.clone()
+    }
+
+    /// Answers for what `live` shows of the host until `closing` turns true.
     pub(super) fn start(
         self,
-        host: &Host,
-        stopping: watch::Receiver<bool>,
+        live: watch::Receiver<Admin>,
         mut closing: watch::Receiver<bool>,
     ) -> JoinSet<anyhow::Result<()>> {
-        let connectors = host.connectors.iter().map(|running| running.connector.clone()).collect();
-        let admin = Admin {
-            ledger: host.ledger.clone(),
-            directory: host.directory.clone(),
-            metrics: host.metrics.clone(),
-            audit: host.audit.clone(),
-            connectors: Arc::new(connectors),
-            schedules: Arc::new(schedules::of_config(&host.config, &host.directory)),
-            in_flight: in_flight(host),
-            sealed: host.sealed.clone(),
-            backing_up: Arc::default(),
-            access: self.access,
-            stopping,
-        };
         let stop = async move {
             let _ = closing.wait_for(|closing| *closing).await;
         };
         let mut tasks = JoinSet::new();
-        tasks.spawn(self.listener.serve(admin::router(admin), stop));
+        tasks.spawn(self.listener.serve(admin::router(Live(live)), stop));
         tasks
     }
 }
 
-/// How many deliveries each subscription holds, for reports.
-fn in_flight(host: &Host) -> admin::InFlight {
-    let of_connector = host.connectors.iter().flat_map(|running| {
-        let connector = &running.connector.name;
-        running.subscriptions().map(move |(queue, it)| (queue.clone(), connector.clone(), it.clone()))
-    });
-    let subscriptions: Vec<(Name, Name, Subscription)> = of_connector.collect();
-    Arc::new(move |queue, connector| {
-        let is_it = |(of, by, _): &&(Name, Name, Subscription)| of.as_str() == queue && by.as_str() == connector;
-        subscriptions.iter().find(is_it).map_or(0, |(_, _, subscription)| subscription.counts().in_flight as u64)
-    })
+impl Host {
+    /// What the admin listener knows of the host as it is configured now; from `stopping` on it says that the host is not
+    /// ready.
+    pub(super) fn admin(&self, access: &Arc<Access>, stopping: &watch::Receiver<bool>) -> Admin {
+        let config = self.reloader.present();
+        Admin {
+            ledger: self.ledger.clone(),
+            directory: self.directory.clone(),
+            metrics: self.metrics.clone(),
+            audit: self.audit.clone(),
+            connectors: self.roster.subscribe(),
+            schedules: Arc::new(schedules::of_config(config.config(), &self.directory)),
+            sealed: self.sealed.clone(),
+            backing_up: self.backing_up.clone(),
+            reloader: self.reloader.clone(),
+            access: access.clone(),
+            stopping: stopping.clone(),
+        }
+    }
 }

@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use super::{Ended, Host, Running, Until};
+use super::running::{Roster, Running};
+use super::{Ended, Host, Until};
 use crate::metrics::Held;
 use crate::settlement::QueueId;
 use crate::trigger::queue::Consumption;
@@ -51,7 +52,8 @@ impl Host {
         let mut in_a_row = 0;
         loop {
             looks.tick().await;
-            let Some(left) = self.left(horizon) else {
+            let roster = self.roster.borrow().clone();
+            let Some(left) = self.left(&roster, horizon) else {
                 in_a_row = 0;
                 continue;
             };
@@ -66,13 +68,13 @@ impl Host {
     }
 
     /// Connectors that do not get to their work; `None` while any works.
-    fn left(&self, horizon: Duration) -> Option<Vec<(&Running, Left)>> {
+    fn left<'r>(&self, roster: &'r Roster, horizon: Duration) -> Option<Vec<(&'r Running, Left)>> {
         let horizon_ms = u64::try_from(horizon.as_millis()).unwrap_or(u64::MAX);
         if !self.under_way.is_empty() {
             return None;
         }
         let mut left = Vec::new();
-        for running in &self.connectors {
+        for running in roster.iter().map(AsRef::as_ref) {
             match self.standing(running, horizon_ms) {
                 Standing::Idle => {}
                 Standing::Held(why) => left.push((running, why)),

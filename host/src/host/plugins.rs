@@ -3,7 +3,7 @@
 //! Each distinct plugin is read, compiled and linked once, however many connectors name it. Invariant: nothing is written
 //! before all of them are accepted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -27,6 +27,14 @@ const HELP: &str = "give the path of a component, or builtin:NAME";
 /// What to do about one that is not signed.
 const SIGN_HELP: &str = "`minisign -S -m PATH` signs it with the secret key; take `key` out to run it unsigned";
 
+/// What to do about what an engine that runs has no room for.
+const RESTART_HELP: &str = "restart the host for it";
+
+/// Sandboxes that connectors which come while the host runs may keep, beside those that it is started with.
+const KEPT_ROOM: usize = 16;
+/// As much memory as their sandboxes may have. It is address space, of which a slot of the pool has more anyway.
+const MEMORY_ROOM_BYTES: u64 = 1 << 30;
+
 /// The plugins of all connectors, and the engine that they are compiled for.
 pub struct Plugins {
     pub(super) engine: Engine,
@@ -34,8 +42,8 @@ pub struct Plugins {
     pub(super) linked: BTreeMap<String, Linked>,
     /// The same before it was linked.
     pub(super) compiled: BTreeMap<String, Compiled>,
-    /// Each distinct one once.
-    distinct: Vec<Compiled>,
+    /// Each distinct one once, by the hash of its bytes.
+    distinct: BTreeMap<String, Distinct>,
     /// What is most likely not meant, but works.
     pub warnings: Vec<Problem>,
 }
@@ -44,7 +52,7 @@ impl Plugins {
     /// How many there are, and how many of them had not to be compiled.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {
-        (self.distinct.len(), self.distinct.iter().filter(|compiled| compiled.is_cached()).count())
+        (self.distinct.len(), self.distinct.values().filter(|distinct| distinct.compiled.is_cached()).count())
     }
 
     /// What a connector's plugin is; `None` where it has none.
@@ -56,15 +64,21 @@ impl Plugins {
 
     /// Keeps what had to be compiled for the next start, in a data directory that exists by now.
     pub fn keep(&self, data_dir: &Path) {
-        let compiled = self.distinct.iter().filter(|compiled| !compiled.is_cached()).count();
-        tracing::info!(plugins = self.distinct.len(), compiled, "plugins are loaded");
-        if compiled == 0 {
+        let is_new = |distinct: &&Distinct| distinct.is_new && !distinct.compiled.is_cached();
+        let compiled: Vec<&Compiled> = self.distinct.values().filter(is_new).map(|it| &it.compiled).collect();
+        tracing::info!(plugins = self.distinct.len(), compiled = compiled.len(), "plugins are loaded");
+        if compiled.is_empty() {
             return;
         }
         match PluginStore::open(data_dir) {
-            Ok(store) => self.distinct.iter().for_each(|compiled| compile::keep(&self.engine, &store, compiled)),
+            Ok(store) => compiled.into_iter().for_each(|compiled| compile::keep(&self.engine, &store, compiled)),
             Err(error) => tracing::warn!("compiled plugins are not kept, the next start compiles again: {error:#}"),
         }
+    }
+
+    /// The hash of the plugin that a connector has; empty where it has none.
+    pub(super) fn hash_of(&self, connector: &str) -> &str {
+        self.compiled.get(connector).map_or("", Compiled::sha256)
     }
 }
 
@@ -73,20 +87,78 @@ impl Plugins {
 /// # Errors
 /// One problem for each plugin that cannot be used, at its key, and the warnings beside them.
 pub async fn prepare(loaded: &Loaded, metrics: &Metrics) -> Result<Plugins, Vec<Problem>> {
-    let plugins = load(loaded, metrics).await?;
+    accepted(loaded, load(loaded, metrics).await?).await
+}
+
+/// The same for a host that runs: in its engine, and without what it has loaded `before`.
+///
+/// # Errors
+/// As in [`prepare`], and where the pool of sandboxes has no room for what is asked.
+pub(super) async fn prepare_again(
+    loaded: &Loaded,
+    metrics: &Metrics,
+    before: &Plugins,
+) -> Result<Plugins, Vec<Problem>> {
+    let problems = beyond(loaded, before.engine.settings());
+    let known = before.distinct.iter().map(|(hash, it)| (hash.clone(), Distinct { is_new: false, ..it.clone() }));
+    match load_with(loaded, metrics, before.engine.clone(), known.collect()).await {
+        Ok(plugins) if problems.is_empty() => accepted(loaded, plugins).await,
+        Ok(_) => Err(problems),
+        Err(more) => Err([problems, more].concat()),
+    }
+}
+
+async fn accepted(loaded: &Loaded, plugins: Plugins) -> Result<Plugins, Vec<Problem>> {
     let problems = lock::compare(loaded, &plugins).await;
     if problems.is_empty() { Ok(plugins) } else { Err([problems, plugins.warnings].concat()) }
 }
 
+/// What does not fit into a pool that was made for another configuration.
+fn beyond(loaded: &Loaded, pool: Settings) -> Vec<Problem> {
+    let config = &loaded.config;
+    let wanted = settings(config);
+    let mut problems = Vec::new();
+    if wanted.kept > pool.kept {
+        let message = format!(
+            "`reuse = \"always\"` would keep {} sandboxes between runs, and the host was started with room for {}",
+            wanted.kept, pool.kept
+        );
+        problems.push(loaded.problem("connectors", message, RESTART_HELP));
+    }
+    let is_larger = |connector: &&Connector| connector.limits.memory_bytes > pool.memory_bytes_max;
+    problems.extend(config.connectors.iter().filter(is_larger).map(|connector| {
+        let key = format!("connectors.{}.limits.memory", connector.name);
+        loaded.problem(&key, "larger than the host that runs was started for", RESTART_HELP)
+    }));
+    problems
+}
+
 /// Reads, compiles, links and starts the plugin of every connector, enabled or not.
 pub(super) async fn load(loaded: &Loaded, metrics: &Metrics) -> Result<Plugins, Vec<Problem>> {
-    let config = &loaded.config;
-    let engine = Engine::start(settings(config))
+    let wanted = settings(&loaded.config);
+    let roomy = Settings {
+        kept: wanted.kept + KEPT_ROOM,
+        memory_bytes_max: wanted.memory_bytes_max.max(MEMORY_ROOM_BYTES),
+        ..wanted
+    };
+    let engine = Engine::start(roomy)
         .map_err(|error| vec![loaded.problem("host", format!("{error:#}"), "see `host.runs` and `limits.memory`")])?;
+    load_with(loaded, metrics, engine, BTreeMap::new()).await
+}
+
+/// The same in this engine, with plugins that are loaded by now.
+async fn load_with(
+    loaded: &Loaded,
+    metrics: &Metrics,
+    engine: Engine,
+    known: BTreeMap<String, Distinct>,
+) -> Result<Plugins, Vec<Problem>> {
+    let config = &loaded.config;
     let mut loader = Loader {
         store: store(&config.host.data_dir),
         services: Services::idle(Handle::current()),
         sources: BTreeMap::new(),
+        known,
         engine: engine.clone(),
         limits: config.host.compile,
     };
@@ -104,16 +176,7 @@ pub(super) async fn load(loaded: &Loaded, metrics: &Metrics) -> Result<Plugins, 
                 linked.insert(connector.name.to_string(), plugin);
                 compiled.insert(connector.name.to_string(), component);
             }
-            Err(refusal) => {
-                let key = format!("connectors.{}.plugin", connector.name);
-                if let Some(bound) = refusal.bound {
-                    metrics.limit_hit(&connector.name, Limit::Compile);
-                    let (connector, limit, key) = (&connector.name, Limit::Compile.label(), bound);
-                    // Nobody can ask for the metrics of a host that does not start.
-                    tracing::error!(%connector, limit, key, "the plugin is over a bound of the compiler");
-                }
-                problems.push(loaded.problem(&key, refusal.message, refusal.help));
-            }
+            Err(refusal) => problems.push(refusal.told(loaded, connector, metrics)),
         }
     }
     // A schema is compiled once, however many connectors have it.
@@ -125,7 +188,8 @@ pub(super) async fn load(loaded: &Loaded, metrics: &Metrics) -> Result<Plugins, 
         problems.append(&mut warnings);
         return Err(problems);
     }
-    let distinct = loader.sources.into_values().flatten().map(|loaded| loaded.compiled).collect();
+    let used: BTreeSet<String> = loader.sources.into_values().flatten().collect();
+    let distinct = loader.known.into_iter().filter(|(hash, _)| used.contains(hash)).collect();
     Ok(Plugins { engine, linked, compiled, distinct, warnings })
 }
 
@@ -162,9 +226,21 @@ impl Refusal {
         let help = bound.map_or_else(|| HELP.to_owned(), |key| format!("raise `{key}` where the plugin is worth it"));
         Self { bound, ..Self::new(message, help) }
     }
+
+    fn told(self, loaded: &Loaded, connector: &Connector, metrics: &Metrics) -> Problem {
+        let path = format!("connectors.{}.plugin", connector.name);
+        if let Some(key) = self.bound {
+            metrics.limit_hit(&connector.name, Limit::Compile);
+            let (connector, limit) = (&connector.name, Limit::Compile.label());
+            // Nobody can ask for the metrics of a host that does not start.
+            tracing::error!(%connector, limit, key, "the plugin is over a bound of the compiler");
+        }
+        loaded.problem(&path, self.message, self.help)
+    }
 }
 
 /// One distinct plugin.
+#[derive(Clone)]
 struct Distinct {
     compiled: Compiled,
     linked: Linked,
@@ -172,6 +248,8 @@ struct Distinct {
     started: Vec<Limits>,
     /// Of its `config`, once it was asked.
     schema: Option<Option<Arc<str>>>,
+    /// Whether it was not loaded before.
+    is_new: bool,
 }
 
 /// A plugin that a connector can run, and the schema of its `config`, if it says one.
@@ -184,7 +262,9 @@ struct Loader {
     store: Option<PluginStore>,
     /// Nothing stands behind a plugin while it is checked.
     services: Services,
-    sources: BTreeMap<String, Result<Distinct, Refusal>>,
+    sources: BTreeMap<String, Result<String, Refusal>>,
+    /// By the hash of their bytes.
+    known: BTreeMap<String, Distinct>,
 }
 
 impl Loader {
@@ -199,8 +279,8 @@ impl Loader {
             let distinct = self.distinct(&source, plugin);
             self.sources.insert(source.clone(), distinct);
         }
-        let Some(distinct) = self.sources.get_mut(&source) else { return Err(Refusal::new("it is not loaded", HELP)) };
-        let distinct = distinct.as_mut().map_err(|refusal| refusal.clone())?;
+        let hash = self.sources.get(&source).cloned().unwrap_or_else(|| Err(Refusal::new("it is not loaded", HELP)))?;
+        let Some(distinct) = self.known.get_mut(&hash) else { return Err(Refusal::new("it is not loaded", HELP)) };
         if !distinct.started.contains(&connector.limits) {
             let checked = start(&self.engine, &self.services, &distinct.linked, connector).await;
             checked.map_err(|error| Refusal::new(format!("{source}: {error}"), ""))?;
@@ -214,7 +294,8 @@ impl Loader {
         Ok((distinct.linked.clone(), distinct.compiled.clone(), distinct.schema.clone().flatten()))
     }
 
-    fn distinct(&self, source: &str, plugin: &Source) -> Result<Distinct, Refusal> {
+    /// Loads a plugin, unless its bytes are known; their hash.
+    fn distinct(&mut self, source: &str, plugin: &Source) -> Result<String, Refusal> {
         let read;
         let (maker, bytes) = match plugin {
             Source::Path(path) | Source::Signed { path, .. } => {
@@ -231,11 +312,16 @@ impl Loader {
             let unsigned = |error| Refusal::new(format!("{}: {error}", path.display()), SIGN_HELP);
             plugin_store::signature::check(path, bytes, key).map_err(unsigned)?;
         }
+        let hash = compile::hash(bytes);
+        if self.known.contains_key(&hash) {
+            return Ok(hash);
+        }
         let compiled = compile(&self.engine, self.store.as_ref(), maker, bytes)
             .map_err(|error| Refusal::of(&error, format!("{source}: {error}")))?;
         let linked =
             Linked::new(&self.engine, &compiled).map_err(|error| Refusal::new(format!("{source}: {error}"), ""))?;
-        Ok(Distinct { compiled, linked, started: Vec::new(), schema: None })
+        self.known.insert(hash.clone(), Distinct { compiled, linked, started: Vec::new(), schema: None, is_new: true });
+        Ok(hash)
     }
 }
 

@@ -1,8 +1,8 @@
 //! From the configuration's names to the ledger's numbers.
 //!
-//! Applied in one transaction at start: rows are made for what is new, `was` renames what is old, and subscriptions whose
-//! connector does not consume any more become orphans. Invariant: a number never changes its meaning, and a connector's
-//! lineage (its first name) stays through every rename, so derived ids do too.
+//! Applied in one transaction, at start and again while a host runs: rows are made for what is new, `was` renames what is
+//! old, and subscriptions whose connector does not consume any more become orphans. Invariant: a number never changes its
+//! meaning, and a connector's lineage (its first name) stays through every rename, so derived ids do too.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;

@@ -420,6 +420,14 @@ impl Ledger {
         &self.shared().clock
     }
 
+    /// Waits until everything that was handed in before is on disk, or has failed.
+    ///
+    /// # Errors
+    /// The ledger has stopped.
+    pub async fn caught_up(&self) -> anyhow::Result<()> {
+        self.change(|_| Ok(())).await
+    }
+
     /// Runs a change on the writer's thread, in the next group; answers when it is on disk.
     async fn change<T, Change>(&self, change: Change) -> anyhow::Result<T>
     where

@@ -78,6 +78,12 @@ impl Certificate {
         Ok(Self(Arc::new(Shown { files, provider, key, looked })))
     }
 
+    /// Where it is read.
+    #[must_use]
+    pub fn files(&self) -> &Files {
+        &self.0.files
+    }
+
     /// Speaks TLS with this certificate, and says in the handshake which versions of HTTP there are.
     pub(super) fn acceptor(&self) -> anyhow::Result<TlsAcceptor> {
         let builder =

@@ -32,6 +32,8 @@ labels! {
     HeldBy { connector, reason }
     Hooked { connector, status }
     Build { version }
+    Ended { outcome }
+    Configured { sha256 }
 }
 
 /// Buckets of a histogram of seconds, from 100 µs to 100 s.
@@ -72,6 +74,8 @@ pub(super) struct Families {
     pub(super) unrouted: Family<OfQueue, Counter>,
     pub(super) expired: Family<OfSubscription, Counter>,
     pub(super) orphaned_messages: Family<OfSubscription, Gauge>,
+    pub(super) config_info: Family<Configured, Gauge>,
+    pub(super) reloads: Family<Ended, Counter>,
     pub(super) panics: Counter,
     pub(super) history_dropped: Counter,
     pub(super) sandbox_seconds: Histogram,
@@ -106,6 +110,8 @@ impl Families {
             unrouted: Family::default(),
             expired: Family::default(),
             orphaned_messages: Family::default(),
+            config_info: Family::default(),
+            reloads: Family::default(),
             panics: Counter::default(),
             history_dropped: Counter::default(),
             // From 1 µs: instantiation is measured in microseconds.
@@ -154,6 +160,8 @@ impl Families {
         add(registry, "unrouted", "Copies that routes in a circle did not make", &self.unrouted);
         add(registry, "expired", "Messages that expired unsettled", &self.expired);
         add(registry, "orphaned_messages", "Messages of removed connectors", &self.orphaned_messages);
+        add(registry, "config_info", "Hash of the configuration's files that are in use", &self.config_info);
+        add(registry, "reloads", "Configurations read again, by outcome: done, refused", &self.reloads);
         add(registry, "panics", "Panics of host code caught at a run's border", &self.panics);
         add(
             registry,

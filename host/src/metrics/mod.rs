@@ -20,7 +20,8 @@ use crate::limit::Limit;
 pub use plugin::{Figure, PluginMetrics};
 
 use families::{
-    Delivered, Denied, Families, HeldBy, Hooked, LimitHit, OfConnector, OfHost, OfQueue, OfSubscription, Requested,
+    Configured, Delivered, Denied, Ended, Families, HeldBy, Hooked, LimitHit, OfConnector, OfHost, OfQueue,
+    OfSubscription, Requested,
 };
 
 /// A gauge of seconds or other fractions.
@@ -262,6 +263,19 @@ impl Metrics {
     /// Messages that wait for a connector that has left the configuration.
     pub fn orphaned(&self, queue: &Name, connector: &Name, messages: u64) {
         self.0.orphaned_messages.get_or_create(&of_subscription(queue, connector)).set(signed(messages));
+    }
+
+    /// This configuration is in use, by the hash of its files; no other one is.
+    pub fn configured(&self, sha256: &str) {
+        // Nobody reads it between.
+        let _registry = self.0.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.config_info.clear();
+        self.0.config_info.get_or_create(&Configured { sha256: sha256.to_owned() }).set(1);
+    }
+
+    /// The configuration was read again: `done`, or `refused`.
+    pub fn reloaded(&self, outcome: &'static str) {
+        self.0.reloads.get_or_create(&Ended { outcome: outcome.to_owned() }).inc();
     }
 
     /// Host code panicked in a run; the run was charged, the host lives.

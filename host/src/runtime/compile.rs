@@ -131,6 +131,12 @@ pub enum Maker {
     Anybody(CompileLimits),
 }
 
+/// By what a plugin is known: of its bytes, in hexadecimal.
+#[must_use]
+pub fn hash(bytes: &[u8]) -> String {
+    HEXLOWER.encode(&Sha256::digest(bytes))
+}
+
 /// Compiles a plugin, or takes what was compiled before from the store. Blocks: not for a thread of a runtime.
 ///
 /// # Errors
@@ -142,7 +148,7 @@ pub fn compile(
     bytes: &[u8],
 ) -> Result<Compiled, LoadError> {
     check_kind(bytes)?;
-    let sha256 = HEXLOWER.encode(&Sha256::digest(bytes));
+    let sha256 = hash(bytes);
     let size = bytes.len() as u64;
     if let Some(component) = store.and_then(|store| cached(engine, store, &key(engine, &sha256))) {
         return Ok(Compiled { component, sha256, size, is_cached: true });

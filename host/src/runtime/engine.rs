@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::context::TokioContext;
 use wasmtime::component::Linker;
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, WasmFeatures};
@@ -81,6 +81,7 @@ impl Default for Settings {
 pub struct Engine(Arc<Inner>);
 
 struct Inner {
+    settings: Settings,
     linker: Linker<Session>,
     ticker: Ticker,
     guests: Option<Runtime>,
@@ -117,7 +118,7 @@ impl Engine {
             .enable_time()
             .build()
             .context("no threads for guests")?;
-        Ok(Self(Arc::new(Inner { linker, ticker, guests: Some(guests), timers: Handle::try_current().ok() })))
+        Ok(Self(Arc::new(Inner { settings, linker, ticker, guests: Some(guests), timers: Handle::try_current().ok() })))
     }
 
     /// Starts a task that calls guests. Its timers are those of the runtime that the engine was started in: a runtime looks
@@ -126,9 +127,15 @@ impl Engine {
         &self,
         tasks: &mut JoinSet<T>,
         task: impl Future<Output = T> + Send + 'static,
-    ) {
+    ) -> AbortHandle {
         let timers = self.0.timers.as_ref().unwrap_or_else(|| self.guests());
-        tasks.spawn_on(TokioContext::new(task, timers.clone()), self.guests());
+        tasks.spawn_on(TokioContext::new(task, timers.clone()), self.guests())
+    }
+
+    /// What its pool was made for.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        self.0.settings
     }
 
     /// Where every task that calls a guest must run; see [`Engine::spawn_into`] for those that last.

@@ -22,6 +22,12 @@ pub struct Budget {
     pub memory_bytes: u64,
 }
 
+impl Budget {
+    fn at_least_one(self) -> Self {
+        Self { runs: self.runs.max(1), memory_bytes: self.memory_bytes.max(1) }
+    }
+}
+
 /// The permits of one process. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Permits(Arc<Mutex<State>>);
@@ -36,7 +42,7 @@ pub struct Permit {
 #[derive(Debug)]
 struct State {
     whole: Budget,
-    free: Budget,
+    taken: Budget,
     reserved: Gauge,
     /// Connectors with waiting runs, the next to be served in front.
     turns: VecDeque<Turn>,
@@ -58,8 +64,14 @@ impl Permits {
     /// So much at once; `reserved` shows the memory that is taken.
     #[must_use]
     pub fn new(budget: Budget, reserved: Gauge) -> Self {
-        let whole = Budget { runs: budget.runs.max(1), memory_bytes: budget.memory_bytes.max(1) };
-        Self(Arc::new(Mutex::new(State { whole, free: whole, reserved, turns: VecDeque::new() })))
+        let (whole, taken) = (budget.at_least_one(), Budget { runs: 0, memory_bytes: 0 });
+        Self(Arc::new(Mutex::new(State { whole, taken, reserved, turns: VecDeque::new() })))
+    }
+
+    /// So much at once from now on; runs under way keep what they have.
+    pub fn resize(&self, budget: Budget) {
+        lock(&self.0).whole = budget.at_least_one();
+        serve(&self.0);
     }
 
     /// Waits for a permit for a sandbox of this size; one that is larger than the budget runs alone. Cancel-safe.
@@ -83,12 +95,12 @@ impl Permits {
     /// Permits that nobody holds.
     #[must_use]
     pub fn free(&self) -> usize {
-        lock(&self.0).free.runs
+        let state = lock(&self.0);
+        state.whole.runs.saturating_sub(state.taken.runs)
     }
 
     fn take_or_wait(&self, connector: &Name, memory_bytes: u64) -> Result<Permit, oneshot::Receiver<Permit>> {
         let mut state = lock(&self.0);
-        let memory_bytes = memory_bytes.min(state.whole.memory_bytes);
         state.forget_gone();
         if state.turns.is_empty() && state.take(memory_bytes) {
             return Ok(Permit { state: self.0.clone(), memory_bytes });
@@ -127,23 +139,25 @@ impl State {
     }
 
     fn take(&mut self, memory_bytes: u64) -> bool {
-        let has_room = self.free.runs > 0 && self.free.memory_bytes >= memory_bytes;
+        let memory_after = self.taken.memory_bytes.saturating_add(memory_bytes);
+        // One that is larger than the whole is admitted where nobody else has any.
+        let fits = memory_after <= self.whole.memory_bytes || self.taken.runs == 0;
+        let has_room = self.taken.runs < self.whole.runs && fits;
         if has_room {
-            self.free.runs -= 1;
-            self.free.memory_bytes -= memory_bytes;
+            self.taken = Budget { runs: self.taken.runs + 1, memory_bytes: memory_after };
             self.show();
         }
         has_room
     }
 
     fn give_back(&mut self, memory_bytes: u64) {
-        self.free.runs += 1;
-        self.free.memory_bytes += memory_bytes;
+        self.taken.runs -= 1;
+        self.taken.memory_bytes -= memory_bytes;
         self.show();
     }
 
     fn show(&self) {
-        let reserved = self.whole.memory_bytes - self.free.memory_bytes;
+        let reserved = self.taken.memory_bytes.min(self.whole.memory_bytes);
         self.reserved.set(i64::try_from(reserved).unwrap_or(i64::MAX));
     }
 }
@@ -151,12 +165,17 @@ impl State {
 impl Drop for Permit {
     fn drop(&mut self) {
         lock(&self.state).give_back(self.memory_bytes);
-        loop {
-            // Not under the lock: a waiter that has just gone drops the permit that it is sent, and so passes it on.
-            let next = lock(&self.state).next();
-            let Some(Waiting { memory_bytes, sender }) = next else { return };
-            drop(sender.send(Self { state: self.state.clone(), memory_bytes }));
-        }
+        serve(&self.state);
+    }
+}
+
+/// Gives what is free to those that wait.
+fn serve(state: &Arc<Mutex<State>>) {
+    loop {
+        // Not under the lock: a waiter that has just gone drops the permit that it is sent, and so passes it on.
+        let next = lock(state).next();
+        let Some(Waiting { memory_bytes, sender }) = next else { return };
+        drop(sender.send(Permit { state: state.clone(), memory_bytes }));
     }
 }
 
@@ -200,6 +219,22 @@ mod tests {
         assert!(other.as_mut().now_or_never().is_none());
         drop(held);
         assert!(other.as_mut().now_or_never().is_some());
+    }
+
+    #[test]
+    fn a_budget_that_grows_lets_in_who_waits_and_one_that_shrinks_takes_nothing_away() {
+        let permits = permits(2, 100);
+        let who = name("who");
+        let held = permits.acquire(&who, 60).now_or_never().expect("there is room");
+        let mut waiting = Box::pin(permits.acquire(&who, 60));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        permits.resize(Budget { runs: 2, memory_bytes: 120 });
+        let second = waiting.as_mut().now_or_never().expect("there is room by now");
+        permits.resize(Budget { runs: 1, memory_bytes: 50 });
+        drop(held);
+        assert!(permits.acquire(&who, 1).now_or_never().is_none());
+        drop(second);
+        assert!(permits.acquire(&who, 60).now_or_never().is_some(), "alone");
     }
 
     fn name(text: &str) -> Name {

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio_util::task::TaskTracker;
 
 use crate::broker::{Batch, Subscription};
 use crate::delivery::connector::{Connector, Entry};
@@ -48,15 +49,16 @@ pub struct Consumption {
 
 impl Consumption {
     /// Starts its workers on the guests' threads; each ends when `stop` has turned true and all that it handed in is committed.
+    /// `work` counts them. The answer cuts them off.
     pub fn start(
         &self,
         connector: &Arc<Connector>,
-        ledger: &Ledger,
         engine: &Engine,
         stop: &watch::Receiver<bool>,
+        work: &TaskTracker,
         tasks: &mut JoinSet<Result<(), SettleError>>,
-    ) {
-        for _ in 0..self.concurrency {
+    ) -> Vec<AbortHandle> {
+        let mut start = || {
             let place = Place { subscription: self.subscription_id, is_ordered: self.is_ordered };
             let worker = self.subscription.worker();
             let lane = Lane::new(connector.clone(), self.entry.clone(), place, worker, stop.clone());
@@ -66,11 +68,12 @@ impl Consumption {
                 batch: self.batch,
                 batch_wait: self.batch_wait,
                 publishes_to: self.publishes_to.clone(),
-                ledger: ledger.clone(),
+                ledger: connector.ledger.clone(),
                 stop: stop.clone(),
             };
-            engine.spawn_into(tasks, loop_.run());
-        }
+            engine.spawn_into(tasks, work.track_future(loop_.run()))
+        };
+        (0..self.concurrency).map(|_| start()).collect()
     }
 }
 

@@ -19,6 +19,7 @@ mod pipeline;
 mod receiver;
 mod redrive;
 mod reference;
+mod reload;
 mod report;
 mod resident;
 mod sandbox;
@@ -57,7 +58,7 @@ struct Arguments {
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
-    /// Parts to measure: sandbox, start, gate, kills, neighbour, schedules, ingest, roundtrip, lone, send, redrive, pipeline, connectors, backlog; all when none is named
+    /// Parts to measure: sandbox, start, reload, gate, kills, neighbour, schedules, ingest, roundtrip, lone, send, redrive, pipeline, connectors, backlog; all when none is named
     parts: Vec<Part>,
 }
 
@@ -68,6 +69,7 @@ enum Part {
     Send,
     Backlog,
     Start,
+    Reload,
     Gate,
     Kills,
     Neighbour,
@@ -79,9 +81,10 @@ enum Part {
     Connectors,
 }
 
-const ALL: [Part; 14] = [
+const ALL: [Part; 15] = [
     Part::Sandbox,
     Part::Start,
+    Part::Reload,
     Part::Gate,
     Part::Kills,
     Part::Neighbour,
@@ -130,6 +133,12 @@ fn measure(part: Part, arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
         Part::Backlog => backlog(arguments),
         Part::Lone => lone::measure(arguments.rounds),
         Part::Connectors => connectors::measure(arguments.rounds, arguments.messages),
+        Part::Reload => Ok(vec![Figure::of_rounds(
+            "reload_1000_ms",
+            "ms",
+            &reload::rounds()?,
+            "from the request until it is answered, 1,000 connectors of one plugin, one of them changed",
+        )]),
         Part::Start => Ok(vec![Figure::of_rounds(
             "start_100_connectors_ms",
             "ms",

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use bulkhead_host::clock::Clock;
 use bulkhead_host::config::{self, Loaded};
-use bulkhead_host::host::{self, Ended, Front, Host, Plugins, Until};
+use bulkhead_host::host::{self, Ended, Front, Host, Plugins, Reading, Until};
 use bulkhead_host::ledger::{Directory, Ledger, Settings};
 use bulkhead_host::metrics::Metrics;
 use bulkhead_host::secret_store::SecretStore;
@@ -46,10 +46,10 @@ impl Prepared {
 
     /// Lets it begin.
     pub(crate) async fn start(self) -> anyhow::Result<Resident> {
-        let config = self.loaded.config;
-        let front = Front::bind(&config).await?;
-        let secrets = SecretStore::empty(&config.host.data_dir);
-        let host = Host::assemble(config, self.plugins, secrets, self.ledger, self.metrics).await?;
+        let front = Front::bind(&self.loaded.config).await?;
+        let secrets = SecretStore::empty(&self.loaded.config.host.data_dir);
+        let reading = Reading::unchanging(&self.loaded);
+        let host = Host::assemble(self.loaded, self.plugins, secrets, reading, self.ledger, self.metrics).await?;
         let (stop, signals) = watch::channel(0);
         let mut running = JoinSet::new();
         running.spawn(host.run(front, Until::Stopped, signals, Supervisor::default()));

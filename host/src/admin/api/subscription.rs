@@ -39,7 +39,7 @@ pub async fn forget(
 ) -> Result<Forgotten, Problem> {
     if directory.subscription(queue, connector).is_some() {
         let detail = format!(
-            "connector `{connector}` reads `{queue}` in the configuration, so its messages stay: take it out first (and start a running host again)"
+            "connector `{connector}` reads `{queue}` in the configuration, so its messages stay: take it out first (and `bulkhead reload` where a host runs)"
         );
         return Err(Problem::new(StatusCode::CONFLICT, detail));
     }

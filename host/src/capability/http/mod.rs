@@ -103,6 +103,8 @@ pub struct Services {
     clock: Clock,
     tokens: Arc<token::Tokens>,
     backoff: Arc<Backoff>,
+    /// Lives as long as somebody has these very secrets and this way out.
+    generation: Arc<()>,
 }
 
 impl Services {
@@ -117,7 +119,16 @@ impl Services {
             clock: Clock::default(),
             tokens: Arc::default(),
             backoff: Arc::default(),
+            generation: Arc::default(),
         }
+    }
+
+    /// The same with other secrets, and another way out where there is one. What receivers have asked for goes on to hold,
+    /// and no refresh token is spent twice.
+    #[must_use]
+    pub fn renewed(&self, secrets: Arc<SecretStore>, egress: Option<Egress>) -> Self {
+        let egress = egress.unwrap_or_else(|| self.egress.clone());
+        Self { egress, secrets, generation: Arc::default(), ..self.clone() }
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use http::Method;
@@ -62,6 +62,8 @@ type Rotation = Arc<tokio::sync::Mutex<Option<Secret>>>;
 pub(super) struct Credential {
     settings: Settings,
     reach: Reach,
+    /// The services that it was made with.
+    origin: Weak<()>,
     secrets: Arc<SecretStore>,
     audit: Audit,
     clock: Clock,
@@ -114,13 +116,18 @@ pub(super) struct Asker<'a> {
 }
 
 impl Tokens {
-    /// The credential of these settings, shared by all who have the same.
+    /// The credential of these settings, shared by all who have the same, and the same services.
     pub(super) fn credential(&self, settings: &Settings, reach: Reach, services: &Services) -> Arc<Credential> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_it = |known: &&Arc<Credential>| known.settings == *settings && known.reach == reach;
+        let origin = Arc::downgrade(&services.generation);
+        let is_it = |known: &&Arc<Credential>| {
+            known.settings == *settings && known.reach == reach && known.origin.ptr_eq(&origin)
+        };
         if let Some(known) = all.credentials.iter().find(is_it) {
             return known.clone();
         }
+        // Those of connectors that have gone are nobody's.
+        all.credentials.retain(|known| known.origin.strong_count() > 0);
         let rotation = match sealed_name(settings) {
             Some(name) => all.rotations.entry(name).or_default().clone(),
             None => Rotation::default(),
@@ -128,6 +135,7 @@ impl Tokens {
         let credential = Arc::new(Credential {
             settings: settings.clone(),
             reach,
+            origin,
             secrets: services.secrets.clone(),
             audit: services.audit.clone(),
             clock: services.clock.clone(),

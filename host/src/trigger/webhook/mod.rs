@@ -136,13 +136,16 @@ struct Whole {
 }
 
 impl Hook {
-    /// A webhook as it is configured.
+    /// A webhook as it is configured; `before` is the one whose place it takes, if it does.
     #[must_use]
-    pub fn new(settings: Settings, foundation: Foundation) -> Self {
+    pub fn new(settings: Settings, foundation: Foundation, before: Option<&Self>) -> Self {
         let Foundation { connector, verifier, inbox, target, runs, ledger, audit } = foundation;
         let bucket = settings.rate.map(Bucket::new);
         let synchronous = match (settings.respond, runs) {
-            (Respond::Connector { timeout }, Some(runs)) => Some(Synchronous::new(runs, timeout, settings.concurrency)),
+            (Respond::Connector { timeout }, Some(runs)) => {
+                let before = before.and_then(|before| before.synchronous.as_ref());
+                Some(Synchronous::new(runs, timeout, settings.concurrency, before))
+            }
             _ => None,
         };
         Self { connector, settings, verifier, inbox, target, bucket, synchronous, ledger, audit }

@@ -43,21 +43,43 @@ const HEADERS_MAX: usize = 48;
 #[derive(Clone)]
 pub struct Server(Arc<Inner>);
 
+/// What is served, until something else is.
+#[derive(Default)]
+pub struct Served {
+    /// In the order in which they are asked for a path.
+    pub hooks: Vec<Arc<Hook>>,
+    /// Believed about the way of a request.
+    pub proxies: Proxies,
+}
+
 struct Inner {
-    hooks: Vec<Arc<Hook>>,
-    proxies: Proxies,
+    served: watch::Receiver<Arc<Served>>,
     metrics: Metrics,
     stopping: watch::Receiver<bool>,
     bodies: Arc<Semaphore>,
 }
 
 impl Server {
-    /// Serves these until `stopping` turns true.
+    /// Serves what there is at the moment, until `stopping` turns true; a request that has begun ends as it began.
     #[must_use]
-    pub fn new(hooks: Vec<Hook>, proxies: Proxies, metrics: Metrics, stopping: watch::Receiver<bool>) -> Self {
-        let hooks = hooks.into_iter().map(Arc::new).collect();
+    pub fn new(served: watch::Receiver<Arc<Served>>, metrics: Metrics, stopping: watch::Receiver<bool>) -> Self {
         let bodies = Arc::new(Semaphore::new(BODIES_BYTES_MAX / BODY_UNIT_BYTES));
-        Self(Arc::new(Inner { hooks, proxies, metrics, stopping, bodies }))
+        Self(Arc::new(Inner { served, metrics, stopping, bodies }))
+    }
+}
+
+impl Served {
+    /// The webhook that a request asks for.
+    fn find(&self, parts: &Parts) -> Option<(Arc<Hook>, Found)> {
+        self.hooks.iter().find_map(|hook| {
+            let values = hook.settings.path.find(parts.uri.path())?;
+            let settings = &hook.settings;
+            if settings.methods.iter().any(|method| method == parts.method.as_str()) {
+                return Some((hook.clone(), Found::Request(values)));
+            }
+            let cors = settings.cors.as_ref().filter(|_| parts.method == Method::OPTIONS)?;
+            Some((hook.clone(), Found::Preflight(cors.preflight(&parts.headers, &settings.methods)?)))
+        })
     }
 }
 
@@ -73,12 +95,13 @@ impl Handler for Server {
 
 impl Inner {
     /// The answer, and whose webhook gave it.
-    async fn reply(&self, request: Request<Incoming>, peer: Peer) -> (Option<&Arc<Hook>>, Reply) {
+    async fn reply(&self, request: Request<Incoming>, peer: Peer) -> (Option<Arc<Hook>>, Reply) {
         let (parts, body) = request.into_parts();
+        let served = self.served.borrow().clone();
         if let Err(refusal) = self.admit(&parts, peer) {
             return (None, refusal.into());
         }
-        let (hook, found) = match self.find(&parts) {
+        let (hook, found) = match served.find(&parts) {
             Some((hook, found)) => (hook, found),
             None => return (None, Refusal::Unknown.into()),
         };
@@ -87,7 +110,7 @@ impl Inner {
             Found::Preflight(reply) => return (Some(hook), reply),
         };
         let headers = hook.settings.cors.as_ref().map(|_| parts.headers.clone());
-        let reply = self.take(hook, parts, body, values, peer).await.unwrap_or_else(Reply::from);
+        let reply = self.take(&served.proxies, &hook, parts, body, (values, peer)).await.unwrap_or_else(Reply::from);
         let reply = match (&hook.settings.cors, headers) {
             (Some(cors), Some(headers)) => cors.open(&headers, reply),
             _ => reply,
@@ -114,29 +137,17 @@ impl Inner {
         Ok(())
     }
 
-    fn find(&self, parts: &Parts) -> Option<(&Arc<Hook>, Found)> {
-        self.hooks.iter().find_map(|hook| {
-            let values = hook.settings.path.find(parts.uri.path())?;
-            let settings = &hook.settings;
-            if settings.methods.iter().any(|method| method == parts.method.as_str()) {
-                return Some((hook, Found::Request(values)));
-            }
-            let cors = settings.cors.as_ref().filter(|_| parts.method == Method::OPTIONS)?;
-            Some((hook, Found::Preflight(cors.preflight(&parts.headers, &settings.methods)?)))
-        })
-    }
-
     async fn take(
         &self,
+        proxies: &Proxies,
         hook: &Arc<Hook>,
         parts: Parts,
         body: Incoming,
-        parameters: Values,
-        peer: Peer,
+        (parameters, peer): (Values, Peer),
     ) -> Result<Reply, Refusal> {
         let (body, room) = self.read(body, hook.settings.body_bytes_max).await?;
-        let remote_address = self.proxies.sender(&peer, &parts.headers).to_string();
-        let origin = self.proxies.origin(&peer, &parts.headers, host(&parts));
+        let remote_address = proxies.sender(&peer, &parts.headers).to_string();
+        let origin = proxies.origin(&peer, &parts.headers, host(&parts));
         hook.take(Whole { parts, body, room, parameters, remote_address, origin }).await
     }
 

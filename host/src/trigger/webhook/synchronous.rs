@@ -55,9 +55,11 @@ struct Held {
 }
 
 impl Synchronous {
-    pub(super) fn new(runs: Runs, timeout: Duration, concurrency: usize) -> Self {
+    /// `before` is what answered until now: a repeat of a request that is under way there waits for its answer.
+    pub(super) fn new(runs: Runs, timeout: Duration, concurrency: usize, before: Option<&Self>) -> Self {
         let admitted = Arc::new(Semaphore::new(concurrency.saturating_add(WAITING_MAX)));
-        Self { runs, timeout, admitted, marked: Arc::default() }
+        let marked = before.map(|before| before.marked.clone()).unwrap_or_default();
+        Self { runs, timeout, admitted, marked }
     }
 
     /// Waits for the answer of the request's run, or of that of which it is a repeat.
