@@ -140,6 +140,21 @@ fn idempotency_keys_of_a_plugin_that_takes_many_messages_in_one_call() {
     check_use(&connector, &["the plugin takes many messages in one call", "take `idempotency` out of `allow.http`"]);
 }
 
+#[test]
+fn a_config_that_the_plugin_does_not_take() {
+    let host = Bulkhead::new("[connectors.bad]\nplugin = 'builtin:jq'\nconsume = 'in'\nconfig = { progam = '.' }\n");
+    for arguments in [&["run"][..], &["check"]] {
+        let refused = host.run(arguments).ended_with(2);
+        let text = refused.errors() + &refused.output;
+        let place = "bulkhead.toml:9:12: connectors.bad.config.progam: unknown key\n";
+        for part in [place, "9 | config = { progam = '…' }\n", "did you mean `program`?"] {
+            assert!(text.contains(part), "`{part}` in: {text}");
+        }
+        assert!(!text.contains("config.program"), "a misspelt key is not missing as well: {text}");
+        assert!(!host.data().exists(), "nothing is written");
+    }
+}
+
 /// What the engine has switched off: each of these is valid WebAssembly for somebody else.
 #[test]
 fn a_proposal_that_is_not_offered() {

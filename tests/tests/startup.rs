@@ -31,7 +31,8 @@ fn files(bulkhead: &Bulkhead, folder: &str) -> usize {
 #[test]
 fn the_first_start_keeps_what_it_compiles_once_for_each_plugin() {
     let echo = guest("echo").display().to_string();
-    let toml = connector("a", &echo, "") + &connector("b", &echo, "") + &connector("c", "builtin:log", "");
+    let config = "config = { publish = 'out' }";
+    let toml = connector("a", &echo, config) + &connector("b", &echo, config) + &connector("c", "builtin:log", "");
     let bulkhead = Bulkhead::new(&toml).cold();
     assert_eq!(loaded(&bulkhead.run_until_idle()), (Some(2), Some(2)));
     assert_eq!(files(&bulkhead, "data/compiled"), 2);

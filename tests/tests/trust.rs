@@ -7,7 +7,8 @@ use data_encoding::BASE64;
 use rcgen::{KeyPair, PKCS_ED25519, SigningKey as _};
 use serde_json::{Value, json};
 
-const TOML: &str = "[connectors.echo]\nplugin = 'echo.wasm'\nconsume = 'in'\nallow.publish = ['out']\n";
+const TOML: &str =
+    "[connectors.echo]\nplugin = 'echo.wasm'\nconsume = 'in'\nconfig = { publish = 'out' }\nallow.publish = ['out']\n";
 
 /// A folder in which the guest `hostile` is the plugin.
 fn host() -> Bulkhead {

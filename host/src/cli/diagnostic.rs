@@ -95,3 +95,43 @@ fn excerpt(mark: &Mark, severity: Severity, index: usize, colours: Colours) -> S
     let lines = rendered.lines().skip(1).map(str::trim_end);
     lines.collect::<Vec<_>>().join("\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(text: &str, span: std::ops::Range<usize>) -> Problem {
+        let (file, message) = ("a.toml".to_owned(), "wr\u{1b}[2Jong".to_owned());
+        let mark = Mark { file: file.clone(), line: 12, column: 5, text: text.to_owned(), span, label: String::new() };
+        let severity = Severity::Error;
+        Problem {
+            severity,
+            file,
+            line: 12,
+            column: 5,
+            key: "a".into(),
+            message,
+            help: "mend it".into(),
+            marks: vec![mark],
+        }
+    }
+
+    #[test]
+    fn nothing_of_a_file_steers_the_terminal() {
+        let rendered = render(&problem("a = '\u{1b}[31m\u{202e}\u{7}'", 4..14), Colours::Off);
+        let is_plain = |it: char| !(it.is_control() || it == '\u{202e}') || it == '\n';
+        assert!(rendered.chars().all(is_plain), "{rendered:?}");
+    }
+
+    #[test]
+    fn colours_change_nothing_but_colours() {
+        let problem = problem("a = 1", 4..5);
+        let expected = "a.toml:12:5: a: wr\\u{1b}[2Jong\n12 | a = 1\n   |     ^\n  help: mend it";
+        assert_eq!(render(&problem, Colours::Off), expected);
+        let coloured = render(&problem, Colours::On);
+        let mut parts = coloured.split("\u{1b}[");
+        let first = parts.next().unwrap_or_default().to_owned();
+        let plain = parts.fold(first, |text, part| text + part.split_once('m').map_or("", |(_, rest)| rest));
+        assert!(coloured.contains("\u{1b}[") && plain == expected, "{plain:?}");
+    }
+}

@@ -66,7 +66,9 @@ fn variable(inside: &str, environment: Environment<'_>) -> Result<String, (Strin
     };
     if !is_variable_name(name) {
         let help = "write `${VAR}` or `${VAR:-default}`, or `$${` for a plain `${`";
-        return Err((format!("`{name}` is not the name of an environment variable"), help.into()));
+        // What follows the name may be a default in the way of some shell, and a secret.
+        let begin = name.split(|it: char| !(it.is_ascii_alphanumeric() || it == '_')).next().unwrap_or_default();
+        return Err((format!("`${{{begin}…}}` names no environment variable"), help.into()));
     }
     match (environment(name), default) {
         (Some(value), None) => Ok(value),
@@ -120,6 +122,6 @@ mod tests {
         check("${NONE:-}", Ok(""));
         check("${NONE}", Err("the environment variable `NONE` is not set"));
         check("${HOST", Err("`${` without `}`"));
-        check("${a b}", Err("`a b` is not the name of an environment variable"));
+        check("${a b}", Err("`${a…}` names no environment variable"));
     }
 }

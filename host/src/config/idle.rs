@@ -11,6 +11,10 @@ use crate::egress::address::{Class, Reach, classify};
 
 /// Warns of every grant of a connector that never matches; of several that fit, the gate takes the first.
 pub(super) fn warn(grants: &[(&View<'_>, GrantSettings)], report: &mut Report<'_>) {
+    if report.has_problems() {
+        // Beside a problem it would be noise: a pattern may be there twice because it is about to be mended.
+        return;
+    }
     for (index, (view, grant)) in grants.iter().enumerate() {
         if view.node("methods").and_then(Node::list).is_some_and(<[Node]>::is_empty) {
             let help = "name the methods, as in `methods = [\"GET\"]`, or take the grant out";

@@ -16,6 +16,7 @@ use super::document::join;
 use super::problem::{Problem, Severity, suggestion};
 use super::{Connector, Loaded};
 use message::{Misfit, goes_round, misfits_of};
+use weight::Weight;
 
 /// What the schema is called while it is followed; nothing is there.
 const LOCATION: &str = "bulkhead:plugin";
@@ -23,25 +24,32 @@ const LOCATION: &str = "bulkhead:plugin";
 const STACK_BYTES: usize = 64 << 20;
 
 impl Loaded {
-    /// What the schema does not allow of a connector's `config`, each at its place in the TOML.
+    /// What the schema of their plugin does not allow of the `config` of these connectors, each at its place in the TOML.
     #[must_use]
-    pub fn misfits(&self, connector: &Connector, schema: &str) -> Vec<Problem> {
-        let path = format!("connectors.{}.config", connector.name);
-        let config = Value::Object(connector.config.clone());
-        let checked = parse(schema).and_then(|schema| {
-            let found = check(&schema, &config)?;
-            Ok((found, strangers(&schema, &connector.config)))
-        });
-        match checked {
-            Ok((found, strangers)) => {
-                let wrong = found.into_iter().map(|misfit| self.problem_of(&path, misfit));
-                wrong.chain(strangers.into_iter().map(|(key, help)| self.stranger(&path, &key, help))).collect()
-            }
-            Err(why) => {
-                let message = format!("the plugin's schema of its `config` is not used: {why}");
-                vec![self.warning(&path, message, "what is wrong in `config` shows when the plugin runs")]
+    pub fn misfits(&self, connectors: &[&Connector], schema: &str) -> Vec<Problem> {
+        let schema = match parse(schema) {
+            Ok(schema) => schema,
+            Err(why) => return connectors.iter().map(|connector| self.unused(&path_of(connector), &why)).collect(),
+        };
+        let configs: Vec<Value> = connectors.iter().map(|it| Value::Object(it.config.clone())).collect();
+        let mut problems = Vec::new();
+        for (connector, answer) in connectors.iter().zip(check(&schema, &configs)) {
+            let path = path_of(connector);
+            match answer {
+                Ok(misfits) => {
+                    problems.extend(misfits.into_iter().map(|misfit| self.problem_of(&path, misfit)));
+                    let strangers = strangers(&schema, &connector.config).into_iter();
+                    problems.extend(strangers.map(|(key, help)| self.stranger(&path, &key, help)));
+                }
+                Err(why) => problems.push(self.unused(&path, &why)),
             }
         }
+        problems
+    }
+
+    fn unused(&self, path: &str, why: &str) -> Problem {
+        let message = format!("the plugin's schema of its `config` is not used: {why}");
+        self.warning(path, message, "what is wrong in `config` shows when the plugin runs")
     }
 
     fn problem_of(&self, path: &str, misfit: Misfit) -> Problem {
@@ -62,6 +70,13 @@ impl Loaded {
     }
 }
 
+fn path_of(connector: &Connector) -> String {
+    format!("connectors.{}.config", connector.name)
+}
+
+/// What is wrong with one config, or why nobody knows.
+type Answer = Result<Vec<Misfit>, String>;
+
 fn parse(schema: &str) -> Result<Value, String> {
     serde_json::from_str(schema).map_err(|error| format!("it is no JSON: {error}"))
 }
@@ -76,25 +91,38 @@ impl UrlLoader for Nowhere {
 }
 
 /// On a thread of its own, whose stack is as deep as the schema may be; a panic of the validator is an answer too.
-fn check(schema: &Value, config: &Value) -> Result<Vec<Misfit>, String> {
-    weight::bound(schema, config)?;
-    thread::scope(|scope| {
-        let following = thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, || follow(schema, config));
+fn check(schema: &Value, configs: &[Value]) -> Vec<Answer> {
+    let nobody_knows = |why: String| configs.iter().map(|_| Err(why.clone())).collect();
+    let weight = match Weight::of(schema) {
+        Ok(weight) => weight,
+        Err(why) => return nobody_knows(why),
+    };
+    let followed = thread::scope(|scope| {
+        let follow = || follow(schema, &weight, configs);
+        let following = thread::Builder::new()
+            .name("bulkhead-schema".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, follow);
         let following = following.map_err(|error| error.to_string())?;
         following.join().unwrap_or_else(|_| Err("it cannot be followed".into()))
-    })
+    });
+    followed.unwrap_or_else(nobody_knows)
 }
 
-fn follow(schema: &Value, config: &Value) -> Result<Vec<Misfit>, String> {
+fn follow(schema: &Value, weight: &Weight, configs: &[Value]) -> Result<Vec<Answer>, String> {
     let (mut compiler, mut schemas) = (Compiler::new(), Schemas::new());
     compiler.use_loader(Box::new(Nowhere));
     let added = compiler.add_resource(LOCATION, schema.clone());
-    let index = added.and_then(|()| compiler.compile(LOCATION, &mut schemas)).map_err(|error| format!("{error}"))?;
-    Ok(match schemas.validate(config, index) {
-        Ok(()) => Vec::new(),
-        Err(error) if goes_round(&error) => return Err("it leads back to itself".into()),
-        Err(error) => misfits_of(&error, schema, config),
-    })
+    let index = added.and_then(|()| compiler.compile(LOCATION, &mut schemas)).map_err(|error| error.to_string())?;
+    let answer = |config| {
+        weight.suits(config)?;
+        match schemas.validate(config, index) {
+            Ok(()) => Ok(Vec::new()),
+            Err(error) if goes_round(&error) => Err("it leads back to itself".to_owned()),
+            Err(error) => Ok(misfits_of(&error, schema, config)),
+        }
+    };
+    Ok(configs.iter().map(answer).collect())
 }
 
 /// The way to a value, without borrowing from it.
@@ -123,8 +151,12 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn check_only(schema: &Value, config: &Value) -> Answer {
+        check(schema, std::slice::from_ref(config)).remove(0)
+    }
+
     fn found(schema: &Value, config: &Value) -> Vec<(String, String, String)> {
-        let found = check(schema, config).unwrap_or_else(|why| panic!("{why}"));
+        let found = check_only(schema, config).unwrap_or_else(|why| panic!("{why}"));
         let way = |misfit: &Misfit| {
             let tokens = misfit.tokens.iter().map(|token| match token {
                 message::Token::Key(key) => key.clone(),
@@ -188,7 +220,8 @@ mod tests {
         tables.insert("n60".into(), json!({ "type": "string" }));
         let wide = json!({ "$ref": "#/$defs/n0", "$defs": tables });
         let back = json!({ "properties": { "a": { "$ref": "#" } } });
-        let many = json!({ "anyOf": vec![back; 1_000] });
+        let many = json!({ "anyOf": vec![back.clone(); 1_000] });
+        let again = json!({ "anyOf": vec![json!({ "$ref": "#/$defs/a" }); 1_000], "$defs": { "a": back } });
         let chain = |index: usize| (format!("n{index}"), json!({ "$ref": format!("#/$defs/n{}", index + 1) }));
         let mut tables: serde_json::Map<String, Value> = (0..20_000).map(chain).collect();
         tables.insert("n20000".into(), json!({}));
@@ -196,11 +229,11 @@ mod tests {
         let patterns = json!({ "allOf": vec![json!({ "pattern": "\\w{500}" }); 1_000] });
         let far = json!({ "$ref": "file:///etc/hostname" });
         let config = json!({ "a": { "a": { "a": { "a": 1 } } } });
-        for schema in [&wide, &many, &deep, &patterns, &far] {
-            assert!(check(schema, &config).is_err());
+        for schema in [&wide, &many, &again, &deep, &patterns, &far] {
+            assert!(check_only(schema, &config).is_err(), "{schema}");
         }
-        assert!(check(&json!({ "$ref": "#/$defs/none" }), &config).is_err());
-        assert!(check(&json!({ "$ref": "#" }), &config).is_err());
+        assert!(check_only(&json!({ "$ref": "#/$defs/none" }), &config).is_err());
+        assert!(check_only(&json!({ "$ref": "#" }), &config).is_err());
         let recursive = json!({ "properties": { "a": { "$ref": "#" } } });
         assert_eq!(found(&recursive, &config), []);
     }

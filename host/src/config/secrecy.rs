@@ -79,15 +79,28 @@ pub(super) fn looks_secret(text: &str) -> bool {
     count >= WORD_CHARS_MAX && digits > 0 && letters && (is_mixed || (count >= 24 && digits >= 4))
 }
 
+/// Whether a message should rather not repeat a text.
+pub(super) fn may_hold_secret(text: &str) -> bool {
+    text.contains("://") || text.split(is_between).any(looks_secret)
+}
+
+/// What parts the words of a text, one of which may be a credential.
+fn is_between(character: char) -> bool {
+    !(character.is_ascii_alphanumeric() || "_-+=".contains(character))
+}
+
 /// Every `${NAME}` and `${NAME:-default}` of a text that begins at `base`, and where its default is.
 fn variables(text: &str, base: usize) -> Vec<(Range<usize>, Range<usize>)> {
     let mut found = Vec::new();
     for (start, _) in text.match_indices("${") {
         let end = text[start..].find('}').map_or(text.len(), |end| start + end);
         let inside = &text[start + 2..end];
-        let (name, default) = inside.split_once(":-").unwrap_or((inside, ""));
-        if is_variable_name(name) && end < text.len() {
-            found.push((base + start..base + end + 1, base + end - default.len()..base + end));
+        let name = inside.split(|it: char| !(it.is_ascii_alphanumeric() || it == '_')).next().unwrap_or_default();
+        let rest = &inside[name.len()..];
+        // What else follows may be a default in the way of some shell.
+        let default = rest.strip_prefix(":-").unwrap_or(rest);
+        if is_variable_name(name) {
+            found.push((base + start..base + (end + 1).min(text.len()), base + end - default.len()..base + end));
         }
     }
     found
@@ -188,7 +201,7 @@ impl Search<'_> {
             }
         }
         let mut start = 0;
-        for run in text.split(|it: char| !(it.is_ascii_alphanumeric() || "_-+=".contains(it))) {
+        for run in text.split(is_between) {
             if looks_secret(run) {
                 self.hide(range.start + start..range.start + start + run.len());
             }
@@ -310,6 +323,8 @@ mod tests {
 
     #[test]
     fn what_may_be_a_secret_is_not_shown() {
+        check("host.data_dir = '${VAR-hunter2}'", "host.data_dir = '${VAR…}'");
+        check("host.data_dir = '${VAR:-hunter2'", "host.data_dir = '${VAR:-…'");
         check_connector(
             "allow.http = [{ url = 'https://u:p@a.example/x?key=1', auth = { bearer = 'ghp_x' } }]",
             "allow.http = [{ url = 'https://…@a.example/x?…', auth = { bearer = '…' } }]",

@@ -11,7 +11,7 @@ use super::keys::{BUILTINS, ROOT};
 use super::problem::{Report, closest, suggestion};
 use super::quantity::{duration, rate, show_size, size};
 use super::schema::{Available, Default, Kind, Section};
-use super::secrecy::looks_secret;
+use super::secrecy::{looks_secret, may_hold_secret};
 use crate::id::{NAME_BYTES_MAX, Name};
 
 /// What stands before the name of an embedded plugin.
@@ -283,7 +283,7 @@ fn check_text(node: &Node, text: &str, kind: &'static Kind, path: &str, report: 
         }
         _ if !is_name(text, kind) => {
             let message = format!("expected {}, found {}", kind.expected(), shown(node));
-            let help = if is_filled(node) { String::new() } else { text_help(text, kind) };
+            let help = if is_filled(node) || may_hold_secret(text) { String::new() } else { text_help(text, kind) };
             report.problem(node.place, path, message, help);
         }
         _ => {}
@@ -379,7 +379,7 @@ fn is_filled(node: &Node) -> bool {
 fn shown(node: &Node) -> String {
     const CHARS_MAX: usize = 60;
     match &node.value {
-        Value::Text { text, filled: false } if text.chars().count() <= CHARS_MAX && !looks_secret(text) => {
+        Value::Text { text, filled: false } if text.chars().count() <= CHARS_MAX && !may_hold_secret(text) => {
             format!("{text:?}")
         }
         _ => "this value".into(),

@@ -79,15 +79,14 @@ pub(super) async fn load(loaded: &Loaded, metrics: &Metrics) -> Result<Plugins, 
     };
     let (mut linked, mut compiled) = (BTreeMap::new(), BTreeMap::new());
     let (mut problems, mut warnings) = (Vec::new(), Vec::new());
+    let mut by_schema: BTreeMap<Arc<str>, Vec<&Connector>> = BTreeMap::new();
     let with_plugin = config.connectors.iter().filter_map(|connector| Some((connector, connector.plugin.as_ref()?)));
     for (connector, source) in with_plugin {
         match loader.load(connector, source).await {
             Ok((plugin, component, schema)) => {
-                let misfits = schema.map(|schema| loaded.misfits(connector, &schema)).unwrap_or_default();
-                let (wrong, odd): (Vec<_>, Vec<_>) =
-                    misfits.into_iter().partition(|misfit| misfit.severity == Severity::Error);
-                problems.extend(wrong);
-                warnings.extend(odd);
+                if let Some(schema) = schema {
+                    by_schema.entry(schema).or_default().push(connector);
+                }
                 warnings.extend(warn_of_conflicts(loaded, connector, &plugin));
                 linked.insert(connector.name.to_string(), plugin);
                 compiled.insert(connector.name.to_string(), component);
@@ -104,6 +103,11 @@ pub(super) async fn load(loaded: &Loaded, metrics: &Metrics) -> Result<Plugins, 
             }
         }
     }
+    // A schema is compiled once, however many connectors have it.
+    let misfits = by_schema.iter().flat_map(|(schema, connectors)| loaded.misfits(connectors, schema));
+    let (wrong, odd): (Vec<_>, Vec<_>) = misfits.partition(|misfit| misfit.severity == Severity::Error);
+    problems.extend(wrong);
+    warnings.extend(odd);
     if !problems.is_empty() {
         problems.append(&mut warnings);
         return Err(problems);

@@ -168,9 +168,12 @@ fn reason(text: &str, error: CronError) -> String {
             1 => "it has one field".to_owned(),
             count => format!("it has {count} fields"),
         },
-        CronError::IllegalCharacters(what) | CronError::ComponentError(what) => {
+        // What follows repeats the expression, which may be anything.
+        CronError::IllegalCharacters(what) => {
+            let what = what.split(" in part ").next().unwrap_or_default();
             what.trim_start_matches("CronPattern ").trim_end_matches('.').to_lowercase()
         }
+        CronError::ComponentError(what) => what.trim_end_matches('.').to_lowercase(),
         error => error.to_string(),
     }
 }

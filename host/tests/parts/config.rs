@@ -261,9 +261,8 @@ fn deep_nesting_is_a_problem_and_no_crash() {
 
 /// Pieces of a configuration, so that arbitrary text gets past the parser often.
 fn fragment() -> impl Strategy<Value = String> {
-    let key =
-        "(host|secrets|queues|connectors|a|plugin|consume|schedule|retry|limits|allow|http|auth|bearer|url|every)";
-    let value = r#"(1|-1|1e999|9223372036854775808|true|"builtin:jq"|"\$\{X\}"|"\$\$\{"|"5m"|\[\]|\[1\]|\[\{a=1\}\]|\{\}|1979-05-27)"#;
+    let key = "(host|secrets|queues|connectors|a|plugin|consume|schedule|retry|limits|allow|http|auth|bearer|url|every|cron|env|config)";
+    let value = r#"(1|-1|1e999|9223372036854775808|true|"builtin:jq"|"\$\{X\}"|"\$\$\{"|"5m"|\[\]|"ghp_C4n4ryC4n4ry0123"|'https://u:C4n4ry@h/x\?k=C4n4ry'|"C4n4ry|\[1\]|\[\{a=1\}\]|\{\}|1979-05-27)"#;
     let patterns = [
         format!("\\[{key}(\\.{key}){{0,3}}\\]\n"),
         format!("{key}(\\.{key}){{0,4}} = {value}\n"),

@@ -47,7 +47,7 @@ fn further(folder: &Path, loaded: &Loaded) -> Vec<Problem> {
         found.extend(missing_secrets(loaded, &Environment::empty(&folder.join("data"))));
     }
     if let Ok(schema) = fs::read_to_string(folder.join("config.schema.json")) {
-        found.extend(loaded.config.connectors.iter().flat_map(|connector| loaded.misfits(connector, &schema)));
+        found.extend(loaded.misfits(&loaded.config.connectors.iter().collect::<Vec<_>>(), &schema));
     }
     found
 }

@@ -5,7 +5,7 @@
 use boon::{ErrorKind, Type, Types, ValidationError};
 use serde_json::Value;
 
-use super::super::problem::suggestion;
+use super::super::problem::{closest, suggestion};
 use super::tokens;
 
 /// One step on the way to a value.
@@ -45,6 +45,16 @@ pub(super) fn misfits_of(error: &ValidationError<'_, '_>, schema: &Value, config
             }
         }
     }
+    // A misspelt key is not missing as well.
+    let written = misfits.iter().filter(|it| !it.is_missing);
+    let written: Vec<(Vec<Token>, String)> =
+        written.filter_map(|it| Some((it.tokens.clone(), it.key.clone()?))).collect();
+    misfits.retain(|it| {
+        let is_meant = |needed: &String| {
+            written.iter().any(|(at, key)| *at == it.tokens && closest(key, [needed.as_str()]).is_some())
+        };
+        !(it.is_missing && it.key.as_ref().is_some_and(is_meant))
+    });
     misfits
 }
 

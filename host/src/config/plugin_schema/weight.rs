@@ -21,48 +21,60 @@ const ELSEWHERE: [&str; 6] = ["$id", "$dynamicRef", "$recursiveRef", "$dynamicAn
 /// Before it, `id` did the same.
 const DRAFT_TOO_OLD: &str = "draft-04";
 
-#[derive(Clone, Copy, Default)]
-struct Weight {
+/// What following a schema takes.
+pub(super) struct Weight {
     steps: u64,
-    depth: u32,
-}
-
-/// Says why a schema is not followed.
-pub(super) fn bound(schema: &Value, config: &Value) -> Result<(), String> {
-    if schema.get("$schema").and_then(Value::as_str).is_some_and(|draft| draft.contains(DRAFT_TOO_OLD)) {
-        return Err("it is older than draft 6".into());
-    }
-    let mut scale = Scale { root: schema, seen: BTreeMap::new(), patterns: 0, circles: 0 };
-    let weight = scale.weigh(schema, 0)?;
-    // Each circle is gone around once for every level of the config, and may branch there.
-    let around = scale.circles.saturating_pow(depth_of(config)).max(1);
-    if weight.steps.saturating_mul(around) > STEPS_MAX {
-        return Err("it is too intricate".into());
-    }
-    Ok(())
+    /// Ways in it that lead back to where they begin.
+    circles: u64,
 }
 
 impl Weight {
+    /// Says why a schema is not followed.
+    pub(super) fn of(schema: &Value) -> Result<Self, String> {
+        if schema.get("$schema").and_then(Value::as_str).is_some_and(|draft| draft.contains(DRAFT_TOO_OLD)) {
+            return Err("it is older than draft 6".into());
+        }
+        let mut scale = Scale { root: schema, seen: BTreeMap::new(), patterns: 0 };
+        let whole = scale.weigh(schema, 0)?;
+        Ok(Self { steps: whole.steps, circles: whole.circles })
+    }
+
+    /// Says why it is not followed for this config: each circle is gone around once for every level, and may branch there.
+    pub(super) fn suits(&self, config: &Value) -> Result<(), String> {
+        let around = self.circles.saturating_pow(depth_of(config)).max(1);
+        if self.steps.saturating_mul(around) > STEPS_MAX { Err("it is too intricate".into()) } else { Ok(()) }
+    }
+}
+
+/// A part of a schema.
+#[derive(Clone, Copy, Default)]
+struct Part {
+    steps: u64,
+    depth: u32,
+    circles: u64,
+}
+
+impl Part {
     fn add(&mut self, part: Self) {
         self.steps = self.steps.saturating_add(part.steps);
         self.depth = self.depth.max(part.depth.saturating_add(1));
+        self.circles = self.circles.saturating_add(part.circles);
     }
 }
 
 struct Scale<'a> {
     root: &'a Value,
     /// By reference; `None` while it is being weighed.
-    seen: BTreeMap<&'a str, Option<Weight>>,
+    seen: BTreeMap<&'a str, Option<Part>>,
     patterns: usize,
-    circles: u64,
 }
 
 impl<'a> Scale<'a> {
-    fn weigh(&mut self, schema: &'a Value, depth: u32) -> Result<Weight, String> {
+    fn weigh(&mut self, schema: &'a Value, depth: u32) -> Result<Part, String> {
         if depth > DEPTH_MAX {
             return Err("it is too deep".into());
         }
-        let mut whole = Weight { steps: 1, depth: 1 };
+        let mut whole = Part { steps: 1, depth: 1, circles: 0 };
         match schema {
             Value::Object(table) => {
                 for (key, value) in table {
@@ -79,16 +91,16 @@ impl<'a> Scale<'a> {
         if whole.depth > DEPTH_MAX { Err("it is too deep".into()) } else { Ok(whole) }
     }
 
-    fn keyword(&mut self, key: &'a str, value: &'a Value, depth: u32) -> Result<Weight, String> {
+    fn keyword(&mut self, key: &'a str, value: &'a Value, depth: u32) -> Result<Part, String> {
         match (key, value) {
             ("$ref", Value::String(to)) => return self.refer(to, depth),
             // Weighed where something refers to them.
-            ("$defs" | "definitions", _) => return Ok(Weight::default()),
-            ("$id", Value::String(_)) if depth == 0 => return Ok(Weight::default()),
+            ("$defs" | "definitions", _) => return Ok(Part::default()),
+            ("$id", Value::String(_)) if depth == 0 => return Ok(Part::default()),
             ("pattern", Value::String(_)) => self.patterns += 1,
             ("patternProperties", Value::Object(patterns)) => self.patterns += patterns.len(),
             (key, Value::String(_)) if ELSEWHERE.contains(&key) => return Err(format!("it uses `{key}`")),
-            (key, _) if DATA.contains(&key) => return Ok(Weight::default()),
+            (key, _) if DATA.contains(&key) => return Ok(Part::default()),
             _ => {}
         }
         if self.patterns > PATTERNS_MAX {
@@ -96,7 +108,7 @@ impl<'a> Scale<'a> {
         }
         match value {
             Value::Object(schemas) if NAMED.contains(&key) => {
-                let mut whole = Weight { steps: 1, depth: 1 };
+                let mut whole = Part { steps: 1, depth: 1, circles: 0 };
                 for schema in schemas.values() {
                     whole.add(self.weigh(schema, depth + 1)?);
                 }
@@ -106,13 +118,10 @@ impl<'a> Scale<'a> {
         }
     }
 
-    fn refer(&mut self, to: &'a str, depth: u32) -> Result<Weight, String> {
+    fn refer(&mut self, to: &'a str, depth: u32) -> Result<Part, String> {
         match self.seen.get(to) {
             Some(Some(weight)) => return Ok(*weight),
-            Some(None) => {
-                self.circles += 1;
-                return Ok(Weight { steps: 1, depth: 1 });
-            }
+            Some(None) => return Ok(Part { steps: 1, depth: 1, circles: 1 }),
             None => {}
         }
         let pointer = to.strip_prefix('#').ok_or("it names another schema")?;
