@@ -82,13 +82,13 @@ impl Loaded {
     ///
     /// # Errors
     /// It is there and cannot be read.
-    pub fn lock(&self) -> Result<Option<Lock>, Problem> {
+    pub fn lock(&self) -> Result<Option<Lock>, Box<Problem>> {
         let path = self.lock_path();
         if !path.exists() {
             return Ok(None);
         }
         let read = read_text(&path).map_err(|unreadable| unreadable.message).and_then(|text| parse(&text));
-        read.map(Some).map_err(|message| Problem {
+        let problem = |message| Problem {
             severity: Severity::Error,
             file: path.display().to_string(),
             line: 0,
@@ -97,7 +97,8 @@ impl Loaded {
             message,
             help: "`bulkhead lock` writes it; put back the version that was accepted".to_owned(),
             marks: Vec::new(),
-        })
+        };
+        read.map(Some).map_err(|message| Box::new(problem(message)))
     }
 
     /// What there is to say about a lock file that is not there.

@@ -112,8 +112,8 @@ fn check(schema: &Value, configs: &[Value]) -> Vec<Answer> {
 fn follow(schema: &Value, weight: &Weight, configs: &[Value]) -> Result<Vec<Answer>, String> {
     let (mut compiler, mut schemas) = (Compiler::new(), Schemas::new());
     compiler.use_loader(Box::new(Nowhere));
-    let added = compiler.add_resource(LOCATION, schema.clone());
-    let index = added.and_then(|()| compiler.compile(LOCATION, &mut schemas)).map_err(|error| error.to_string())?;
+    compiler.add_resource(LOCATION, schema.clone()).map_err(|error| error.to_string())?;
+    let index = compiler.compile(LOCATION, &mut schemas).map_err(|error| error.to_string())?;
     let answer = |config| {
         weight.suits(config)?;
         match schemas.validate(config, index) {

@@ -33,7 +33,7 @@ pub(super) async fn compare(loaded: &Loaded, plugins: &Plugins) -> Vec<Problem> 
     let lock = match loaded.lock() {
         Ok(Some(lock)) => lock,
         Ok(None) => return Vec::new(),
-        Err(problem) => return vec![problem],
+        Err(problem) => return vec![*problem],
     };
     let mut problems = Vec::new();
     for (connector, compiled) in foreign(loaded, plugins) {
@@ -83,7 +83,7 @@ pub async fn renew(loaded: &Loaded, accept: &[Name]) -> Result<(Lock, Renewed), 
     let plugins = load(loaded, &Metrics::default()).await?;
     let before = match loaded.lock() {
         Ok(lock) => lock.unwrap_or_default().connectors,
-        Err(problem) => return Err(vec![problem]),
+        Err(problem) => return Err(vec![*problem]),
     };
     let (mut connectors, mut problems, mut renewed) = (BTreeMap::new(), Vec::new(), Renewed::default());
     for (connector, compiled) in foreign(loaded, &plugins) {
