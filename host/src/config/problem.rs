@@ -3,6 +3,7 @@
 //! Checks report into a [`Report`] and go on, so that an operator sees everything at once. It knows nothing of TOML.
 
 use std::cmp::Ordering;
+use std::fmt::Write as _;
 
 use super::document::{Place, Sources};
 use super::excerpt::Mark;
@@ -27,6 +28,27 @@ pub struct Problem {
     /// The lines to show, the place itself first; none where no place in a file is meant.
     #[serde(skip)]
     pub marks: Vec<Mark>,
+}
+
+impl Problem {
+    /// One or two lines for the log and the audit record: `file:line:column: key: message`, then the help. It shows nothing
+    /// of the file itself.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = self.file.clone();
+        if self.line > 0 {
+            // Writing into a String cannot fail.
+            let _ = write!(text, ":{}:{}", self.line, self.column);
+        }
+        if !self.key.is_empty() {
+            let _ = write!(text, ": {}", self.key);
+        }
+        let _ = write!(text, ": {}", self.message);
+        if !self.help.is_empty() {
+            let _ = write!(text, "\n  help: {}", self.help);
+        }
+        text
+    }
 }
 
 /// Whether a problem keeps the configuration from being used.

@@ -161,11 +161,7 @@ async fn accepted(response: Response) -> anyhow::Result<Response> {
     let document: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     let detail = document["detail"].as_str().map(str::to_owned);
     let detail = detail.unwrap_or_else(|| format!("the running host answered {status}"));
-    if status.is_client_error() {
-        Err(Refused { detail, document }.into())
-    } else {
-        Err(anyhow::Error::msg(detail))
-    }
+    if status.is_client_error() { Err(Refused { detail, document }.into()) } else { Err(anyhow::Error::msg(detail)) }
 }
 
 /// The running host refused what it was asked, and changed nothing.

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use bulkhead_host::cli::check;
 use bulkhead_host::cli::diagnostic::Colours;
-use bulkhead_host::cli::run::missing_secrets;
 use bulkhead_host::config::{self, Loaded, Problem};
+use bulkhead_host::host::{Moment, missing_secrets};
 use bulkhead_host::secret_store::Environment;
 
 /// A case, as it is printed and as it is expected.
@@ -44,7 +44,7 @@ fn further(folder: &Path, loaded: &Loaded) -> Vec<Problem> {
             let mode = fs::Permissions::from_mode(u32::from_str_radix(mode, 8).unwrap());
             fs::set_permissions(folder.join(file), mode).unwrap();
         }
-        found.extend(missing_secrets(loaded, &Environment::empty(&folder.join("data"))));
+        found.extend(missing_secrets(loaded, &Environment::empty(&folder.join("data")), Moment::Start));
     }
     if let Ok(schema) = fs::read_to_string(folder.join("config.schema.json")) {
         found.extend(loaded.misfits(&loaded.config.connectors.iter().collect::<Vec<_>>(), &schema));
