@@ -375,7 +375,7 @@ fn memory_of_a_sandbox_holds_nothing_of_another_plugins() {
 /// Kills in the middle of work and of waits: what they leave behind does not add up.
 #[test]
 fn a_thousand_kills_leave_nothing_behind() {
-    let host = vandal("limits = { cpu = '2ms', wall = '4ms' }");
+    let host = vandal("limits = { cpu = '5ms', wall = '8ms' }");
     let running = host.start();
     let round = |rounds: usize| {
         let lines: Vec<&str> = ["fill", "wait"].into_iter().cycle().take(500).collect();

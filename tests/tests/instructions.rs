@@ -16,8 +16,10 @@ use bulkhead_tests::{guest, has_program};
 
 use hot_paths::{PATHS, Plugin, ROUNDS, TIMES};
 
-/// Percent that a ceiling lies above what was counted when it was written. The same code was counted up to 5 % apart.
-const ROOM: u64 = 8;
+/// Percent that a ceiling lies above what was counted when it was written. The same code was counted up to 7 % apart.
+const ROOM: u64 = 10;
+/// Beside others that keep every core at work, threads wait for each other more often: who is over is counted again.
+const TRIES: usize = 3;
 const CEILINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/instructions/ceilings.toml");
 /// Another architecture has other instructions.
 const COUNTED_ON: &str = "x86_64";
@@ -40,27 +42,35 @@ fn the_hot_paths_take_no_more_instructions_than_before() {
     if !has_program("valgrind", "no instructions of hot paths are counted") {
         return;
     }
-    let counted = count();
+    let mut counted = count();
     if std::env::var_os("BLESS").is_some() {
         let ceilings: Counts = counted.into_iter().map(|(path, count)| (path, count * (100 + ROOM) / 100)).collect();
         fs::write(CEILINGS, toml::to_string(&ceilings).unwrap()).unwrap();
-    } else {
-        check(&counted);
+        return;
     }
-}
-
-/// Of each path, instructions for one message or one call.
-type Counts = BTreeMap<String, u64>;
-
-fn check(counted: &Counts) {
     let ceilings: Counts = toml::from_str(&fs::read_to_string(CEILINGS).unwrap()).unwrap();
-    let is_over = |path: &str, count: u64| ceilings.get(path).is_none_or(|ceiling| count > *ceiling);
-    let over: Vec<_> = counted.iter().filter(|(path, count)| is_over(path, **count)).collect();
+    for _ in 1..TRIES {
+        if over(&counted, &ceilings).is_empty() {
+            return;
+        }
+        let again = count();
+        counted.iter_mut().for_each(|(path, count)| *count = again[path].min(*count));
+    }
+    let over = over(&counted, &ceilings);
     assert!(
         over.is_empty(),
         "{over:?} are more than {ceilings:?}: find out why, or accept it with `BLESS=1 cargo test --workspace --test \
          boundary instructions::`"
     );
+}
+
+/// Of each path, instructions for one message or one call.
+type Counts = BTreeMap<String, u64>;
+
+/// What is over its ceiling, or has none.
+fn over(counted: &Counts, ceilings: &Counts) -> Counts {
+    let is_over = |path: &str, count: u64| ceilings.get(path).is_none_or(|ceiling| count > *ceiling);
+    counted.iter().filter(|(path, count)| is_over(path, **count)).map(|(path, count)| (path.clone(), *count)).collect()
 }
 
 fn count() -> Counts {

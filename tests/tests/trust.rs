@@ -110,7 +110,7 @@ fn an_upgrade_that_needs_more_is_refused_with_the_difference_until_it_is_accepte
 /// The same bytes but for the text in which it says what it wants.
 #[test]
 fn an_upgrade_that_only_wants_more_is_refused_too() {
-    let host = Bulkhead::new(&format!("{TOML}config = {{ publish = 'out' }}\n"));
+    let host = Bulkhead::new(TOML);
     install(&host, "echo");
     let _ = host.run(&["lock"]).ok();
     let before = lock(&host);

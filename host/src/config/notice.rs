@@ -28,11 +28,11 @@ pub(super) fn check_circles(root: &View<'_>, config: &Config, report: &mut Repor
         let help = "let notices end at a connector without `on_dead`, or in a queue that nobody reads";
         if names.is_empty() {
             let message = "a route brings these notices back to the connector itself";
-            report.problem(at.0, at.1, message, help);
+            report.warning(at.0, at.1, message, help);
         } else {
             let message =
                 format!("notices go round: this connector tells {}, whose own come back", names.join(", then "));
-            report.clash(at, message, help, (back.place_of("publish"), "and back from here"));
+            report.warn_of_clash(at, message, help, (back.place_of("publish"), "and back from here"));
         }
     }
 }

@@ -31,7 +31,7 @@ const SIGN_HELP: &str = "`minisign -S -m PATH` signs it with the secret key; tak
 const RESTART_HELP: &str = "restart the host for it";
 
 /// Sandboxes that connectors which come while the host runs may keep, beside those that it is started with.
-const KEPT_ROOM: usize = 16;
+const KEPT_ROOM: usize = 4;
 /// As much memory as their sandboxes may have. It is address space, of which a slot of the pool has more anyway.
 const MEMORY_ROOM_BYTES: u64 = 1 << 30;
 

@@ -145,14 +145,13 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
 
 fn lock(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join(LOCK);
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(|error| unwritable(dir, error))?;
+    let mut file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(
+            |error| {
+                let error = unwritable(dir, error);
+                error.context(format!("cannot open {}", path.display()))
+            },
+        )?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(Errno::WOULDBLOCK) => {
