@@ -4,7 +4,7 @@
 //! the same disk, for an event is on disk before anybody may act on it.
 
 use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -44,7 +44,7 @@ pub(crate) fn measure(rounds: usize) -> anyhow::Result<Vec<Figure>> {
 
 /// Milliseconds of each event of a round.
 fn round() -> anyhow::Result<Vec<f64>> {
-    let (arrived, arrivals) = channel();
+    let (arrived, arrivals) = sync_channel(1);
     let arrived = Mutex::new(arrived);
     let server = Fixture::start(move |_: &Request| {
         let now = Instant::now();

@@ -106,8 +106,9 @@ fn map(program: &Path, messages: u64) -> anyhow::Result<Duration> {
 fn check(log: &str, messages: u64) -> anyhow::Result<()> {
     let counter = |name: &str| {
         let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let value = lines.filter(|line| line["name"] == name).filter_map(|line| line["value"].as_str()?.parse().ok());
-        value.last().unwrap_or(0_u64)
+        let mut value =
+            lines.filter(|line| line["name"] == name).filter_map(|line| line["value"].as_str()?.parse().ok());
+        value.next_back().unwrap_or(0_u64)
     };
     let (sent, failed) = (counter("output_sent"), counter("processor_error"));
     ensure!((sent, failed) == (messages, 0), "{sent} of {messages} messages were sent, {failed} not mapped:\n{log}");
