@@ -30,9 +30,8 @@ const SIGN_HELP: &str = "`minisign -S -m PATH` signs it with the secret key; tak
 /// What to do about what an engine that runs has no room for.
 const RESTART_HELP: &str = "restart the host for it";
 
-/// Sandboxes that connectors which come while the host runs may keep, beside those that it is started with.
-const KEPT_ROOM: usize = 4;
-/// As much memory as their sandboxes may have. It is address space, of which a slot of the pool has more anyway.
+/// What a sandbox may have at most while the host runs, where the configuration that it is started with asks for less: so that
+/// a limit can be raised. It is address space, of which a slot of the pool has more anyway; another slot would take memory.
 const MEMORY_ROOM_BYTES: u64 = 1 << 30;
 
 /// The plugins of all connectors, and the engine that they are compiled for.
@@ -136,11 +135,7 @@ fn beyond(loaded: &Loaded, pool: Settings) -> Vec<Problem> {
 /// Reads, compiles, links and starts the plugin of every connector, enabled or not.
 pub(super) async fn load(loaded: &Loaded, metrics: &Metrics) -> Result<Plugins, Vec<Problem>> {
     let wanted = settings(&loaded.config);
-    let roomy = Settings {
-        kept: wanted.kept + KEPT_ROOM,
-        memory_bytes_max: wanted.memory_bytes_max.max(MEMORY_ROOM_BYTES),
-        ..wanted
-    };
+    let roomy = Settings { memory_bytes_max: wanted.memory_bytes_max.max(MEMORY_ROOM_BYTES), ..wanted };
     let engine = Engine::start(roomy)
         .map_err(|error| vec![loaded.problem("host", format!("{error:#}"), "see `host.runs` and `limits.memory`")])?;
     load_with(loaded, metrics, engine, BTreeMap::new()).await
