@@ -237,7 +237,7 @@ fn whatever_is_opened_without_end_is_ended_by_its_limit_and_the_neighbour_goes_o
     host.send("in", &["ok"]);
     settled(&running, "dead", HOARDS.len());
     settled(&running, "done", 102);
-    let (metrics, grown) = (running.metrics(), running.memory_peak_bytes() - before);
+    let (metrics, grown) = (running.metrics(), running.memory_peak_bytes().saturating_sub(before));
     for limit in ["handles", "memory"] {
         let expected = HOARDS.iter().filter(|(_, ends)| *ends == limit).count();
         let hits = metrics.value("bulkhead_limit_hits_total", &[("connector", "hoarder"), ("limit", limit)]);

@@ -88,7 +88,7 @@ fn check_huge(mib: usize, ends: impl Fn(&'static str) -> &'static str) {
     let ended = PLACES.iter().filter(|(_, limit)| ends(limit) == "hostcall").count();
     settled(&running, ("outcome", "dead"), ended);
     settled(&running, ("outcome", "done"), 3 * PLACES.len() - ended);
-    let (metrics, grown) = (running.metrics(), running.memory_peak_bytes() - before);
+    let (metrics, grown) = (running.metrics(), running.memory_peak_bytes().saturating_sub(before));
     for (place, limit) in PLACES {
         let expected: Vec<&str> = Some(ends(limit)).into_iter().filter(|limit| !limit.is_empty()).collect();
         assert_eq!(metrics.limits(&name(place)), expected, "{mib} MiB at {place}");

@@ -52,7 +52,7 @@ fn check_waits(token_url: &str, because: &str) {
     running.wait_until("delivery that waits", SOON, |metrics| {
         metrics.value("bulkhead_deliveries_total", &[("outcome", "retry")]) >= 1.0
     });
-    let grown = running.memory_peak_bytes() - before;
+    let grown = running.memory_peak_bytes().saturating_sub(before);
     assert!(grown < GROWTH_MAX, "{because}: grown by {} MiB", grown / MIB);
     let metrics = running.metrics();
     let labels = [("connector", "one"), ("effect", "secret"), ("reason", "token")];
