@@ -44,6 +44,18 @@ fn hostile(keys: &str) -> String {
     format!("[connectors.it]\nplugin = '{}'\nconsume = 'in'\n{keys}\n", guest("hostile").display())
 }
 
+/// A host whose connector has asked the server in a run that goes on, and has been changed meanwhile.
+fn changed_in_a_run() -> (Fixture, SyncSender<()>, Bulkhead, Running) {
+    let (server, arrivals, go) = receiver();
+    let grant = format!("allow.http = [{{ url = '{}/*', methods = ['GET'], private = true }}]", server.url());
+    let host = Bulkhead::new(&hostile(&grant));
+    let running = host.start();
+    host.send("in", &[format!("get {}/", server.url())]);
+    arrivals.recv_timeout(PATIENCE).expect("the run asks");
+    host.configure(&(hostile(&grant) + "brake = 7\n"));
+    (server, go, host, running)
+}
+
 #[test]
 fn a_repeat_waits_for_the_run_that_what_was_before_has_begun() {
     let (server, arrivals, go) = receiver();
@@ -145,13 +157,7 @@ fn what_the_host_has_no_place_for_is_refused() {
 
 #[test]
 fn a_host_that_is_stopped_while_it_waits_for_a_run_changes_nothing_more() {
-    let (server, arrivals, go) = receiver();
-    let grant = format!("allow.http = [{{ url = '{}/*', methods = ['GET'], private = true }}]", server.url());
-    let host = Bulkhead::new(&hostile(&grant));
-    let running = host.start();
-    host.send("in", &[format!("get {}/", server.url())]);
-    arrivals.recv_timeout(PATIENCE).expect("the run asks");
-    host.configure(&(hostile(&grant) + "brake = 7\n"));
+    let (server, go, host, running) = changed_in_a_run();
     thread::scope(|scope| {
         let asked = scope.spawn(|| running.api("POST", "reload", "{}").status);
         running.wait_for_log("ends what it has begun", PATIENCE);
@@ -167,13 +173,7 @@ fn a_host_that_is_stopped_while_it_waits_for_a_run_changes_nothing_more() {
 
 #[test]
 fn who_asks_and_goes_changes_nothing_about_it() {
-    let (server, arrivals, go) = receiver();
-    let grant = format!("allow.http = [{{ url = '{}/*', methods = ['GET'], private = true }}]", server.url());
-    let host = Bulkhead::new(&hostile(&grant));
-    let running = host.start();
-    host.send("in", &[format!("get {}/", server.url())]);
-    arrivals.recv_timeout(PATIENCE).expect("the run asks");
-    host.configure(&(hostile(&grant) + "brake = 7\n"));
+    let (_server, go, host, running) = changed_in_a_run();
     let (admin, token) = (running.admin(), fs::read_to_string(host.data().join("admin.token")).unwrap());
     let mut line = Line::open(admin);
     let head = format!("POST /api/v1/reload HTTP/1.1\r\nHost: {admin}\r\nAuthorization: Bearer {}\r\n", token.trim());
