@@ -35,7 +35,9 @@ pub async fn check(config: &Config, address: SocketAddr, as_json: bool) -> Outco
 }
 
 async fn told(verb: &str, config: &Config, address: SocketAddr, as_json: bool) -> Outcome {
-    let token = token::load(&config.host.data_dir).context("no host has run here").map_err(Failed::Broken)?;
+    let token = token::load(&config.host.data_dir)
+        .context("no host has run here, start one with `bulkhead run`")
+        .map_err(Failed::Broken)?;
     let asked: anyhow::Result<Change> = OwnAdmin::new(address, token)?.post_patiently(verb).await;
     match asked {
         Ok(change) => {
