@@ -230,7 +230,8 @@ fn the_shape_of_a_backup_and_of_what_was_restored() {
 fn the_shapes_of_a_drawing_pages_and_an_examination() {
     let host = letters();
     let flow = json!({
-        "nodes": [{ "id": "text", "kind": "text", "name": "text" }], "links": [{ "from": "text", "to": "text", "what": "text" }],
+        "nodes": [{ "id": "text", "kind": "text", "name": "text", "label": "text" }],
+        "edges": [{ "from": "text", "to": "text", "kind": "text", "label": "text" }],
     });
     check(&host, &["graph"], 0, &flow);
     check(&host, &["docs", "pages"], 0, &json!({ "folder": "text", "pages": ["text"] }));
