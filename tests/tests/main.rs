@@ -43,6 +43,7 @@ mod languages;
 mod layers;
 mod limits;
 mod listener_floods;
+mod masking;
 mod memory_budget;
 mod migrations;
 mod names;

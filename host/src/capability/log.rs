@@ -12,6 +12,7 @@ use wasmtime_wasi_io::poll::Pollable;
 use wasmtime_wasi_io::streams::{OutputStream, StreamResult};
 
 use super::Grants;
+use super::veil::Veil;
 use crate::bindings::logging_draft::wasi::logging::logging::{self, Level};
 use crate::id::Name;
 use crate::message::trace::Trace;
@@ -30,6 +31,7 @@ pub(super) struct Session(Arc<Mutex<Lines>>);
 #[derive(Debug)]
 struct Lines {
     connector: Name,
+    veil: Veil,
     delivery: String,
     trace: Option<Trace>,
     bytes_left: u64,
@@ -53,9 +55,10 @@ pub(super) struct Stream {
 }
 
 impl Session {
-    pub(super) fn new(grants: &Grants) -> Self {
+    pub(super) fn new(grants: &Grants, veil: Veil) -> Self {
         Self(Arc::new(Mutex::new(Lines {
             connector: grants.subject.name.clone(),
+            veil,
             delivery: String::new(),
             trace: None,
             bytes_left: grants.limits.log_bytes,
@@ -90,7 +93,8 @@ impl Session {
 
     /// The end of standard error in this call.
     pub(super) fn stderr_tail(&self) -> String {
-        String::from_utf8_lossy(&lock(&self.0).tail).into_owned()
+        let lines = lock(&self.0);
+        lines.veil.hide(&String::from_utf8_lossy(&lines.tail)).into_owned()
     }
 }
 
@@ -156,7 +160,8 @@ impl Lines {
     }
 
     fn print(&self, level: Level, context: &str, text: &str) {
-        let (connector, delivery, text) = (&self.connector, self.delivery.as_str(), escaped(text));
+        let (connector, delivery) = (&self.connector, self.delivery.as_str());
+        let (context, text) = (escaped(&self.veil.hide(context)), escaped(&self.veil.hide(text)));
         let trace_id = self.trace.as_ref().map(Trace::id);
         macro_rules! line {
             ($level:ident) => {
@@ -196,7 +201,7 @@ impl logging::Host for super::Session {
         // A line that is filtered away costs its bytes too: a limit must not depend on the operator's filter.
         if lines.admit(context.len() + message.len()) {
             let end = message.floor_char_boundary(LINE_BYTES_MAX);
-            lines.print(level, &escaped(&context[..context.floor_char_boundary(TAIL_BYTES_MAX)]), &message[..end]);
+            lines.print(level, &context[..context.floor_char_boundary(TAIL_BYTES_MAX)], &message[..end]);
         }
     }
 }

@@ -116,7 +116,8 @@ fn services(ledger: &Ledger, metrics: &Metrics, folder: &Path) -> Services {
     let egress = Egress::start(tokio::runtime::Handle::current(), bulkhead_host::egress::Settings::default());
     let http =
         bulkhead_host::capability::http::Services::new(egress, secrets.clone(), metrics.clone(), Audit::default());
-    Services { ledger: Some(ledger.clone()), metrics: metrics.clone(), audit: Audit::default(), secrets, http }
+    let masks = bulkhead_host::mask::Masks::default();
+    Services { ledger: Some(ledger.clone()), metrics: metrics.clone(), audit: Audit::default(), secrets, http, masks }
 }
 
 fn secret(path: &Path) -> Source {

@@ -5,11 +5,11 @@
 //! holds: all ways to read it are followed side by side.
 
 /// What the longest spelling of a byte takes.
-pub(super) const BYTES_MAX: usize = 6;
+pub(crate) const BYTES_MAX: usize = 6;
 
 /// How a text begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fit {
+pub(crate) enum Fit {
     /// With the value, in so many bytes.
     Whole(usize),
     /// With a part of the value, up to the text's end.
@@ -20,7 +20,7 @@ pub(super) enum Fit {
 
 /// Reads texts, in memory that is used again: a large body has a beginning at every hundredth byte.
 #[derive(Debug, Default)]
-pub(super) struct Reader {
+pub(crate) struct Reader {
     /// Where the ways to read the value so far have come to in the text.
     ends: Vec<usize>,
     next: Vec<usize>,
@@ -28,7 +28,7 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Whether `text` begins with `value`.
-    pub(super) fn fit(&mut self, value: &[u8], text: &[u8]) -> Fit {
+    pub(crate) fn fit(&mut self, value: &[u8], text: &[u8]) -> Fit {
         let Self { ends, next } = self;
         ends.clear();
         ends.push(0);
@@ -46,10 +46,29 @@ impl Reader {
         }
         ends.last().map_or(Fit::No, |end| Fit::Whole(*end))
     }
+
+    /// With how much of `value` a text begins: bytes of the value, and bytes of the text.
+    pub(crate) fn common(&mut self, value: &[u8], text: &[u8]) -> (usize, usize) {
+        let Self { ends, next } = self;
+        ends.clear();
+        ends.push(0);
+        let mut common = (0, 0);
+        for (read, byte) in (1..).zip(value) {
+            for end in ends.drain(..) {
+                step(*byte, &text[end..], |bytes| next.push(end + bytes));
+            }
+            next.sort_unstable();
+            next.dedup();
+            std::mem::swap(ends, next);
+            let Some(end) = ends.last() else { break };
+            common = (read, *end);
+        }
+        common
+    }
 }
 
 /// Whether a text that holds `value` somewhere can begin to do so with this byte.
-pub(super) fn may_begin(value: &[u8], byte: u8) -> bool {
+pub(crate) fn may_begin(value: &[u8], byte: u8) -> bool {
     matches!(byte, b'%' | b'\\')
         || value.first().is_some_and(|first| *first == byte || (*first == b' ' && byte == b'+'))
 }
@@ -126,6 +145,14 @@ mod tests {
         check("k\\/% \\\\\\\"+x");
         check("\\u006b\\u002F\\u0025\\u0020\\u005C\\u0022\\u002b\\u0078");
         check("k/%25%20\\u005c%22%2Bx");
+    }
+
+    #[test]
+    fn the_beginning_of_a_value_is_measured() {
+        let common = |text: &str| Reader::default().common(VALUE, text.as_bytes());
+        assert_eq!(common("k/% \\\"+x and more"), (8, 8));
+        assert_eq!(common("k%2F%25 or not"), (4, 8));
+        assert_eq!(common("x"), (0, 0));
     }
 
     #[test]
