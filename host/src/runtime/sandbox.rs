@@ -401,7 +401,7 @@ fn begin(
 fn cause(delivery: &Delivery) -> Cause<'_> {
     let message = &delivery.message;
     let Message { id, hops, headers, body, .. } = message;
-    Cause { id, hops: *hops, trace: Trace::of(headers), headers, body }
+    Cause { id, hops: *hops, attempt: delivery.attempt, trace: Trace::of(headers), headers, body }
 }
 
 fn borrowed(headers: &[Header]) -> Vec<(&str, &str)> {
