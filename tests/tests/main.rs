@@ -84,6 +84,7 @@ mod suspects;
 mod swaps;
 mod targets;
 mod token_endpoints;
+mod top;
 mod traces;
 mod trespassing;
 mod trust;

@@ -178,3 +178,124 @@ async fn carry_out(admin: &OwnAdmin, wish: Wish) -> anyhow::Result<String> {
     let () = admin.post(&format!("connectors/{connector}/{verb}"), Vec::new()).await?;
     Ok(format!("{connector} {done}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::snapshot::{Connector, LastFailure, Status};
+    use super::state::tests::state;
+    use super::*;
+
+    const USUAL: &str = r"
+bulkhead 0.1.0  127.0.0.1:9100  ready  up 1 h 2 min
+3 connectors, 1 held; 1,241 waiting, 3 dead; WAL 1.5 MiB; 40 GiB free
+Connectors (3)
+CONNECTOR                               STATE   RATE/S ERR %    P99 WAITING DEAD
+a-connector-with-a-name-that-is-long\u… failing   0.50    25      –       0    3
+mail                                    paused       0     0      –       7    0
+orders                                  running     12     0 180 ms   1,234    0
+
+
+
+
+
+
+
+last failure at 09:00:05 UTC: answered 503
+Queues (0)
+
+Dead letters: none
+
+q quit  tab part  j/k move  / filter  p pause or resume";
+    const NARROW: &str = r"
+bulkhead 0.1.0  127.0.0.1:9100  ready  up 1
+3 connectors, 1 held; 1,241 waiting, 3 dead
+Connectors (3)
+CONNECTOR               STATE   WAITING DEAD
+a-connector-with-a-nam… failing       0    3
+mail                    paused        7    0
+orders                  running   1,234    0
+
+
+
+last failure at 09:00:05 UTC: answered 503
+Queues (0)
+
+Dead letters: none
+
+q quit  / filter  p pause or resume";
+
+    fn connector(name: &str) -> Connector {
+        Connector { name: name.to_owned(), enabled: true, error_ratio: Some(0.0), ..Connector::default() }
+    }
+
+    /// One in trouble, one at work, one that is paused.
+    fn busy() -> State {
+        let failure = LastFailure { at: "2026-03-01T09:00:05Z".parse().ok(), reason: "answered 503\nsorry".to_owned() };
+        let mut state = state(vec![
+            Connector { held: vec!["paused".to_owned()], backlog: 7, ..connector("mail") },
+            Connector {
+                running: 1,
+                rate_per_second: 12.4,
+                p50_ms: Some(4.21),
+                p99_ms: Some(180.0),
+                backlog: 1_234,
+                oldest_seconds: Some(3),
+                ..connector("orders")
+            },
+            Connector {
+                error_ratio: Some(0.25),
+                rate_per_second: 0.5,
+                dead: 3,
+                oldest_seconds: Some(7_300),
+                last_failure: Some(failure),
+                ..connector("a-connector-with-a-name-that-is-long\u{1b}[1m")
+            },
+        ]);
+        let at = |text: &str| text.parse().ok();
+        state.snapshot.status = Status {
+            version: "0.1.0".to_owned(),
+            started_at: at("2026-03-01T08:00:00Z"),
+            now: at("2026-03-01T09:02:00Z"),
+            ready: true,
+            connectors: 3,
+            held: 1,
+            dead: 3,
+            backlog: 1_241,
+            wal_bytes: Some(1_572_864),
+            disk_free_bytes: Some(40 << 30),
+        };
+        state
+    }
+
+    #[track_caller]
+    fn check(state: &State, width: u16, height: u16, expected: &str) {
+        let text = as_text(state, width, height);
+        assert_eq!(text, expected.trim_matches('\n'), "shown:\n{text}");
+    }
+
+    #[test]
+    fn a_usual_terminal_shows_all_that_matters() {
+        check(&busy(), 80, 20, USUAL);
+    }
+
+    #[test]
+    fn a_narrow_one_leaves_columns_out() {
+        check(&busy(), 44, 16, NARROW);
+    }
+
+    #[test]
+    fn every_size_is_drawn() {
+        for (width, height) in [(1, 1), (3, 2), (20, 5), (300, 3), (9, 60)] {
+            let _ = as_text(&busy(), width, height);
+        }
+    }
+
+    #[test]
+    fn a_host_that_does_not_answer_is_said_to_be_gone() {
+        let mut state = busy();
+        state.learn(Err(anyhow::anyhow!("connection refused\u{7}")), Instant::now());
+        let text = as_text(&state, 80, 24);
+        assert!(text.starts_with("NO ANSWER for 0 s: connection refused\\u{7}"), "{text}");
+        assert!(text.contains("orders"), "{text}");
+    }
+}

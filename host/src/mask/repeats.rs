@@ -5,6 +5,7 @@
 //! and by what is kept here.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::ops::Range;
 
@@ -28,7 +29,7 @@ const TOO_MUCH: &str = "<masked: the text is not shown, for its message has more
 #[derive(Clone, Debug, Default)]
 pub struct Repeats {
     /// By their first bytes.
-    values: Vec<Vec<Vec<u8>>>,
+    values: BTreeMap<u8, Vec<Vec<u8>>>,
     words: Vec<String>,
     count: usize,
     bytes: usize,
@@ -146,8 +147,7 @@ impl Repeats {
             self.words.push(value.to_owned());
             return;
         }
-        self.values.resize(256, Vec::new());
-        let alike = &mut self.values[usize::from(value.as_bytes()[0])];
+        let alike = self.values.entry(value.as_bytes()[0]).or_default();
         if !alike.iter().any(|known| known == value.as_bytes()) {
             alike.push(value.as_bytes().to_vec());
         }
@@ -175,13 +175,9 @@ impl Repeats {
 
     /// How many bytes of a text spell a value, or enough of its beginning; `end` is where a text ends that was cut.
     fn begins(&self, reader: &mut Reader, text: &[u8], end: usize) -> Option<usize> {
-        let first = *text.first()?;
-        let alike: &[Vec<u8>] = self.values.get(usize::from(first)).map_or(&[], Vec::as_slice);
-        // Any character may be written as an escape.
-        let is_escape = matches!(first, b'%' | b'\\' | b'+');
-        let all = self.values.iter().flatten().filter(|value| is_escape && spelling::may_begin(value, first));
         let mut longest = None;
-        for value in alike.iter().filter(|_| !is_escape).chain(all) {
+        let firsts = spelling::firsts(text);
+        for value in firsts.into_iter().flatten().filter_map(|first| self.values.get(&first)).flatten() {
             let (of_value, of_text) = reader.common(value, text);
             let is_cut = of_value >= PART_BYTES_MIN && of_text >= end;
             if of_value == value.len() || of_value >= BEGINNING_BYTES_MIN || is_cut {
@@ -197,7 +193,7 @@ impl Repeats {
             let longest = value.len().saturating_sub(1).min(text.len());
             (PART_BYTES_MIN..=longest).rev().find(|length| value.ends_with(&text.as_bytes()[..*length]))
         };
-        self.values.iter().flatten().filter_map(ends).max().map(|length| 0..ceil(text, length))
+        self.values.values().flatten().filter_map(ends).max().map(|length| 0..ceil(text, length))
     }
 }
 

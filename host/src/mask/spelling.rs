@@ -73,6 +73,22 @@ pub(crate) fn may_begin(value: &[u8], byte: u8) -> bool {
         || value.first().is_some_and(|first| *first == byte || (*first == b' ' && byte == b'+'))
 }
 
+/// The bytes of which a text may begin with a spelling, whichever of them it is.
+pub(crate) fn firsts(text: &[u8]) -> [Option<u8>; 3] {
+    let two = |at: usize| {
+        let digit = |at: usize| text.get(at).and_then(|byte| char::from(*byte).to_digit(16));
+        u8::try_from(digit(at)? << 4 | digit(at + 1)?).ok()
+    };
+    match text {
+        [b'%', ..] => [Some(b'%'), two(1), two(1).filter(|byte| *byte == b'%').and_then(|_| two(3))],
+        [b'\\', b'u', b'0', b'0', ..] => [Some(b'\\'), two(4), None],
+        [b'\\', short, ..] => [Some(b'\\'), unescaped(*short).filter(|byte| *byte != b'\\'), None],
+        [b'+', ..] => [Some(b'+'), Some(b' '), None],
+        [first, ..] => [Some(*first), None, None],
+        [] => [None; 3],
+    }
+}
+
 /// Tells each spelling of `byte` with which `text` begins; whether `text` ends within one.
 fn step(byte: u8, text: &[u8], mut found: impl FnMut(usize)) -> bool {
     let mut is_part = false;
@@ -117,6 +133,10 @@ fn short_escape(byte: u8) -> Option<u8> {
     }
 }
 
+fn unescaped(short: u8) -> Option<u8> {
+    (0..=u8::MAX).find(|byte| short_escape(*byte) == Some(short))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,6 +165,24 @@ mod tests {
         check("k\\/% \\\\\\\"+x");
         check("\\u006b\\u002F\\u0025\\u0020\\u005C\\u0022\\u002b\\u0078");
         check("k/%25%20\\u005c%22%2Bx");
+    }
+
+    #[test]
+    fn the_first_byte_is_known_in_every_spelling() {
+        for byte in 0..=u8::MAX {
+            let hex = format!("{byte:02x}");
+            let spelled = [
+                vec![byte, b'x'],
+                format!("%{hex}x").into(),
+                format!("%25{hex}x").into(),
+                format!("\\u00{hex}x").into(),
+            ];
+            let short = short_escape(byte).map(|short| vec![b'\\', short, b'x']);
+            let plus = (byte == b' ').then(|| b"+x".to_vec());
+            for text in spelled.into_iter().chain(short).chain(plus) {
+                assert!(firsts(&text).contains(&Some(byte)), "{byte} in {}", String::from_utf8_lossy(&text));
+            }
+        }
     }
 
     #[test]

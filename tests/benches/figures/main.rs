@@ -8,6 +8,7 @@ mod backlog;
 mod bare;
 mod connectors;
 mod flood;
+mod footprint;
 mod gate;
 mod kills;
 mod lone;
@@ -58,7 +59,7 @@ struct Arguments {
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
-    /// Parts to measure: sandbox, start, reload, gate, kills, neighbour, schedules, ingest, roundtrip, lone, send, redrive, pipeline, connectors, backlog; all when none is named
+    /// Parts to measure: sandbox, start, reload, footprint, gate, kills, neighbour, schedules, ingest, roundtrip, lone, send, redrive, pipeline, connectors, backlog; all when none is named
     parts: Vec<Part>,
 }
 
@@ -70,6 +71,7 @@ enum Part {
     Backlog,
     Start,
     Reload,
+    Footprint,
     Gate,
     Kills,
     Neighbour,
@@ -81,10 +83,11 @@ enum Part {
     Connectors,
 }
 
-const ALL: [Part; 15] = [
+const ALL: [Part; 16] = [
     Part::Sandbox,
     Part::Start,
     Part::Reload,
+    Part::Footprint,
     Part::Gate,
     Part::Kills,
     Part::Neighbour,
@@ -121,6 +124,7 @@ fn main() -> anyhow::Result<ExitCode> {
 fn measure(part: Part, arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
     match part {
         Part::Sandbox => sandbox::measure(),
+        Part::Footprint => footprint::measure(),
         Part::Gate => gate::measure(),
         Part::Kills => kills::measure(),
         Part::Neighbour => neighbour::measure(),

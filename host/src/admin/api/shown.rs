@@ -2,8 +2,6 @@
 //!
 //! Invariant: what `host.mask` means is masked, what is not text is shown in base64, and what was cut says so.
 
-use std::borrow::Cow;
-
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -43,11 +41,8 @@ pub struct Contents {
 pub(super) fn shown(masks: &Masks, headers: Vec<Header>, body: Vec<u8>, part: Part) -> Contents {
     let stored_bytes = body.len();
     // Before it is cut: of a part nobody knows what it is a part of.
-    let masked = match masks.body(&body) {
-        Cow::Borrowed(_) => None,
-        Cow::Owned(masked) => Some(masked),
-    };
-    let (headers, body) = (masks.headers(headers), masked.unwrap_or(body));
+    let body = if masks.is_empty() { body } else { masks.body(&body).into_owned() };
+    let headers = masks.headers(headers);
     let body_bytes = body.len();
     let is_cut = part == Part::Beginning && body_bytes > BODY_BYTES_MAX;
     let (body, body_base64) = match String::from_utf8(body) {

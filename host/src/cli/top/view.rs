@@ -23,35 +23,62 @@ const SIDE_LINES: u16 = 4;
 /// Lines around the lists: two of the head, one of the chosen connector, one of the keys, a heading and a title for each
 /// list.
 const FRAME_LINES: usize = 4 + 3 * 2;
+/// Columns of a name, at least.
+const NAME_WIDTH_MIN: usize = 8;
 const KEYS: &str = "q quit  tab part  j/k move  / filter  p pause or resume";
+/// Where that has no place.
+const FEW_KEYS: &str = "q quit  / filter  p pause or resume";
 
 /// One column of a list.
 struct Column {
     head: &'static str,
+    /// At most.
     width: u16,
     /// Drawn where the screen is so wide.
     from: u16,
+    is_word: bool,
+}
+
+impl Column {
+    /// Figures end at the right, words begin at the left.
+    fn aligned(&self, text: &str, width: usize) -> String {
+        if self.is_word { text.to_owned() } else { format!("{text:>width$}") }
+    }
+}
+
+/// What stands in a column.
+struct Figure {
+    text: String,
+    style: Style,
+}
+
+impl Figure {
+    fn of(text: String) -> Self {
+        Self { text, style: Style::new() }
+    }
 }
 
 const CONNECTOR_COLUMNS: [Column; 8] = [
-    Column { head: "STATE", width: 18, from: 40 },
-    Column { head: "RATE/S", width: 7, from: 50 },
-    Column { head: "ERR %", width: 5, from: 56 },
-    Column { head: "P50", width: 8, from: 90 },
-    Column { head: "P99", width: 8, from: 66 },
-    Column { head: "WAITING", width: 7, from: 30 },
-    Column { head: "OLDEST", width: 9, from: 78 },
-    Column { head: "DEAD", width: 6, from: 30 },
+    Column { head: "STATE", width: 18, from: 30, is_word: true },
+    Column { head: "RATE/S", width: 7, from: 50, is_word: false },
+    Column { head: "ERR %", width: 5, from: 56, is_word: false },
+    Column { head: "P50", width: 8, from: 100, is_word: false },
+    Column { head: "P99", width: 8, from: 66, is_word: false },
+    Column { head: "WAITING", width: 7, from: 30, is_word: false },
+    Column { head: "OLDEST", width: 9, from: 90, is_word: false },
+    Column { head: "DEAD", width: 6, from: 30, is_word: false },
 ];
 const QUEUE_COLUMNS: [Column; 5] = [
-    Column { head: "MESSAGES", width: 8, from: 30 },
-    Column { head: "BYTES", width: 9, from: 50 },
-    Column { head: "WAITING", width: 7, from: 40 },
-    Column { head: "RETRYING", width: 8, from: 60 },
-    Column { head: "OLDEST", width: 9, from: 70 },
+    Column { head: "MESSAGES", width: 8, from: 30, is_word: false },
+    Column { head: "BYTES", width: 9, from: 50, is_word: false },
+    Column { head: "WAITING", width: 7, from: 40, is_word: false },
+    Column { head: "RETRYING", width: 8, from: 60, is_word: false },
+    Column { head: "OLDEST", width: 9, from: 70, is_word: false },
 ];
-const DEAD_COLUMNS: [Column; 2] =
-    [Column { head: "COUNT", width: 7, from: 20 }, Column { head: "LAST DIED AT", width: 20, from: 70 }];
+const DEAD_COLUMNS: [Column; 2] = [
+    Column { head: "COUNT", width: 7, from: 20, is_word: false },
+    Column { head: "LAST DIED AT", width: 20, from: 70, is_word: true },
+];
 
 /// Draws all of it.
 pub(super) fn draw(frame: &mut Frame<'_>, state: &State, now: Instant) {
@@ -76,7 +103,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, now: Instant) {
     frame.render_widget(Paragraph::new(last_failure(state)), detail);
     draw_queues(frame, state, &queues, queue_list);
     draw_dead(frame, state, dead_list);
-    frame.render_widget(Paragraph::new(foot_line(state)), foot);
+    frame.render_widget(Paragraph::new(foot_line(state, foot.width)), foot);
 }
 
 /// Lines of a screen on which nothing is left out.
@@ -139,14 +166,14 @@ fn draw_connectors(frame: &mut Frame<'_>, state: &State, area: Rect) {
             Condition::Off => faint(),
         };
         let figures = [
-            Cell::new(condition.word(connector)).style(style),
-            Cell::new(right(rate(connector.rate_per_second), 7)),
-            Cell::new(right(connector.error_ratio.map_or_else(none, percent), 5)),
-            Cell::new(right(millis(connector.p50_ms), 8)),
-            Cell::new(right(millis(connector.p99_ms), 8)),
-            Cell::new(right(count(connector.backlog), 7)),
-            Cell::new(right(connector.oldest_seconds.map_or_else(none, age), 9)),
-            Cell::new(right(count(connector.dead), 6)),
+            Figure { text: condition.word(connector), style },
+            Figure::of(rate(connector.rate_per_second)),
+            Figure::of(connector.error_ratio.map_or_else(none, percent)),
+            Figure::of(millis(connector.p50_ms)),
+            Figure::of(millis(connector.p99_ms)),
+            Figure::of(count(connector.backlog)),
+            Figure::of(connector.oldest_seconds.map_or_else(none, age)),
+            Figure::of(count(connector.dead)),
         ];
         (plain(&connector.name), figures)
     };
@@ -165,11 +192,11 @@ fn draw_queues(frame: &mut Frame<'_>, state: &State, queues: &[&QueueReport], ar
         let retrying: u64 = queue.subscriptions.iter().map(|it| it.retrying).sum();
         let oldest = queue.subscriptions.iter().filter_map(|it| it.oldest_seconds).max();
         let figures = [
-            Cell::new(right(count(queue.messages), 8)),
-            Cell::new(right(bytes(queue.bytes), 9)),
-            Cell::new(right(count(waiting(queue)), 7)),
-            Cell::new(right(count(retrying), 8)),
-            Cell::new(right(oldest.map_or_else(none, age), 9)),
+            Figure::of(count(queue.messages)),
+            Figure::of(bytes(queue.bytes)),
+            Figure::of(count(waiting(queue))),
+            Figure::of(count(retrying)),
+            Figure::of(oldest.map_or_else(none, age)),
         ];
         (plain(&queue.queue), figures)
     };
@@ -183,7 +210,7 @@ fn draw_dead(frame: &mut Frame<'_>, state: &State, area: Rect) {
     let row = |group: &crate::admin::api::dead::group::Group| {
         let connectors = group.connectors.iter().map(|name| plain(name)).collect::<Vec<_>>().join(", ");
         let last = group.last_died_at.get(..19).unwrap_or(&group.last_died_at);
-        let figures = [Cell::new(right(count(group.count as u64), 7)), Cell::new(plain(&last.replace('T', " ")))];
+        let figures = [Figure::of(count(group.count as u64)), Figure::of(plain(&last.replace('T', " ")))];
         (format!("{connectors}: {}", plain(&group.reason)), figures)
     };
     let rows = groups.iter().map(row).collect();
@@ -201,7 +228,7 @@ fn draw_list<const N: usize>(
     title: &str,
     name: &'static str,
     columns: &[Column; N],
-    rows: Vec<(String, [Cell<'static>; N])>,
+    rows: Vec<(String, [Figure; N])>,
 ) {
     let [head, list] = Layout::vertical([Constraint::Length(1), Constraint::Min(0)]).areas(area);
     let is_chosen = state.part == part;
@@ -210,15 +237,26 @@ fn draw_list<const N: usize>(
     if rows.is_empty() {
         return;
     }
-    let is_shown = |column: &Column| area.width >= column.from;
-    let widths = std::iter::once(Constraint::Min(8))
-        .chain(columns.iter().filter(|it| is_shown(it)).map(|column| Constraint::Length(column.width)));
-    let heads = columns.iter().filter(|it| is_shown(it)).map(|column| Cell::new(column.head));
+    let shown: Vec<usize> = (0..N).filter(|nth| area.width >= columns[*nth].from).collect();
+    let width = |nth: usize| {
+        let longest = rows.iter().map(|(_, figures)| figures[nth].text.chars().count()).max().unwrap_or_default();
+        usize::from(columns[nth].width).min(longest.max(columns[nth].head.len()))
+    };
+    let wide: Vec<usize> = (0..N).map(width).collect();
+    let figures_width: usize = shown.iter().map(|nth| wide[*nth] + 1).sum();
+    let name_width = usize::from(area.width).saturating_sub(figures_width).max(NAME_WIDTH_MIN);
+    let length = |nth: &usize| Constraint::Length(u16::try_from(wide[*nth]).unwrap_or(u16::MAX));
+    let widths = std::iter::once(Constraint::Fill(1)).chain(shown.iter().map(length));
+    let heads = shown.iter().map(|nth| Cell::new(columns[*nth].aligned(columns[*nth].head, wide[*nth])));
     let header = Row::new(std::iter::once(Cell::new(name)).chain(heads)).style(faint());
-    let rows = rows.into_iter().map(|(name, figures)| {
-        let figures = columns.iter().zip(figures).filter(|(column, _)| is_shown(column)).map(|(_, cell)| cell);
-        Row::new(std::iter::once(Cell::new(name)).chain(figures))
-    });
+    let row = |(name, figures): &(String, [Figure; N])| {
+        let cell = |nth: &usize| {
+            let Figure { text, style } = &figures[*nth];
+            Cell::new(columns[*nth].aligned(text, wide[*nth])).style(*style)
+        };
+        Row::new(std::iter::once(Cell::new(fitted(name, name_width))).chain(shown.iter().map(cell)))
+    };
+    let rows: Vec<Row<'_>> = rows.iter().map(row).collect();
     let table = Table::new(rows, widths).header(header).column_spacing(1);
     let table = table.row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
     let mut chosen = TableState::new().with_selected(is_chosen.then(|| state.chosen(part)));
@@ -227,14 +265,15 @@ fn draw_list<const N: usize>(
 
 /// Why a delivery of the chosen connector failed last.
 fn last_failure(state: &State) -> Line<'static> {
-    let failure = state.connector().and_then(|connector| Some((connector, connector.last_failure.as_ref()?)));
-    let Some((connector, failure)) = failure else { return Line::default() };
+    let Some(failure) = state.connector().and_then(|connector| connector.last_failure.as_ref()) else {
+        return Line::default();
+    };
     let at = failure.at.map(|at| format!(" at {}", at.strftime("%H:%M:%S UTC"))).unwrap_or_default();
-    let text = format!("{} failed last{at}: {}", plain(&connector.name), plain(&failure.reason));
-    Line::from(Span::styled(text, uneasy()))
+    Line::from(Span::styled(format!("last failure{at}: {}", plain(&failure.reason)), uneasy()))
 }
 
-fn foot_line(state: &State) -> Line<'static> {
+fn foot_line(state: &State, width: u16) -> Line<'static> {
+    let keys = if usize::from(width) < KEYS.len() { FEW_KEYS } else { KEYS };
     match (&state.mode, &state.notice) {
         (Mode::Asked(Wish::Pause(name)), _) => {
             question(format!("pause {}? Its messages stay and wait. y: yes, any other key: no", plain(name)))
@@ -244,12 +283,22 @@ fn foot_line(state: &State) -> Line<'static> {
         }
         (Mode::Filtering, _) => question(format!("/{}  enter: keep, esc: drop", plain(&state.filter))),
         (Mode::Asked(Wish::End) | Mode::Looking, Some(notice)) => question(plain(notice)),
-        (Mode::Asked(Wish::End) | Mode::Looking, None) => Line::from(Span::styled(KEYS, faint())),
+        (Mode::Asked(Wish::End) | Mode::Looking, None) => Line::from(Span::styled(keys, faint())),
     }
 }
 
 fn question(text: String) -> Line<'static> {
     Line::from(Span::styled(text, bold()))
+}
+
+/// A text that is cut says so.
+fn fitted(text: &str, width: usize) -> String {
+    let mut fitted = text.to_owned();
+    if Span::raw(text).width() > width {
+        while Span::raw(fitted.as_str()).width() >= width && fitted.pop().is_some() {}
+        fitted.push('…');
+    }
+    fitted
 }
 
 /// Stands where there is no figure.
@@ -259,11 +308,6 @@ fn none() -> String {
 
 fn age(seconds: u64) -> String {
     duration(seconds as f64)
-}
-
-/// Figures end at the right.
-fn right(figure: String, width: usize) -> String {
-    format!("{figure:>width$}")
 }
 
 fn bold() -> Style {
