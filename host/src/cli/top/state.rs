@@ -8,6 +8,7 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::order;
 use super::snapshot::{Connector, Snapshot};
+use crate::egress::own_admin::Refused;
 
 /// Characters of a filter: more than a name has.
 const FILTER_MAX: usize = 64;
@@ -98,7 +99,9 @@ impl State {
                 order::sort(&mut snapshot.connectors);
                 (self.snapshot, self.taken, self.lost) = (snapshot, Some(now), None);
             }
-            Err(error) => self.lost = Some(format!("{error:#}")),
+            Err(error) if error.is::<Refused>() => self.lost = Some(format!("{error:#}")),
+            // What a verb is told beside it holds for one that was started just now.
+            Err(error) => self.lost = Some(error.root_cause().to_string()),
         }
         let place = chosen.and_then(|name| self.connectors().iter().position(|it| it.name == name));
         if let Some(place) = place.filter(|_| self.chosen[Part::Connectors as usize] > 0) {
