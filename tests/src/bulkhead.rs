@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use crate::admin::{self, Reply, Request};
 use crate::compiled;
 use crate::disk::SmallDisk;
+use crate::events::Events;
 use crate::inflight::{self, Run};
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
@@ -26,6 +27,8 @@ use crate::process::{Process, Spawned};
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// Until a verb, a batch run or a stop has ended.
 const ENDED_WITHIN: Duration = Duration::from_secs(120);
+/// Much shorter than what tests wait for, and much longer than a look takes.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(5);
 /// Below the ports that systems hand out by themselves, so that none of them is taken in between.
 const PORTS: std::ops::Range<u32> = 12_000..30_000;
 
@@ -391,6 +394,7 @@ impl Running {
                 return child;
             }
             assert!(Instant::now() < deadline, "no {what} within {within:?}:\n{}", self.log().join("\n"));
+            self.rest();
         }
     }
 
@@ -420,13 +424,27 @@ impl Running {
         admin::ask(self.admin, method, &format!("/api/v1/{path}"), &self.token, body)
     }
 
+    /// Follows the events, with this query.
+    ///
+    /// # Errors
+    /// The status, where there are none to follow.
+    pub fn events(&self, query: &str) -> Result<Events, u16> {
+        Events::follow(self.admin, &format!("/api/v1/events?{query}"), &self.token)
+    }
+
     /// Asks for the figures again and again until `is_so`; what it waited for is named when it takes too long.
     #[track_caller]
     pub fn wait_until(&self, what: &str, within: Duration, is_so: impl Fn(&Metrics) -> bool) {
         let deadline = Instant::now() + within;
         while !is_so(&self.metrics()) {
             assert!(Instant::now() < deadline, "no {what} within {within:?}:\n{}", self.log().join("\n"));
+            self.rest();
         }
+    }
+
+    /// Leaves the machine to the host for a moment, between two looks at what it does not tell by itself.
+    pub fn rest(&self) {
+        self.process.rest(LOOK_AGAIN_AFTER);
     }
 
     /// Waits for a line of the log that contains `text`, in one of its JSON fields or names.
