@@ -122,12 +122,13 @@ pub struct Count {
     pub count: usize,
 }
 
-/// `?connector=NAME&queue=NAME&reason=TEXT&since=TIME&after=ID`.
+/// `?connector=NAME&queue=NAME&reason=TEXT&group=REASON&since=TIME&after=ID`.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Wish {
     connector: Option<String>,
     queue: Option<String>,
     reason: Option<String>,
+    group: Option<String>,
     since: Option<String>,
     after: Option<String>,
 }
@@ -182,8 +183,8 @@ impl Selection {
 
 impl Wish {
     fn filter(self) -> Filter {
-        let Self { connector, queue, reason, since, after: _ } = self;
-        Filter { connector, queue, reason, since, ids: None }
+        let Self { connector, queue, reason, group, since, after: _ } = self;
+        Filter { connector, queue, reason, group, since, ids: None }
     }
 }
 

@@ -1,0 +1,162 @@
+// The page as a whole: which part is shown, when it is brought up to date, and what stands around it.
+//
+// Owns the frame and the life of a page; what a page shows is its own. Invariant: old figures are never shown as if they
+// were new: where the host is silent, the frame says since when.
+
+import * as api from "./api.js";
+import { h, morph } from "./dom.js";
+import { shell } from "./frame.js";
+import { tick } from "./format.js";
+import * as keys from "./keys.js";
+import * as live from "./live.js";
+import { failure } from "./parts.js";
+import { here } from "./router.js";
+import * as session from "./session.js";
+import { signIn } from "./signin.js";
+import * as activity from "./pages/activity.js";
+import * as connector from "./pages/connector.js";
+import * as dead from "./pages/dead.js";
+import * as deliveries from "./pages/deliveries.js";
+import * as letter from "./pages/letter.js";
+import * as message from "./pages/message.js";
+import * as overview from "./pages/overview.js";
+import * as queue from "./pages/queue.js";
+import * as queues from "./pages/queues.js";
+import * as schedules from "./pages/schedules.js";
+
+const PAGES = {
+  "": overview, queues, deliveries, dead, schedules, activity,
+  "connectors/": connector, "queues/": queue, "dead/": letter, "messages/": message,
+};
+const root = document.body;
+let shown = null;
+
+/** What is shown of one address. */
+class View {
+  constructor(page, { parts, query }) {
+    this.page = page;
+    this.name = parts[1];
+    this.query = query;
+    this.state = {};
+    this.data = null;
+    this.error = null;
+    this.controller = new AbortController();
+    this.isLoading = false;
+    this.isStale = false;
+  }
+
+  get = (where, query) => api.get(where, query, this.controller.signal);
+
+  /** Draws what is known. */
+  redraw = () => {
+    if (shown !== this) return;
+    const body = this.data ? [this.page.view(this.data, this)] : this.error ? [] : [h("p", { class: "quiet loading", role: "status" }, "Looking …")];
+    // A host that is silent is told of in the frame.
+    const problem = this.error && !(this.error instanceof api.Silence && this.data) ? failure(this.error) : null;
+    draw(shell(this.page.place, h("main", { id: "main", tabindex: "-1", key: this.key, class: live.host.way === "gone" ? "old" : null }, problem, body)));
+    document.title = `${this.page.title(this)} · Bulkhead`;
+  };
+
+  /** Looks again; what comes meanwhile is not lost. */
+  refresh = async () => {
+    if (this.isLoading) {
+      this.isStale = true;
+      return;
+    }
+    this.isLoading = true;
+    try {
+      const data = await this.page.load(this);
+      [this.data, this.error] = [data, null];
+    } catch (error) {
+      if (this.controller.signal.aborted) return;
+      this.error = error;
+      if (!(error instanceof api.Problem || error instanceof api.Silence)) console.error(error);
+    } finally {
+      this.isLoading = false;
+    }
+    this.redraw();
+    if (this.isStale) {
+      this.isStale = false;
+      await this.refresh();
+    }
+  };
+
+  end() {
+    this.controller.abort();
+    this.page.leave?.(this);
+  }
+}
+
+function draw(frame) {
+  const old = root.querySelector("#app");
+  if (old) morph(old, frame);
+  else root.prepend(frame);
+}
+
+function show() {
+  if (session.takeFromAddress()) begin();
+  if (!session.token()) return askForToken();
+  const address = here();
+  const [place = "", name] = address.parts;
+  const page = PAGES[name === undefined ? place : `${place}/`];
+  const key = address.parts.join("/");
+  if (shown?.key === key) {
+    shown.query = address.query;
+    return shown.refresh();
+  }
+  shown?.end();
+  shown = new View(page ?? nowhere, address);
+  shown.key = key;
+  shown.redraw();
+  scrollTo(0, 0);
+  document.querySelector("#main")?.focus({ preventScroll: true });
+  page?.enter?.(shown);
+  return shown.refresh();
+}
+
+const nowhere = {
+  place: "nowhere",
+  title: () => "Nowhere",
+  load: async () => ({}),
+  view: () => h("div", { class: "nothing" }, h("p", { class: "title" }, "There is no page at this address."), h("p", {}, h("a", { href: "#/" }, "Back to the overview"))),
+};
+
+function askForToken(isRefused = false) {
+  live.halt();
+  shown?.end();
+  shown = null;
+  draw(signIn(isRefused, () => {
+    begin();
+    show();
+  }));
+  document.title = "Sign in · Bulkhead";
+  document.querySelector("#token")?.focus();
+}
+
+function begin() {
+  live.start();
+}
+
+api.listen({
+  answered: live.seen,
+  silent: live.unseen,
+  unauthorized: () => {
+    if (!session.token()) return;
+    session.forget();
+    askForToken(true);
+  },
+});
+root.append(h("div", { id: "announcement", role: "status" }));
+keys.start(() => shown?.refresh());
+addEventListener("hashchange", show);
+setInterval(() => {
+  tick();
+  if (live.host.way === "gone") shown?.redraw();
+}, 1_000);
+live.onChange(() => {
+  if (!shown) return;
+  if (live.host.way === "gone") shown.redraw();
+  else shown.refresh();
+});
+show();
+if (session.token()) begin();
