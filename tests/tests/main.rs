@@ -86,6 +86,7 @@ mod token_endpoints;
 mod traces;
 mod trespassing;
 mod trust;
+mod ui;
 mod unrun;
 mod upstream;
 mod vendors;

@@ -18,9 +18,6 @@ pub fn run(config: &Config, as_json: bool) -> Result<(), Failed> {
     let token = token::load(&config.host.data_dir)
         .context("no host has run here, start one with `bulkhead run`")
         .map_err(Failed::Unusable)?;
-    let admin = config.host.admin;
-    // A browser on this machine reaches a listener on all addresses at this one.
-    let host = if admin.ip().is_unspecified() { format!("127.0.0.1:{}", admin.port()) } else { admin.to_string() };
-    let url = format!("http://{host}/#token={}", String::from_utf8_lossy(token.expose()));
+    let url = format!("http://{}/#token={}", config.host.admin, String::from_utf8_lossy(token.expose()));
     Ok(print(&if as_json { json!({ "url": url }).to_string() } else { url })?)
 }

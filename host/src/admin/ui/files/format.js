@@ -26,7 +26,8 @@ export function rate(perSecond) {
 }
 
 export function percent(part) {
-  if (!part) return "0 %";
+  if (part === null || part === undefined) return "–";
+  if (part === 0) return "0 %";
   return part < 0.01 ? "< 1 %" : `${Math.round(part * 100)} %`;
 }
 

@@ -25,7 +25,7 @@ const SHAPES = { [WELL]: "", [WATCH]: "▲ ", [BAD]: "■ " };
 export function drawing(graph, connectors, queues, wanted) {
   const part = around(graph, wanted);
   if (part.nodes.length === 0) return null;
-  const layout = layOut(part);
+  const layout = layOut({ ...part, nodes: part.nodes.map(({ id, kind }) => ({ id, isFirst: kind === "schedule" || kind === "webhook", isLast: kind === "outside" })) });
   const known = { connectors: new Map(connectors.map((one) => [one.name, one])), queues: new Map(queues.map((one) => [one.queue, one])) };
   const names = new Map(part.nodes.map((node) => [node.id, node]));
   const size = { width: layout.width + 2 * PAD, height: layout.height + 2 * PAD };
@@ -57,7 +57,7 @@ function arrowhead() {
 }
 
 function edge({ edge: it, points }, names, known) {
-  const said = flow(names.get(it.from), names.get(it.to), known);
+  const said = flow(it, names.get(it.from), names.get(it.to), known);
   const [first, ...rest] = points;
   let d = `M${first.x} ${first.y}`;
   let [before, middle] = [first, null];
@@ -73,8 +73,8 @@ function edge({ edge: it, points }, names, known) {
 }
 
 /** What an edge carries: into a connector its rate, out of a queue what waits there for it. */
-function flow(from, to, known) {
-  if (to.kind !== "connector") return { level: WELL };
+function flow(of, from, to, known) {
+  if (to.kind !== "connector") return { level: WELL, flows: of.kind === "dead_letters" || of.kind === "route" ? of.label : "" };
   const reader = known.connectors.get(to.name);
   const waiting = from.kind === "queue" && known.queues.get(from.name)?.subscriptions.find((one) => one.connector === to.name)?.backlog;
   const level = waiting && reader ? judge(reader).level : WELL;
@@ -84,7 +84,7 @@ function flow(from, to, known) {
 function box(node, { x, y, width, height }, known) {
   const { level, note, address } = about(node, known);
   const text = (of, most) => (of.length > most ? `${of.slice(0, most - 1)}…` : of);
-  const name = plain(node.label || node.name);
+  const name = plain(node.kind === "outside" ? node.label.replace(/^https:\/\//, "") : node.label);
   const full = `${node.kind} ${name}${note ? `: ${note}` : ""}`;
   const parts = [
     svg("title", {}, full),
@@ -109,5 +109,5 @@ function about(node, known) {
     const backlog = readers.reduce((sum, one) => sum + one.backlog, 0);
     return { level: WELL, note: backlog ? `queue · ${backlog.toLocaleString("en")} wait` : "queue", address: to`queues/${node.name}` };
   }
-  return { level: WELL, note: node.kind === "outside" ? "outside" : "starts it", address: null };
+  return { level: WELL, note: node.kind, address: null };
 }

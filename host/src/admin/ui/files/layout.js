@@ -1,7 +1,7 @@
 // Where the nodes of a data flow stand: in layers from left to right, with as few crossings as a few sweeps find.
 //
-// Pure: `{ nodes: [{ id, kind }], edges: [{ from, to }] }` in, places out. Invariant: triggers stand in the first layer
-// and what is outside in the last; a cycle is drawn, and does not keep it from ending.
+// Pure: `{ nodes: [{ id, isFirst, isLast }], edges: [{ from, to }] }` in, places out. Invariant: triggers stand in the first layer
+// (`isFirst`) and what is outside in the last (`isLast`); a cycle is drawn, and does not keep it from ending.
 
 const NODE = { width: 156, height: 44 };
 const GAP = { layer: 64, node: 14 };
@@ -24,7 +24,7 @@ function layers(nodes, edges) {
   const waiting = new Map(nodes.map((node) => [node.id, 0]));
   const forward = known.filter((edge) => !closing.has(`${edge.from} ${edge.to}`));
   forward.forEach((edge) => waiting.set(edge.to, waiting.get(edge.to) + 1));
-  const layerOf = new Map(nodes.map((node) => [node.id, node.kind === "trigger" ? 0 : 1]));
+  const layerOf = new Map(nodes.map((node) => [node.id, node.isFirst ? 0 : 1]));
   const ready = nodes.filter((node) => waiting.get(node.id) === 0).map((node) => node.id);
   while (ready.length > 0) {
     const id = ready.shift();
@@ -34,9 +34,9 @@ function layers(nodes, edges) {
       if (waiting.get(edge.to) === 0) ready.push(edge.to);
     }
   }
-  const inner = nodes.filter((node) => node.kind !== "outside").map((node) => layerOf.get(node.id));
+  const inner = nodes.filter((node) => !node.isLast).map((node) => layerOf.get(node.id));
   const last = Math.max(0, ...inner) + 1;
-  nodes.filter((node) => node.kind === "outside").forEach((node) => layerOf.set(node.id, last));
+  nodes.filter((node) => node.isLast).forEach((node) => layerOf.set(node.id, last));
   return compact(nodes, layerOf);
 }
 

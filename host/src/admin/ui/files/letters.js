@@ -14,7 +14,7 @@ const PAGE = 1000;
 /** The filter itself, or the ids that it means now where these are not too many. */
 async function exactly(filter) {
   if (filter.ids) return filter;
-  const letters = await get("dead", filter);
+  const letters = await get("dead", { ...filter, limit: PAGE });
   return letters.length < PAGE ? { ids: letters.map((letter) => letter.id) } : filter;
 }
 

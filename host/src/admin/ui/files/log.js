@@ -3,13 +3,12 @@
 /** Lines that a page keeps; the host keeps no more. */
 const LINES_MAX = 500;
 
-/** Adds what came after `known`; `last` is where to go on. */
-export function logTail(known, { lines }) {
+/** Adds what came after `known`; `next` is where to go on. */
+export function logTail(known, { lines, next }) {
   const before = known?.lines ?? [];
   const newest = before.at(-1)?.seq ?? -1;
   // A host that has started again counts from the beginning.
-  const isAnother = lines.length > 0 && lines.at(-1).seq < newest;
+  const isAnother = next < newest;
   const kept = isAnother ? lines : [...before, ...lines.filter((line) => line.seq > newest)];
-  const all = kept.slice(-LINES_MAX);
-  return { lines: all, last: all.at(-1)?.seq ?? null };
+  return { lines: kept.slice(-LINES_MAX), next };
 }

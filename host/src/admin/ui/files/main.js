@@ -24,10 +24,10 @@ import * as queue from "./pages/queue.js";
 import * as queues from "./pages/queues.js";
 import * as schedules from "./pages/schedules.js";
 
-const PAGES = {
+const PAGES = new Map(Object.entries({
   "": overview, queues, deliveries, dead, schedules, activity,
   "connectors/": connector, "queues/": queue, "dead/": letter, "messages/": message,
-};
+}));
 const root = document.body;
 let shown = null;
 
@@ -98,7 +98,7 @@ function show() {
   if (!session.token()) return askForToken();
   const address = here();
   const [place = "", name] = address.parts;
-  const page = PAGES[name === undefined ? place : `${place}/`];
+  const page = PAGES.get(name === undefined ? place : `${place}/`);
   const key = address.parts.join("/");
   if (shown?.key === key) {
     shown.query = address.query;

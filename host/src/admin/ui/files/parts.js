@@ -10,7 +10,7 @@ import { BAD, WATCH, WELL } from "./trouble.js";
 const LEVELS = { [WELL]: ["well", "●"], [WATCH]: ["watch", "▲"], [BAD]: ["bad", "■"] };
 const OUTCOMES = {
   done: WELL, settled: WELL, waiting: WELL, cancelled: WELL,
-  retry: WATCH, retrying: WATCH, held: WATCH, delayed: WATCH, redriven: WATCH,
+  retry: WATCH, retrying: WATCH, held: WATCH, expired: WATCH, delayed: WATCH, redriven: WATCH,
   dead: BAD, failed: BAD, refused: BAD,
 };
 /** Bytes of a body that are shown as hexadecimal. */
@@ -23,7 +23,7 @@ export const ROWS_AT_FIRST = 200;
 /** A word with its colour and shape. */
 export function state(level, text) {
   const [name, shape] = LEVELS[level];
-  return h("span", { class: `state ${name}` }, h("span", { class: "shape", "aria-hidden": "true" }, shape), ` ${text}`);
+  return h("span", { class: `state ${name}` }, h("span", { class: "shape", "aria-hidden": "true" }, shape), `\u00a0${text}`);
 }
 
 export const outcome = (word) => state(OUTCOMES[word] ?? WELL, word);

@@ -53,6 +53,10 @@ function event(kind, data) {
       return [at, state(data.is_held ? WATCH : WELL, data.is_held ? "held" : "goes on"), " ", connectorLink(data.connector), ` ${plain(data.reason)}`];
     case "log":
       return [at, h("b", {}, plain(data.level)), " ", connectorLink(data.connector), " ", foreign(data.text, 1000)];
+    case "reload":
+      return [at, outcome(data.outcome), " reload, asked for by ", foreign(data.asked_by ?? "?"), (data.changes ?? []).map((one) => h("div", {}, foreign(one, 1000)))];
+    case "audit":
+      return [at, h("b", {}, plain(`${data.kind} ${data.subject ?? ""}`)), " ", data.connector ? [connectorLink(data.connector), " "] : null, foreign(data.text ?? "", 1000)];
     case "lost":
       return state(WATCH, `${number(data.count)} events came faster than this page reads them`);
     default:
@@ -63,7 +67,7 @@ function event(kind, data) {
 function record(it) {
   const times = it.count > 1 ? ` ${number(it.count)} times since ` : "";
   const changes = [...(it.changes ?? []), ...(it.permissions ?? [])];
-  return h("li", { key: `${it.number ?? it.seq ?? it.at} ${it.kind} ${it.subject ?? ""} ${it.connector ?? ""}` },
+  return h("li", { key: `${it.sequence}` },
     state(KINDS[it.kind] ?? (it.reason === "refused" || it.reason === "failed" ? BAD : WELL), `${plain(it.kind)} ${plain(it.subject ?? "")} ${plain(it.reason ?? "")}`.trim()), " ",
     it.connector ? [connectorLink(it.connector), " "] : null, h("span", { class: "quiet" }, time(it.at), times, times ? time(it.since) : null),
     it.text ? h("p", { class: "foreign" }, prose(it.text)) : null,

@@ -21,11 +21,11 @@ export async function load(view) {
   const [connector, series, deliveries, logs] = await Promise.all([
     view.get(path`connectors/${name}`),
     view.get("series", { connector: name }),
-    view.get("deliveries", { connector: name }),
-    view.get(path`connectors/${name}/logs`, { after: view.state.logs?.last }),
+    view.get("deliveries", { connector: name, limit: DELIVERIES }),
+    view.get(path`connectors/${name}/logs`, { after: view.state.logs?.next }),
   ]);
   view.state.logs = logTail(view.state.logs, logs);
-  return { connector, series, deliveries: deliveries.deliveries.slice(0, DELIVERIES) };
+  return { connector, series, deliveries: deliveries.deliveries };
 }
 
 export function view({ connector, series, deliveries }, view) {
@@ -54,11 +54,13 @@ export function view({ connector, series, deliveries }, view) {
 
 function charts(series) {
   const { step_seconds, end } = series;
-  const perSecond = (values) => values.map((value) => (value === null ? null : value / step_seconds));
+  // The step that is under way would look like a fall.
+  const over = (values) => values.slice(0, -1);
+  const perSecond = (values) => over(values).map((value) => value / step_seconds);
   const whole = (value) => number(Math.round(value));
   return h("div", { class: "charts" },
     chart({ title: "Attempts", lines: [{ name: "done", values: perSecond(series.done) }, { name: "retried", values: perSecond(series.retry) }, { name: "died", values: perSecond(series.dead) }], say: rate, step_seconds, end }),
-    chart({ title: "Time an attempt takes", lines: [{ name: "p50", values: series.p50_ms }, { name: "p99", values: series.p99_ms }], say: milliseconds, step_seconds, end }),
+    chart({ title: "Time an attempt takes", lines: [{ name: "p50", values: over(series.p50_ms) }, { name: "p99", values: over(series.p99_ms) }], say: milliseconds, step_seconds, end }),
     chart({ title: "Waiting", lines: [{ name: "messages", values: series.backlog }], say: whole, step_seconds, end }));
 }
 
@@ -79,8 +81,8 @@ function triggers(connector) {
 
 function trigger(one) {
   if (one.kind === "queue") return ["reads ", queueLink(one.queue)];
-  if (one.kind === "schedule") return ["schedule ", h("b", {}, foreign(one.schedule)), one.next?.length ? [", next ", time(one.next[0])] : ", no next time", " ", h("a", { href: "#/schedules" }, "schedules")];
-  return ["takes requests at ", h("code", {}, foreign(one.path)), one.publish ? [", and stores them in ", queueLink(one.publish)] : null];
+  if (one.kind === "schedule") return ["schedule ", h("b", {}, foreign(one.schedule)), one.times ? [" (", foreign(one.times), ")"] : null, one.next?.length ? [", next ", time(one.next[0])] : ", no next time", " ", h("a", { href: "#/schedules" }, "schedules")];
+  return ["takes ", one.methods?.join(", ") ?? "requests", " at ", h("code", {}, foreign(one.path)), one.publish ? [", and stores them in ", queueLink(one.publish)] : null];
 }
 
 function lines(logs) {
@@ -92,11 +94,20 @@ function lines(logs) {
 }
 
 function settings(connector) {
-  const shown = (value) => (value === null ? "–" : typeof value === "object" ? JSON.stringify(value) : String(value));
-  const table = (values) => facts(Object.entries(values ?? {}).map(([name, value]) => [name.replaceAll("_", " "), /bytes$/.test(name) && typeof value === "number" ? bytes(value) : foreign(shown(value))]));
+  const table = (values) => facts(Object.entries(values ?? {}).map(([name, value]) => [name.replace(/_(ms|seconds)$/, "").replaceAll("_", " "), setting(name, value)]));
   return h("details", {}, h("summary", {}, "Plugin, limits and retries"),
     facts([["Plugin", h("code", {}, foreign(connector.plugin ?? "none: requests are stored"))], ["SHA-256", connector.plugin_sha256 ? id(connector.plugin_sha256) : null], ["Since the start", totals(connector.totals)]]),
     h("h3", {}, "Limits"), table(connector.limits), h("h3", {}, "Retries"), table(connector.retry));
+}
+
+const SIZES = ["memory", "message", "log", "state", "hostcall"];
+
+function setting(name, value) {
+  if (value === null) return "–";
+  if (typeof value !== "number") return foreign(Array.isArray(value) ? value.join(", ") || "all" : String(value));
+  if (name.endsWith("_bytes") || SIZES.includes(name)) return bytes(value);
+  if (name.endsWith("_ms") || name === "cpu" || name === "wall") return milliseconds(value);
+  return name.endsWith("_seconds") ? seconds(value) : number(value);
 }
 
 const totals = (it) => (it ? `${number(it.done)} done, ${number(it.retry)} retried, ${number(it.dead)} died` : null);

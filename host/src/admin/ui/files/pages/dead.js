@@ -3,12 +3,14 @@
 import { h } from "../dom.js";
 import { counted, foreign, number, plain, time } from "../format.js";
 import * as letters from "../letters.js";
-import { connectorLink, nothing, queueLink, section, state, table } from "../parts.js";
+import { connectorLink, nothing, queueLink, section, table } from "../parts.js";
 import { go, to, withQuery } from "../router.js";
-import { BAD } from "../trouble.js";
 
 export const place = "dead";
 export const title = () => "Dead letters";
+
+/** Letters of one page. */
+const PAGE = 1000;
 
 export async function load(view) {
   const { connector, queue, reason, group } = view.query;
@@ -16,7 +18,7 @@ export async function load(view) {
   const isFiltered = Boolean(connector || queue || reason || group);
   const [groups, list, connectors] = await Promise.all([
     view.get("dead/groups", filter),
-    isFiltered ? view.get("dead", { ...filter, after: view.query.after }) : null,
+    isFiltered ? view.get("dead", { ...filter, after: view.query.after, limit: PAGE }) : null,
     view.get("connectors"),
   ]);
   return { groups, list, connectors };
@@ -53,7 +55,7 @@ function ofGroup(one, view) {
 
 function columns(view) {
   return [
-    { label: "Reason", cell: (one) => h("a", { href: ofGroup(one, view), class: "reason" }, state(BAD, ""), foreign(one.reason || "(no reason)")) },
+    { label: "Reason", cell: (one) => h("a", { href: ofGroup(one, view), class: "reason" }, foreign(one.reason || "(no reason)")) },
     { label: "Connector", cell: (one) => one.connectors.map((name, at) => [at ? ", " : "", h("a", { href: withQuery("#/dead", { connector: name, group: one.reason }) }, foreign(name))]) },
     { label: "Letters", kind: "number", cell: (one) => number(one.count) },
     { label: "First", kind: "number wide", cell: (one) => time(one.first_died_at) },
@@ -91,6 +93,6 @@ function each(list, view) {
     rows: list, key: (one) => one.id, address: (one) => to`dead/${one.id}`, label: "Letters", empty: nothing("There are no more."),
     more: view.state.isWhole ? null : () => { view.state.isWhole = true; view.redraw(); },
   });
-  const next = list.length >= 1000 ? h("a", { href: withQuery("#/dead", { ...view.query, after: last.id }) }, h("span", { class: "turn" }, "Next page")) : null;
+  const next = list.length >= PAGE ? h("a", { href: withQuery("#/dead", { ...view.query, after: last.id }) }, h("span", { class: "turn" }, "Next page")) : null;
   return h("div", {}, h("p", { class: "quiet" }, "The oldest first."), rows, next);
 }

@@ -8,26 +8,27 @@ import { go, to, withQuery } from "../router.js";
 export const place = "deliveries";
 export const title = () => "Deliveries";
 
+/** Deliveries of one page. */
+const PAGE = 200;
 const STATES = ["waiting", "retrying", "dead", "done", "settled", "cancelled", "failed"];
 
 export function load(view) {
   const { connector, queue, state, after } = view.query;
-  return Promise.all([view.get("deliveries", { connector, queue, state, after }), view.get("connectors")]).then(([page, connectors]) => ({ page, connectors }));
+  return Promise.all([view.get("deliveries", { connector, queue, state, after, limit: PAGE }), view.get("connectors")]).then(([page, connectors]) => ({ page, connectors }));
 }
 
 export function view({ page, connectors }, view) {
   const change = (name) => (event) => go(withQuery("#/deliveries", { ...view.query, after: null, [name]: event.target.value }));
   const choice = (name, label, values, every) => h("select", { "aria-label": label, onchange: change(name) }, h("option", { value: "" }, every), values.map((value) => h("option", { value, selected: value === view.query[name] }, value)));
   const next = page.next ? h("a", { href: withQuery("#/deliveries", { ...view.query, after: page.next }) }, h("span", { class: "turn" }, "Next page")) : null;
-  const more = () => { view.state.isWhole = true; view.redraw(); };
   return h("div", {}, h("h1", {}, "Deliveries"),
     h("p", { class: "quiet" }, "What was tried and is not settled, then what the history knows, the newest first. What waits for its first attempt is counted in ", h("a", { href: "#/queues" }, "queues"), "."),
     h("div", { class: "filters", key: JSON.stringify(view.query) }, choice("connector", "Connector", connectors.map((one) => one.name), "every connector"), choice("state", "State", STATES, "every state")),
-    deliveryTable(page.deliveries, view.state.isWhole ? null : more), next);
+    deliveryTable(page.deliveries), next);
 }
 
 /** Also of one connector, on its own page. */
-export function deliveryTable(rows, more) {
+export function deliveryTable(rows) {
   const columns = [
     { label: "State", cell: (one) => outcome(one.state) },
     { label: "Connector", cell: (one) => connectorLink(one.connector) },
@@ -38,5 +39,5 @@ export function deliveryTable(rows, more) {
     { label: "When", kind: "number", cell: (one) => (one.due_at ? ["again ", time(one.due_at)] : time(one.ended_at ?? one.accepted_at)) },
   ];
   const empty = nothing("Nothing to tell.", h("p", {}, "The history keeps attempts that failed; with ", h("code", {}, 'history = "all"'), " in ", h("code", {}, "[host]"), " it keeps those that succeeded too."));
-  return table({ columns, rows, key: (one) => one.id, address: (one) => to`messages/${one.message_id}`, label: "Deliveries", empty, more });
+  return table({ columns, rows, key: (one) => one.id, address: (one) => to`messages/${one.message_id}`, label: "Deliveries", empty });
 }

@@ -31,7 +31,7 @@ export function view({ queue, series, page }, view) {
     facts([
       ["Messages", number(queue.messages)], ["Size", bytes(queue.bytes)], ["At most", policy.max_bytes ? bytes(policy.max_bytes) : null],
       ["Order", policy.ordering], ["Kept for", policy.retention_seconds ? seconds(policy.retention_seconds) : null],
-      ["Doubles dropped within", policy.dedup_seconds ? seconds(policy.dedup_seconds) : null], ["Expires after", policy.expires_seconds ? seconds(policy.expires_seconds) : null],
+      ["Doubles dropped within", policy.dedup_seconds ? seconds(policy.dedup_seconds) : null], ["Expires after", policy.expires_seconds ? seconds(policy.expires_seconds) : null], ["Kept although settled", policy.keep_seconds ? seconds(policy.keep_seconds) : null], ["Largest message", policy.message_bytes ? bytes(policy.message_bytes) : null],
     ]),
     section("Readers", readers(queue), charts(series)),
     section("Messages", messages(page, view)));
@@ -64,12 +64,21 @@ function messages(page, view) {
   const rows = page.messages;
   const empty = nothing(view.query.after ? "There are no more." : "Nothing lies in it.", "What every reader is done with is removed.");
   if (rows.length === 0) return empty;
-  const items = rows.map((one) => h("details", { key: one.id, class: "row" },
-    h("summary", {}, h("code", { class: "id" }, foreign(one.id, 120)), h("span", { class: "quiet" }, " accepted ", time(one.accepted_at), one.due_at ? [", due ", time(one.due_at)] : null, one.key ? [", key ", foreign(one.key, 60)] : null, `, ${bytes(one.body_bytes)}`)),
-    h("p", {}, h("a", { href: to`messages/${one.id}` }, "Where has it been?"), " ", copyButton(one.id, "copy the id")), headers(one.headers), payload(one)));
+  const items = rows.map((one) => h("details", { key: one.position, class: "row" },
+    h("summary", {}, h("code", { class: "id" }, foreign(one.id, 120)), h("span", { class: "quiet" }, " accepted ", time(one.accepted_at), one.redriven_to ? [", again for ", foreign(one.redriven_to)] : null, one.due_at ? [", due ", time(one.due_at)] : null, one.key ? [", key ", foreign(one.key, 60)] : null, `, ${bytes(one.body_bytes)}`)),
+    h("p", {}, h("a", { href: to`messages/${one.id}` }, "Where has it been?"), " ", copyButton(one.id, "copy the id")), one.is_damaged ? h("p", { class: "why" }, "It is not what was stored: nothing of it is shown.") : null, headers(one.headers), payload(whole(view, one) ?? one),
+    one.is_cut && !whole(view, one) ? h("button", { type: "button", onclick: () => readWhole(view, one) }, "Show the whole body") : null));
   const next = page.next ? h("a", { href: `${to`queues/${view.name}`}?after=${encodeURIComponent(page.next)}` }, "Next page") : null;
   const first = view.query.after ? h("a", { href: to`queues/${view.name}` }, "From the oldest again") : null;
   return h("div", {}, h("p", { class: "quiet" }, "The oldest first. Looking takes nothing out. ", first), items, next);
+}
+
+const whole = (view, one) => view.state.whole?.get(one.position);
+
+async function readWhole(view, one) {
+  const { messages: [found] } = await view.get(path`queues/${view.name}/messages`, { whole: one.position });
+  (view.state.whole ??= new Map()).set(one.position, found);
+  view.redraw();
 }
 
 function send(queue, view) {

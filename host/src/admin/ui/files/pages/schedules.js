@@ -17,8 +17,7 @@ export function view(schedules, view) {
   const soonest = (one) => Date.parse(one.next[0] ?? "") || Infinity;
   const rows = [...schedules].sort((a, b) => soonest(a) - soonest(b));
   const columns = [
-    { label: "Connector", cell: (one) => connectorLink(one.connector) },
-    { label: "Schedule", cell: (one) => foreign(one.schedule) },
+    { label: "Connector", cell: (one) => [connectorLink(one.connector), one.schedule === "default" ? null : h("span", { class: "quiet" }, " ", foreign(one.schedule))] },
     { label: "Next", kind: "number", cell: (one) => (one.next.length ? time(one.next[0]) : h("span", { class: "quiet" }, "not enabled, or over")) },
     { label: "Then", kind: "wide", cell: (one) => h("span", { class: "quiet" }, one.next.slice(1).map((at, index) => [index ? ", " : "", time(at)])) },
     { label: "Last outcome", cell: (one) => (one.last ? [outcome(one.last.outcome), h("span", { class: "quiet" }, " ", time(one.last.ended_at))] : h("span", { class: "quiet" }, "has not run yet")) },
