@@ -10,6 +10,7 @@ use bulkhead_host::capability::queue::Target;
 use bulkhead_host::capability::{Allow, Grants, Services, Subject, http};
 use bulkhead_host::clock::Clock;
 use bulkhead_host::egress::{self, Egress};
+use bulkhead_host::feed::Feed;
 use bulkhead_host::id::Name;
 use bulkhead_host::ledger::{ConnectorLayout, Layout, Ledger, QueuePolicy, Settings, StateUsage};
 use bulkhead_host::limit::Limits;
@@ -82,7 +83,8 @@ pub fn grants(folder: &Path, limits: Limits) -> anyhow::Result<Grants> {
         metrics.clone(),
         Audit::default(),
     );
-    let services = Services { ledger: Some(ledger), metrics, audit: Audit::default(), secrets, http };
+    let services =
+        Services { ledger: Some(ledger), metrics, audit: Audit::default(), feed: Feed::default(), secrets, http };
     let allow = Allow { publish: vec![target], ..Allow::default() };
     Ok(Grants::new(&services, subject, limits, &serde_json::Map::new(), allow))
 }

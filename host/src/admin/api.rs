@@ -4,11 +4,17 @@
 //! bounded. Dead letters, schedules and secrets have files of their own.
 
 mod backup;
+pub mod connectors;
 pub mod dead;
 pub mod deliveries;
+mod graph;
+mod query;
 pub mod reload;
 pub mod schedules;
 pub mod secrets;
+pub mod series;
+pub mod shown;
+pub mod status;
 pub mod subscription;
 pub mod trace;
 
@@ -54,6 +60,11 @@ macro_rules! routes {
 }
 
 routes! {
+    "/status" => GET status::show;
+    "/connectors" => GET connectors::list;
+    "/connectors/{name}" => GET connectors::show;
+    "/graph" => GET graph::show;
+    "/series" => GET series::show;
     "/queues" => GET queues;
     "/queues/{name}/messages" => POST send;
     "/queues/{name}/subscriptions/{connector}" => DELETE subscription::drop_one;

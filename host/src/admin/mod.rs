@@ -19,7 +19,9 @@ use axum::{Router, middleware};
 use tokio::sync::{Mutex, watch};
 
 use crate::audit::Audit;
-use crate::host::{Reloader, Roster};
+use crate::feed::Feed;
+use crate::host::series::Series;
+use crate::host::{InUse, Reloader, Roster};
 use crate::id::Name;
 use crate::ledger::{Directory, Ledger, QueueReport};
 use crate::metrics::{Backlog, Metrics};
@@ -42,6 +44,14 @@ pub struct Admin {
     pub metrics: Metrics,
     /// Where changes are recorded.
     pub audit: Audit,
+    /// What happens from now on.
+    pub feed: Feed,
+    /// What happened in the last hour.
+    pub series: Series,
+    /// The configuration.
+    pub in_use: InUse,
+    /// When the host was built, in milliseconds since the Unix epoch.
+    pub started_ms: u64,
     /// The connectors that run, at every moment.
     pub connectors: watch::Receiver<Arc<Roster>>,
     /// Their schedules, and those of the connectors that are not enabled.

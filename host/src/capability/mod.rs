@@ -31,6 +31,7 @@ use wasmtime::component::{HasSelf, Linker, ResourceTable};
 use crate::audit::{Audit, Kind, Refused};
 use crate::bindings;
 use crate::egress::{self, Egress};
+use crate::feed::Feed;
 use crate::id::Name;
 use crate::ledger::{Ledger, Reservation};
 use crate::limit::{Limit, Limits};
@@ -49,6 +50,8 @@ pub struct Services {
     pub metrics: Metrics,
     /// What is recorded, and logged without repeating it.
     pub audit: Audit,
+    /// Where it is told what happens.
+    pub feed: Feed,
     /// Values of secrets.
     pub secrets: Arc<SecretStore>,
     /// How requests go out.
@@ -62,7 +65,7 @@ impl Services {
         let (metrics, secrets) = (Metrics::default(), Arc::new(SecretStore::empty(Path::new(""))));
         let (audit, egress) = (Audit::default(), Egress::start(runtime, egress::Settings::default()));
         let http = http::Services::new(egress, secrets.clone(), metrics.clone(), audit.clone());
-        Self { ledger: None, metrics, audit, secrets, http }
+        Self { ledger: None, metrics, audit, feed: Feed::default(), secrets, http }
     }
 }
 
@@ -96,6 +99,7 @@ pub struct Grants {
     queue: queue::Grant,
     config: config::Grant,
     secrets: secrets::Grant,
+    log: Arc<log::Grant>,
     http: Arc<http::Grant>,
 }
 
@@ -122,6 +126,7 @@ impl Grants {
             config: config::Grant::new(config),
             secrets: secrets::Grant::new(allow.secrets, http::placed_secrets(&allow.http), services.secrets.clone()),
             http: http::Grant::new(&services.http, holder, allow.http, limits.clone()),
+            log: Arc::new(log::Grant::new(subject.name.clone(), limits.log_rate, services.feed.clone())),
             subject,
             limits,
         }
@@ -156,6 +161,13 @@ impl Grants {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.services.metrics
+    }
+
+    /// Says how many log lines went over the connector's rate since the last time, and counts that the limit bit.
+    pub fn tell_dropped(&self) {
+        if self.log.tell_dropped() > 0 {
+            self.services.metrics.limit_hit(&self.subject.name, Limit::Log);
+        }
     }
 
     /// What it permits, one permission a line, in plain words; nothing else has an effect on the world.
@@ -214,6 +226,8 @@ pub struct Cause<'a> {
     pub id: &'a str,
     /// How many connectors it has passed through.
     pub hops: u32,
+    /// Counted from 1.
+    pub attempt: u32,
     /// The trace that it belongs to, if any: what is made of it belongs to the same.
     pub trace: Option<Trace>,
 }
@@ -259,7 +273,7 @@ impl Session {
             memory: memory::Account::new(grants.limits.memory_bytes),
             queue: queue::Stage::default(),
             state: state::Stage::default(),
-            log: log::Session::new(&grants),
+            log: log::Session::new(grants.log.clone(), grants.limits.log_bytes),
             wasi: wasi::State::default(),
             http: http::Session::recorded(grants.http.clone(), recorder.clone()),
             recorder,
@@ -285,7 +299,7 @@ impl Session {
             barrier: call.barrier.clone(),
             trace,
         });
-        self.log.begin_call(call.causes.first().map_or("", |cause| cause.id), trace, self.grants.limits.log_bytes);
+        self.log.begin_call(call, trace, self.grants.limits.log_bytes);
     }
 
     /// A call has ended: takes what it staged.

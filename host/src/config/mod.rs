@@ -9,6 +9,7 @@ mod difference;
 mod document;
 mod environment;
 mod excerpt;
+mod flow;
 mod grant;
 mod host;
 mod idle;
@@ -56,6 +57,7 @@ use problem::Report;
 use view::View;
 
 pub use excerpt::Mark;
+pub use flow::{Edge, EdgeKind, Flow, Node, NodeKind, times};
 pub use json_schema::json_schema;
 pub use keys::BUILTINS;
 pub use lock::{Lock, Locked};

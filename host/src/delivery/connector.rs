@@ -12,6 +12,7 @@ use super::outcome;
 use super::retry::Policy;
 use super::segment::Segment;
 use super::supersession::Supersession;
+use super::teller::Teller;
 use crate::capability::rate::Bucket;
 use crate::clock::Clock;
 use crate::id::Name;
@@ -45,6 +46,8 @@ pub struct Connector {
     pub hold: Hold,
     /// What it counts.
     pub metrics: ConnectorMetrics,
+    /// What it tells of its deliveries.
+    pub teller: Teller,
     /// Where settlements go.
     pub ledger: Ledger,
     /// Ledger time.
@@ -75,10 +78,14 @@ impl Connector {
             }
             Outcome::Retry { reason, charged, .. } => {
                 self.metrics.retry.inc();
+                if *charged {
+                    self.teller.failed(reason);
+                }
                 tracing::debug!(connector = %name, message_id, trace_id, attempt, charged, reason, "delivery is put off");
             }
             Outcome::Dead { reason } => {
                 self.metrics.dead.inc();
+                self.teller.failed(reason);
                 tracing::warn!(connector = %name, message_id, trace_id, attempt, reason, "delivery became a dead letter");
                 if self.brake.died() {
                     self.put_brake_on(reason).await;
@@ -105,12 +112,14 @@ impl Connector {
                 segment.tick(tick_end(&delivery, &outcome));
             }
             let record = Record::empty(self.clock.now_ms());
+            segment.tell(self.teller.ended(queue.as_str(), &delivery, record.started_ms, &outcome));
             segment.note(self.history.failure(queue.as_str(), &delivery, record, &outcome));
             segment.settle(delivery.origin, outcome);
         }
         let Some(closed) = segment.close() else { return Ok(()) };
         self.ledger.settle(closed.settlement).await?;
         self.history.note(closed.attempts);
+        self.teller.tell(closed.ended);
         Ok(())
     }
 

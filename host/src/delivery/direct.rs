@@ -17,8 +17,8 @@ use crate::message::request::Answer;
 use crate::runtime::failure::Failure;
 use crate::runtime::permit::Permit;
 use crate::runtime::{Engine, Scope};
-use crate::settlement::attempt::Attempt;
-use crate::settlement::{Barrier, Delivery, Mark, Origin, Publish, SettleError, Settlement, SubscriptionId};
+use crate::settlement::attempt::{Attempt, FAILED};
+use crate::settlement::{Barrier, Delivery, Mark, Origin, Outcome, Publish, SettleError, Settlement, SubscriptionId};
 
 /// Conflicts in a row after which it runs with the connector's other runs held back.
 const CONFLICTS_MAX: u32 = 3;
@@ -69,6 +69,7 @@ impl Direct {
                 Ok(()) => {
                     self.count(started_ms);
                     connector.history.note(kept);
+                    connector.teller.tell(connector.teller.ended(&self.inbox, &delivery, started_ms, &Outcome::Done));
                     return Ok(answer);
                 }
                 Err(SettleError::Closed) => return Err(Unanswered::Closed),
@@ -113,13 +114,15 @@ impl Direct {
             }
             Err(failure) => (Err(failure), Record::empty(started_ms)),
         };
-        connector.metrics.attempt_seconds.observe(started.elapsed().as_secs_f64());
+        connector.metrics.attempted(started.elapsed().as_secs_f64());
         (called, record)
     }
 
     fn fail(&self, delivery: &Delivery, record: Record, failure: Failure) -> Unanswered {
-        let history = &self.connector.history;
-        history.note([history.unanswered(&self.inbox, delivery, record, failure.reason())]);
+        let (history, teller, reason) = (&self.connector.history, &self.connector.teller, failure.reason());
+        teller.failed(reason);
+        teller.tell(teller.ended_as(&self.inbox, delivery, record.started_ms, (FAILED, Some(reason))));
+        history.note([history.unanswered(&self.inbox, delivery, record, reason)]);
         Unanswered::Failed(failure)
     }
 

@@ -15,6 +15,7 @@ use super::history::Record;
 use super::segment::{Closed, Segment};
 use super::{Staged, outcome};
 use crate::broker::{Batch, Worker};
+use crate::feed::Delivered;
 use crate::ledger::Receipt;
 use crate::runtime::failure::Failure;
 use crate::runtime::permit::Permit;
@@ -53,11 +54,12 @@ pub struct Place {
     pub is_ordered: bool,
 }
 
-/// A settlement on its way to the disk, and when what it settles was accepted: counted, and kept, when it is there.
+/// A settlement on its way to the disk, and when what it settles was accepted: counted, kept, and told, when it is there.
 struct Handed {
     receipt: Receipt,
     accepted_ms: Vec<u64>,
     attempts: Vec<Attempt>,
+    ended: Vec<Delivered>,
 }
 
 impl Handing {
@@ -89,7 +91,7 @@ impl Handing {
                 on_disk = &mut oldest.receipt => on_disk?,
             }
             let Some(handed) = self.outstanding.pop_front() else { break };
-            self.finished(handed.accepted_ms, handed.attempts);
+            self.finished(handed);
         }
         Ok(self.worker.lease(batch, batch_wait).await)
     }
@@ -167,6 +169,7 @@ impl Handing {
         let (connector, queue) = (self.connector.clone(), self.entry.queue());
         let published = |publish: &Publish| connector.plugin.grants().published(publish, true);
         for delivery in deliveries {
+            self.segment.tell(connector.teller.ended(queue, &delivery, record.started_ms, &Outcome::Done));
             self.segment.note(connector.history.success(queue, &delivery, record, &staged, published));
             self.segment.settle(delivery.origin, Outcome::Done);
             self.segment.keep(delivery);
@@ -186,6 +189,7 @@ impl Handing {
     ) -> Result<(), SettleError> {
         self.hand_in(permit).await?;
         let outcome = self.failed(delivery, failure).await;
+        self.tell(delivery, record.started_ms, &outcome);
         self.segment.note(self.connector.history.failure(self.entry.queue(), delivery, record, &outcome));
         self.end_without_success(delivery, outcome);
         self.hand_in(permit).await
@@ -200,10 +204,15 @@ impl Handing {
     ) -> Result<(), SettleError> {
         self.hand_in(permit).await?;
         self.connector.report(delivery, &Outcome::Superseded).await;
+        self.tell(delivery, record.started_ms, &Outcome::Superseded);
         let queue = self.entry.queue();
         self.segment.note(self.connector.history.failure(queue, delivery, record, &Outcome::Superseded));
         self.end_without_success(delivery, Outcome::Superseded);
         self.hand_in(permit).await
+    }
+
+    fn tell(&mut self, delivery: &Delivery, started_ms: u64, outcome: &Outcome) {
+        self.segment.tell(self.connector.teller.ended(self.entry.queue(), delivery, started_ms, outcome));
     }
 
     fn end_without_success(&mut self, delivery: &Delivery, outcome: Outcome) {
@@ -240,6 +249,7 @@ impl Handing {
                 Some(_) if connector.hold.is_stopped() => released.push(delivery),
                 Some(outcome) => {
                     connector.report(&delivery, &outcome).await;
+                    self.tell(&delivery, now.due_ms, &outcome);
                     self.segment.settle(delivery.origin, outcome);
                 }
             }
@@ -263,9 +273,12 @@ impl Handing {
         self.turn = None;
         let Some(delivery) = broken.broke() else { return Ok(()) };
         let outcome = self.failed(&delivery, failure).await;
+        self.tell(&delivery, self.connector.clock.now_ms(), &outcome);
         self.end_without_success(&delivery, outcome);
         let Some(closed) = self.segment.close() else { return Ok(()) };
-        broken.settle(closed.settlement).await
+        broken.settle(closed.settlement).await?;
+        self.connector.teller.tell(closed.ended);
+        Ok(())
     }
 
     /// Hands in the segment, and waits where too much is on its way, or where state was touched.
@@ -288,10 +301,10 @@ impl Handing {
     /// Answers the deliveries that must run again if the state conflicts.
     fn settle(&mut self, closed: Closed) -> Vec<Delivery> {
         self.segments += 1;
-        let Closed { settlement, accepted_ms, attempts, deliveries, reservation } = closed;
+        let Closed { settlement, accepted_ms, attempts, ended, deliveries, reservation } = closed;
         let receipt = self.worker.settle(settlement);
         drop(reservation);
-        self.outstanding.push_back(Handed { receipt, accepted_ms, attempts });
+        self.outstanding.push_back(Handed { receipt, accepted_ms, attempts, ended });
         deliveries
     }
 
@@ -304,16 +317,17 @@ impl Handing {
     }
 
     async fn finish_oldest(&mut self) -> Result<(), SettleError> {
-        let Some(handed) = self.outstanding.pop_front() else { return Ok(()) };
-        handed.receipt.await?;
-        self.finished(handed.accepted_ms, handed.attempts);
+        let Some(mut handed) = self.outstanding.pop_front() else { return Ok(()) };
+        (&mut handed.receipt).await?;
+        self.finished(handed);
         Ok(())
     }
 
     /// It is on disk.
-    fn finished(&self, accepted_ms: Vec<u64>, attempts: Vec<Attempt>) {
-        self.count(&accepted_ms);
-        self.connector.history.note(attempts);
+    fn finished(&self, handed: Handed) {
+        self.count(&handed.accepted_ms);
+        self.connector.history.note(handed.attempts);
+        self.connector.teller.tell(handed.ended);
     }
 
     /// Counts what is settled now, by when it was accepted.

@@ -193,7 +193,7 @@ impl Lane {
 
     /// A call has ended: its sandbox may be called again, unless the call did not succeed.
     fn called(&mut self, sandbox: Sandbox, started: Instant) {
-        self.connector.metrics.attempt_seconds.observe(started.elapsed().as_secs_f64());
+        self.connector.metrics.attempted(started.elapsed().as_secs_f64());
         self.sandbox = (!sandbox.is_finished()).then_some(sandbox);
     }
 

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use crate::feed::Delivered;
 use crate::ledger::Reservation;
 use crate::settlement::attempt::Attempt;
 use crate::settlement::{
@@ -29,6 +30,7 @@ pub struct Segment {
     tick: Option<TickEnd>,
     deliveries: Vec<Delivery>,
     attempts: Vec<Attempt>,
+    ended: Vec<Delivered>,
 }
 
 /// A segment that is closed: what to commit, and what to run again if state had changed.
@@ -40,6 +42,8 @@ pub struct Closed {
     pub accepted_ms: Vec<u64>,
     /// To be kept once it is committed.
     pub attempts: Vec<Attempt>,
+    /// To be told once it is committed.
+    pub ended: Vec<Delivered>,
     /// The deliveries of a segment that touched state; empty otherwise.
     pub deliveries: Vec<Delivery>,
     /// To be dropped once the settlement is handed in.
@@ -61,6 +65,7 @@ impl Segment {
             tick: None,
             deliveries: Vec::new(),
             attempts: Vec::new(),
+            ended: Vec::new(),
         }
     }
 
@@ -109,6 +114,11 @@ impl Segment {
         self.attempts.extend(attempt);
     }
 
+    /// Notes what is told of a delivery whose outcome this segment holds.
+    pub fn tell(&mut self, ended: Option<Delivered>) {
+        self.ended.extend(ended);
+    }
+
     /// Notes what the attempt at a tick came to whose outcome this segment holds.
     pub fn tick(&mut self, end: Option<TickEnd>) {
         self.tick = end.or(self.tick.take());
@@ -132,7 +142,8 @@ impl Segment {
             tick: ended.tick,
             mark: None,
         };
-        Some(Closed { settlement, accepted_ms, attempts: ended.attempts, deliveries, reservation: ended.reservation })
+        let (attempts, reservation, ended) = (ended.attempts, ended.reservation, ended.ended);
+        Some(Closed { settlement, accepted_ms, attempts, ended, deliveries, reservation })
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod families;
 mod plugin;
+mod spread;
 
 use std::sync::{Arc, PoisonError};
 
@@ -18,6 +19,7 @@ use crate::id::Name;
 use crate::limit::Limit;
 
 pub use plugin::{Figure, PluginMetrics};
+pub use spread::{Counts, Spread};
 
 use families::{
     Configured, Delivered, Denied, Ended, Families, HeldBy, Hooked, LimitHit, OfConnector, OfHost, OfQueue,
@@ -147,11 +149,21 @@ pub struct ConnectorMetrics {
     /// Made a dead letter.
     pub dead: Counter,
     /// Wall time of one attempt.
-    pub attempt_seconds: Histogram,
+    attempt_seconds: Histogram,
+    /// The same, to be read.
+    pub attempts: Spread,
     /// From enqueue to settled.
     pub delivery_seconds: Histogram,
     /// Settlements discarded because state had changed.
     pub conflicts: Counter,
+}
+
+impl ConnectorMetrics {
+    /// An attempt has ended that took so long.
+    pub fn attempted(&self, seconds: f64) {
+        self.attempt_seconds.observe(seconds);
+        self.attempts.observe(seconds);
+    }
 }
 
 impl Metrics {
@@ -168,9 +180,16 @@ impl Metrics {
             retry: deliveries("retry"),
             dead: deliveries("dead"),
             attempt_seconds: self.0.attempt_seconds.get_or_create_owned(&labels),
+            attempts: self.attempts_of(connector),
             delivery_seconds: self.0.delivery_seconds.get_or_create_owned(&labels),
             conflicts: self.0.conflicts.get_or_create_owned(&labels),
         }
+    }
+
+    /// They go on where a connector is built anew.
+    fn attempts_of(&self, connector: &Name) -> Spread {
+        let mut attempts = self.0.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        attempts.entry(connector.to_string()).or_default().clone()
     }
 
     /// How all subscriptions stand, and the dead letters of each connector; what is not named is not shown any more.
@@ -237,6 +256,12 @@ impl Metrics {
     /// Size of the write-ahead log.
     pub fn ledger_wal(&self, bytes: u64) {
         self.0.ledger_wal_bytes.set(signed(bytes));
+    }
+
+    /// The size that was told last.
+    #[must_use]
+    pub fn ledger_wal_bytes(&self) -> u64 {
+        u64::try_from(self.0.ledger_wal_bytes.get()).unwrap_or(0)
     }
 
     /// A connector is held back for a reason, or no longer.

@@ -398,7 +398,7 @@ fn begin(
 
 fn cause(delivery: &Delivery) -> Cause<'_> {
     let message = &delivery.message;
-    Cause { id: &message.id, hops: message.hops, trace: Trace::of(&message.headers) }
+    Cause { id: &message.id, hops: message.hops, attempt: delivery.attempt, trace: Trace::of(&message.headers) }
 }
 
 fn borrowed(headers: &[Header]) -> Vec<(&str, &str)> {

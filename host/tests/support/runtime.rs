@@ -12,6 +12,7 @@ use bulkhead_host::capability::queue::Target;
 use bulkhead_host::capability::{Allow, Grants, Services, Subject};
 use bulkhead_host::clock::Clock;
 use bulkhead_host::egress::Egress;
+use bulkhead_host::feed::Feed;
 use bulkhead_host::id::Name;
 use bulkhead_host::ledger::{ConnectorLayout, Layout, Ledger, QueuePolicy, Settings, StateUsage};
 use bulkhead_host::limit::Limits;
@@ -116,7 +117,14 @@ fn services(ledger: &Ledger, metrics: &Metrics, folder: &Path) -> Services {
     let egress = Egress::start(tokio::runtime::Handle::current(), bulkhead_host::egress::Settings::default());
     let http =
         bulkhead_host::capability::http::Services::new(egress, secrets.clone(), metrics.clone(), Audit::default());
-    Services { ledger: Some(ledger.clone()), metrics: metrics.clone(), audit: Audit::default(), secrets, http }
+    Services {
+        ledger: Some(ledger.clone()),
+        metrics: metrics.clone(),
+        audit: Audit::default(),
+        feed: Feed::default(),
+        secrets,
+        http,
+    }
 }
 
 fn secret(path: &Path) -> Source {

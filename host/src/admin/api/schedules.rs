@@ -12,7 +12,7 @@ use super::{Problem, malformed, of_append, unknown, unknown_connector};
 use crate::admin::Admin;
 use crate::audit::Event;
 use crate::clock::rfc3339;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::id::Name;
 use crate::ledger::{Directory, Ledger, ScheduleRow};
 use crate::settlement::{ConnectorId, QueueId};
@@ -172,13 +172,31 @@ pub async fn fire(
 }
 
 impl Scheduled {
-    fn entry(&self, known: ScheduleRow, next: usize, from_ms: u64) -> Entry {
+    pub(super) fn connector(&self) -> &str {
+        self.connector.as_str()
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    /// When it fires, as it is configured.
+    pub(super) fn times(&self) -> String {
+        config::times(&self.settings)
+    }
+
+    /// So many planned times after `from_ms`; none where the connector is not enabled.
+    pub(super) fn next(&self, count: usize, from_ms: u64) -> Vec<String> {
         let times = std::iter::successors(self.plan.after(from_ms), |planned_ms| self.plan.after(*planned_ms));
+        times.take(if self.is_enabled { count } else { 0 }).map(rfc3339).collect()
+    }
+
+    fn entry(&self, known: ScheduleRow, next: usize, from_ms: u64) -> Entry {
         let seconds = |ms| std::time::Duration::from_millis(ms).as_secs_f64();
         Entry {
             connector: self.connector.to_string(),
             schedule: self.settings.name.clone(),
-            next: times.take(if self.is_enabled { next } else { 0 }).map(rfc3339).collect(),
+            next: self.next(next, from_ms),
             last: known.last_outcome.map(|last| Last {
                 planned_at: rfc3339(last.planned_ms),
                 outcome: last.outcome,
