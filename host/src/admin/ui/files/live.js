@@ -62,10 +62,11 @@ export function halt() {
   stop = null;
 }
 
-/** Tells the pages now. */
+/** Tells the pages now; a hidden tab is told when it is looked at. */
 export function tell() {
   clearTimeout(settling);
   settling = null;
+  if (document.hidden) return;
   changed.forEach((callback) => callback());
 }
 

@@ -28,6 +28,8 @@ const PAGES = new Map(Object.entries({
   "": overview, queues, deliveries, dead, schedules, activity,
   "connectors/": connector, "queues/": queue, "dead/": letter, "messages/": message,
 }));
+/** A page that takes long to look is brought up to date so many times its own time later, at the soonest. */
+const REST = 10;
 const root = document.body;
 let shown = null;
 
@@ -43,6 +45,7 @@ class View {
     this.controller = new AbortController();
     this.isLoading = false;
     this.isStale = false;
+    this.restsUntil = 0;
   }
 
   get = (where, query) => api.get(where, query, this.controller.signal);
@@ -64,6 +67,7 @@ class View {
       return;
     }
     this.isLoading = true;
+    const began = performance.now();
     try {
       const data = await this.page.load(this);
       [this.data, this.error] = [data, null];
@@ -75,11 +79,19 @@ class View {
       this.isLoading = false;
     }
     this.redraw();
+    this.restsUntil = performance.now() + REST * (performance.now() - began);
     if (this.isStale) {
       this.isStale = false;
       await this.refresh();
     }
   };
+
+  /** Figures may have changed: looks again, unless that costs too much by now. */
+  stir() {
+    if (this.page.isStill && this.data) this.redraw();
+    else if (performance.now() >= this.restsUntil) this.refresh();
+    else this.redraw();
+  }
 
   end() {
     this.controller.abort();
@@ -118,7 +130,7 @@ const nowhere = {
   place: "nowhere",
   title: () => "Nowhere",
   load: async () => ({}),
-  view: () => h("div", { class: "nothing" }, h("p", { class: "title" }, "There is no page at this address."), h("p", {}, h("a", { href: "#/" }, "Back to the overview"))),
+  view: () => h("div", { class: "nothing" }, h("h1", {}, "There is no page at this address."), h("p", {}, h("a", { href: "#/" }, "Back to the overview"))),
 };
 
 function askForToken(isRefused = false) {
@@ -156,7 +168,7 @@ setInterval(() => {
 live.onChange(() => {
   if (!shown) return;
   if (live.host.way === "gone") shown.redraw();
-  else shown.refresh();
+  else shown.stir();
 });
 show();
 if (session.token()) begin();

@@ -26,7 +26,11 @@ export function state(level, text) {
   return h("span", { class: `state ${name}` }, h("span", { class: "shape", "aria-hidden": "true" }, shape), `\u00a0${text}`);
 }
 
-export const outcome = (word) => state(OUTCOMES[word] ?? WELL, word);
+export function outcome(word) {
+  const shown = state(OUTCOMES[word] ?? WELL, plain(word));
+  shown.classList.add("word");
+  return shown;
+}
 
 export const link = (address, ...children) => h("a", { href: address }, ...children);
 

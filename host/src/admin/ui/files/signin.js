@@ -7,16 +7,19 @@ import * as session from "./session.js";
 
 export function signIn(isRefused, done) {
   const said = h("div", { class: "said" }, isRefused ? failure(new Error("the host does not know this token: it may have another data directory now")) : null);
+  // Drawn again, the elements stay: they are looked for when they are needed.
   const input = h("input", { id: "token", type: "password", autocomplete: "off", spellcheck: "false", required: true });
   const onsubmit = async (event) => {
     event.preventDefault();
-    session.keep(input.value.trim());
+    const [field, place] = ["#token", ".said"].map((it) => event.target.querySelector(it));
+    session.keep(field.value.trim());
+    field.value = "";
     try {
       await get("queues");
       done();
     } catch (error) {
       // A refused token has been forgotten, and this form drawn again.
-      if (error.status !== 401) said.replaceChildren(failure(error));
+      if (error.status !== 401) place.replaceChildren(failure(error));
     }
   };
   return h("div", { id: "app", key: "sign-in", class: "sign-in" },

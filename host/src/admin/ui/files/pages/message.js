@@ -10,6 +10,9 @@ import { WATCH } from "../trouble.js";
 export const place = "deliveries";
 export const title = (view) => `Message ${view.name}`;
 
+/** The host looks through all of its ledger for it: not again and again. */
+export const isStill = true;
+
 /** The width of a line of the timeline in its own units. */
 const WIDTH = 1000;
 const BAR_MIN = 6;
@@ -25,7 +28,7 @@ export function view(tree, view) {
     tree.is_complete ? null : h("p", {}, state(WATCH, "Not all was looked through: something may be missing here.")),
     range ? h("p", { class: "quiet" }, "From ", clock(new Date(range.from).toISOString()), ", ", time(new Date(range.from).toISOString()), `, over ${milliseconds(range.until - range.from)}.`) : null,
     section("Timeline", rows.length ? h("div", { class: "timeline" }, rows) : nothing("The ledger knows nothing of it any more.")),
-    h("p", { class: "quiet" }, prose(tree.note)));
+    h("p", { class: "quiet" }, prose(tree.note), " As of now: ", h("kbd", {}, "r"), " looks again."));
 }
 
 function reach(nodes) {
