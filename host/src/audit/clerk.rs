@@ -14,6 +14,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::chain::{Bounds, Chain};
@@ -84,11 +85,14 @@ impl Clerk {
 }
 
 /// A record as it is told: without the hash of the line before, which nobody can check from here.
-#[derive(Serialize)]
-struct Written<'e> {
-    sequence: u64,
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "AuditEvent")]
+pub struct Written {
+    /// From 1, without gaps.
+    pub sequence: u64,
+    /// What it records.
     #[serde(flatten)]
-    event: &'e Event,
+    pub event: Event,
 }
 
 /// The thread's side.
@@ -189,7 +193,7 @@ impl Desk {
         let first = self.chain.sequence() + 1 - written.len() as u64;
         for (sequence, event) in (first..).zip(written) {
             let connector = event.connector.as_deref();
-            self.feed.tell(feed::Kind::Audit, connector, || Written { sequence, event });
+            self.feed.tell(feed::Kind::Audit, connector, || Written { sequence, event: event.clone() });
         }
     }
 

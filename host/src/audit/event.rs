@@ -43,7 +43,6 @@ pub enum Kind {
 
 /// An event; empty fields are left out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(rename = "AuditEvent")]
 pub struct Event {
     /// When it was recorded, as RFC 3339.
     pub at: String,

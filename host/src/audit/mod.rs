@@ -27,6 +27,7 @@ pub use page::{Page, Sought};
 pub use verify::{Fault, Verified, verify};
 
 pub use chain::Record;
+pub use clerk::Written;
 
 use chain::{Bounds, Chain};
 use clerk::Clerk;

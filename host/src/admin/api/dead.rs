@@ -9,11 +9,14 @@ pub mod group;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Problem, malformed, unknown_connector};
+use super::query::{Asked, Nothing, PageSize};
+use super::shown::{Contents, Part, shown};
+use super::{Problem, malformed, not_found, unknown_connector};
 use crate::admin::Admin;
 use crate::audit::Event;
 use crate::clock::rfc3339;
@@ -23,7 +26,7 @@ use crate::message::Header;
 use crate::settlement::attempt::Effect;
 use crate::settlement::{self, SubscriptionId};
 pub use filter::Filter;
-use filter::Wanted;
+use filter::{PAGE, Wanted};
 use group::Group;
 
 /// From the end of an attempt until it is on disk, in milliseconds, also on a disk that was full for a while.
@@ -32,7 +35,8 @@ const SETTLED_WITHIN_MS: u64 = 600_000;
 const SPREAD_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// One dead letter in a list.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "DeadLetter")]
 pub struct Entry {
     /// Names the letter.
     pub id: String,
@@ -51,7 +55,8 @@ pub struct Entry {
 }
 
 /// A dead letter with its message.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "DeadLetterInFull")]
 pub struct Letter {
     /// What the list shows.
     #[serde(flatten)]
@@ -77,7 +82,8 @@ pub struct Letter {
 }
 
 /// One failed attempt.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "FailedAttempt")]
 pub struct Attempt {
     /// When, as RFC 3339.
     pub at: String,
@@ -92,7 +98,7 @@ pub struct Attempt {
 }
 
 /// Which letters, and how they are delivered again.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Selection {
     /// Only these.
@@ -116,21 +122,47 @@ pub struct Selection {
 }
 
 /// How many letters were meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Count {
     /// So many.
     pub count: usize,
 }
 
-/// `?connector=NAME&queue=NAME&reason=TEXT&group=REASON&since=TIME&after=ID`.
-#[derive(Debug, Default, Deserialize)]
+/// `?connector=NAME&queue=NAME&reason=TEXT&group=REASON&since=TIME&after=ID&limit=N`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Wish {
+    /// Died in this connector.
     connector: Option<String>,
+    /// Came from this queue.
     queue: Option<String>,
+    /// The reason of the last attempt contains this text, in upper or lower case.
     reason: Option<String>,
+    /// The reason of the last attempt is this one without its numbers and ids, as `reason` of a group is.
     group: Option<String>,
+    /// Died at this time or later, as RFC 3339.
     since: Option<String>,
+    /// The id of the last letter of the page before.
     after: Option<String>,
+    /// Letters of a page; 1,000 where it is left out.
+    #[serde(default = "PageSize::largest")]
+    limit: PageSize,
+}
+
+/// `?connector=NAME&queue=NAME&reason=TEXT&group=REASON&since=TIME`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Which {
+    /// Died in this connector.
+    connector: Option<String>,
+    /// Came from this queue.
+    queue: Option<String>,
+    /// The reason of the last attempt contains this text, in upper or lower case.
+    reason: Option<String>,
+    /// The reason of the last attempt is this one without its numbers and ids, as `reason` of a group is.
+    group: Option<String>,
+    /// Died at this time or later, as RFC 3339.
+    since: Option<String>,
 }
 
 impl Selection {
@@ -183,7 +215,14 @@ impl Selection {
 
 impl Wish {
     fn filter(self) -> Filter {
-        let Self { connector, queue, reason, group, since, after: _ } = self;
+        let Self { connector, queue, reason, group, since, after: _, limit: _ } = self;
+        Filter { connector, queue, reason, group, since, ids: None }
+    }
+}
+
+impl Which {
+    fn filter(self) -> Filter {
+        let Self { connector, queue, reason, group, since } = self;
         Filter { connector, queue, reason, group, since, ids: None }
     }
 }
@@ -224,14 +263,12 @@ impl Letter {
     fn of(letter: DeadLetter, kept: &[settlement::attempt::Attempt]) -> Self {
         let history = letter.history.iter().enumerate();
         let history = history.map(|(place, failed)| Attempt::of(place, failed, &letter.summary.queue, kept)).collect();
-        let (body, body_base64) = match String::from_utf8(letter.message.body) {
-            Ok(text) => (Some(text), None),
-            Err(error) => (None, Some(data_encoding::BASE64.encode(error.as_bytes()))),
-        };
+        let Contents { headers, body, body_base64, .. } =
+            shown(letter.message.headers, letter.message.body, Part::Whole);
         Self {
             entry: Entry::of(&letter.summary),
             key: letter.message.key,
-            headers: letter.message.headers,
+            headers,
             body,
             body_base64,
             parent: letter.message.parent,
@@ -248,11 +285,15 @@ impl Letter {
 /// # Errors
 /// No such connector, `after` is no id, `since` is no time, or the ledger cannot be read.
 pub fn page(ledger: &Ledger, filter: &Filter, after: &str) -> Result<Vec<Entry>, Problem> {
+    page_of(ledger, filter, after, PAGE)
+}
+
+fn page_of(ledger: &Ledger, filter: &Filter, after: &str, count: usize) -> Result<Vec<Entry>, Problem> {
     let after = match after {
         "" => 0,
         id => id.parse().map_err(|_| malformed(format!("`after` is the id of a dead letter, not `{id}`")))?,
     };
-    Ok(Wanted::of(ledger, filter)?.page(ledger, after)?.iter().map(Entry::of).collect())
+    Ok(Wanted::of(ledger, filter)?.page(ledger, after, count)?.iter().map(Entry::of).collect())
 }
 
 /// The letters that a filter means, together by what their reasons have in common; the largest group first.
@@ -350,20 +391,24 @@ fn target(ledger: &Ledger, directory: &Directory, connector: &str) -> Result<Sub
 
 pub(super) async fn list(
     State(admin): State<Admin>,
-    Query(mut wish): Query<Wish>,
+    Asked(mut wish): Asked<Wish>,
 ) -> Result<Json<Vec<Entry>>, Problem> {
-    let after = wish.after.take().unwrap_or_default();
-    Ok(Json(page(&admin.ledger, &wish.filter(), &after)?))
+    let (after, count) = (wish.after.take().unwrap_or_default(), wish.limit.get());
+    Ok(Json(page_of(&admin.ledger, &wish.filter(), &after, count)?))
 }
 
 pub(super) async fn list_groups(
     State(admin): State<Admin>,
-    Query(wish): Query<Wish>,
+    Asked(which): Asked<Which>,
 ) -> Result<Json<Vec<Group>>, Problem> {
-    Ok(Json(groups(&admin.ledger, &wish.filter())?))
+    Ok(Json(groups(&admin.ledger, &which.filter())?))
 }
 
-pub(super) async fn show(State(admin): State<Admin>, Path(id): Path<String>) -> Result<Json<Letter>, Problem> {
+pub(super) async fn show(
+    State(admin): State<Admin>,
+    Path(id): Path<String>,
+    Asked(_): Asked<Nothing>,
+) -> Result<Json<Letter>, Problem> {
     Ok(Json(letter(&admin.ledger, &id)?))
 }
 
@@ -399,10 +444,6 @@ fn of_one(id: String) -> Selection {
 
 fn no_letter(id: &str) -> Problem {
     not_found(format!("there is no dead letter `{id}`: `bulkhead dead list` prints those there are"))
-}
-
-fn not_found(detail: String) -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, detail)
 }
 
 #[cfg(test)]

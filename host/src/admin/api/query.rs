@@ -31,6 +31,11 @@ impl PageSize {
     pub(super) fn get(self) -> usize {
         self.0
     }
+
+    /// The default of older lists.
+    pub(super) fn largest() -> Self {
+        Self(PAGE_MAX)
+    }
 }
 
 impl Default for PageSize {

@@ -4,18 +4,19 @@
 //! a million. Invariant: all that a filter says is true of a letter that it means.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{group, no_letter, not_found};
-use crate::admin::api::{Problem, malformed};
+use super::{group, no_letter};
+use crate::admin::api::{Problem, malformed, not_found};
 use crate::ledger::{DeadSummary, Ledger};
 use crate::settlement::ConnectorId;
 
 /// Dead letters of one page.
-const PAGE: usize = 1_000;
+pub(super) const PAGE: usize = 1_000;
 
 /// What letters have in common.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Filter {
     /// Died in this connector.
@@ -84,10 +85,10 @@ impl<'f> Wanted<'f> {
             && self.group.is_none_or(|common| group::common(&letter.reason) == common)
     }
 
-    /// The next ones after letter `after`, a page at most; none where there are no more.
-    pub(super) fn page(&self, ledger: &Ledger, after: i64) -> Result<Vec<DeadSummary>, Problem> {
+    /// The next ones after letter `after`, `count` at most; none where there are no more.
+    pub(super) fn page(&self, ledger: &Ledger, after: i64, count: usize) -> Result<Vec<DeadSummary>, Problem> {
         let (mut meant, mut after) = (Vec::new(), after);
-        while meant.len() < PAGE {
+        while meant.len() < count {
             let looked_at = ledger.dead_list(self.connector, after, PAGE)?;
             let is_last = looked_at.len() < PAGE;
             after = looked_at.last().map_or(after, |letter| letter.id);
@@ -96,7 +97,7 @@ impl<'f> Wanted<'f> {
                 break;
             }
         }
-        meant.truncate(PAGE);
+        meant.truncate(count);
         Ok(meant)
     }
 
@@ -108,7 +109,7 @@ impl<'f> Wanted<'f> {
     ) -> Result<(), Problem> {
         let mut after = 0;
         loop {
-            let page = self.page(ledger, after)?;
+            let page = self.page(ledger, after, PAGE)?;
             let Some(last) = page.last() else { return Ok(()) };
             after = last.id;
             page.iter().try_for_each(&mut look)?;

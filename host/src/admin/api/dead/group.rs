@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::rfc3339;
@@ -26,7 +27,8 @@ const ID: &str = "ID";
 const OTHERS: &str = "(other reasons)";
 
 /// Letters that died of the same.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "DeadLetterGroup")]
 pub struct Group {
     /// The first line of their reasons, with `N` for numbers and `ID` for ids.
     pub reason: String,
