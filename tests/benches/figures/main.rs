@@ -14,6 +14,7 @@ mod lone;
 mod native;
 mod neighbour;
 mod order;
+mod page;
 mod peers;
 mod pipeline;
 mod receiver;
@@ -58,7 +59,7 @@ struct Arguments {
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
-    /// Parts to measure: sandbox, start, reload, gate, kills, neighbour, schedules, ingest, roundtrip, lone, send, redrive, pipeline, connectors, backlog; all when none is named
+    /// Parts to measure: sandbox, start, reload, page, gate, kills, neighbour, schedules, ingest, roundtrip, lone, send, redrive, pipeline, connectors, backlog; all when none is named
     parts: Vec<Part>,
 }
 
@@ -70,6 +71,7 @@ enum Part {
     Backlog,
     Start,
     Reload,
+    Page,
     Gate,
     Kills,
     Neighbour,
@@ -81,10 +83,11 @@ enum Part {
     Connectors,
 }
 
-const ALL: [Part; 15] = [
+const ALL: [Part; 16] = [
     Part::Sandbox,
     Part::Start,
     Part::Reload,
+    Part::Page,
     Part::Gate,
     Part::Kills,
     Part::Neighbour,
@@ -138,6 +141,12 @@ fn measure(part: Part, arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
             "ms",
             &reload::rounds()?,
             "from the request until it is answered, 1,000 connectors of one plugin, one of them changed",
+        )]),
+        Part::Page => Ok(vec![Figure::of_rounds(
+            "ui_first_load_kb",
+            "KiB",
+            &[page::first_load_kib()?],
+            "all files of the web page with their headers, uncompressed, before the first answer of the API",
         )]),
         Part::Start => Ok(vec![Figure::of_rounds(
             "start_100_connectors_ms",
