@@ -116,7 +116,7 @@ export class Browser {
 
   /** Clicks what has this text, with the mouse, as somebody would. */
   async click(text, within = "body") {
-    const find = `[...document.querySelectorAll(${JSON.stringify(`${within} :is(button, a, summary)`)})].find((it) => !it.disabled && it.checkVisibility() && it.innerText.trim().startsWith(${JSON.stringify(text)}))`;
+    const find = `[...document.querySelectorAll(${JSON.stringify(`${within} :is(button, a, summary)`)})].find((it) => !it.disabled && it.checkVisibility() && (it.innerText ?? it.textContent).trim().startsWith(${JSON.stringify(text)}))`;
     await this.until(`something to click that says ${JSON.stringify(text)}`, `Boolean(${find})`);
     const at = await this.evaluate(`(() => { const it = ${find}; it.scrollIntoView({ block: "center" }); const box = it.getBoundingClientRect(); return { x: box.x + Math.min(box.width / 2, 12), y: box.y + box.height / 2 }; })()`);
     for (const type of ["mousePressed", "mouseReleased"]) await this.send("Input.dispatchMouseEvent", { type, ...at, button: "left", clickCount: 1 });

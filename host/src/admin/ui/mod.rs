@@ -63,6 +63,7 @@ const FILES: &[File] = &[
     file!(SCRIPT, "chart.js"),
     file!(SCRIPT, "dialog.js"),
     file!(SCRIPT, "dom.js"),
+    file!(SCRIPT, "filter.js"),
     file!(SCRIPT, "format.js"),
     file!(SCRIPT, "frame.js"),
     file!(SCRIPT, "graph.js"),

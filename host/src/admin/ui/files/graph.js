@@ -14,7 +14,7 @@ export const NODES_MAX = 120;
 const CHARACTERS = { name: 20, note: 24 };
 const PAD = 12;
 /** A drawing no wider than this is made to fit; what is wider would be too small to read. */
-const SHRINKS_BELOW = 1520;
+const SHRINKS_BELOW = 1580;
 const LEVELS = { [WELL]: "well", [WATCH]: "watch", [BAD]: "bad" };
 const SHAPES = { [WELL]: "", [WATCH]: "▲ ", [BAD]: "■ " };
 

@@ -3,7 +3,7 @@
 // Pure: `{ nodes: [{ id, isFirst, isLast }], edges: [{ from, to }] }` in, places out. Invariant: triggers stand in the first layer
 // (`isFirst`) and what is outside in the last (`isLast`); a cycle is drawn, and does not keep it from ending.
 
-const NODE = { width: 156, height: 44 };
+const NODE = { width: 164, height: 44 };
 const GAP = { layer: 64, node: 14 };
 const SWEEPS = 6;
 

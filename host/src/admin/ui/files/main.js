@@ -9,7 +9,7 @@ import { shell } from "./frame.js";
 import { tick } from "./format.js";
 import * as keys from "./keys.js";
 import * as live from "./live.js";
-import { failure } from "./parts.js";
+import { failure, nothing } from "./parts.js";
 import { here } from "./router.js";
 import * as session from "./session.js";
 import { signIn } from "./signin.js";
@@ -53,9 +53,11 @@ class View {
   /** Draws what is known. */
   redraw = () => {
     if (shown !== this) return;
-    const body = this.data ? [this.page.view(this.data, this)] : this.error ? [] : [h("p", { class: "quiet loading", role: "status" }, "Looking …")];
+    const isSilent = this.error instanceof api.Silence;
+    const unseen = isSilent ? [nothing("Nothing is known of this yet.", "It is shown as soon as the host answers.")] : [];
+    const body = this.data ? [this.page.view(this.data, this)] : this.error ? unseen : [h("p", { class: "quiet loading", role: "status" }, "Looking …")];
     // A host that is silent is told of in the frame.
-    const problem = this.error && !(this.error instanceof api.Silence && this.data) ? failure(this.error) : null;
+    const problem = this.error && !isSilent ? failure(this.error) : null;
     draw(shell(this.page.place, h("main", { id: "main", tabindex: "-1", key: this.key, class: live.host.way === "gone" ? "old" : null }, problem, body)));
     document.title = `${this.page.title(this)} · Bulkhead`;
   };

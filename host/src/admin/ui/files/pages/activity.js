@@ -1,7 +1,7 @@
 // Who changed what, and what happens now? The audit record, and events as they come.
 
 import { h } from "../dom.js";
-import { clock, foreign, milliseconds, number, plain, time } from "../format.js";
+import { clock, counted, foreign, milliseconds, number, plain, time } from "../format.js";
 import { host, onEvent } from "../live.js";
 import { connectorLink, link, nothing, outcome, prose, section, state } from "../parts.js";
 import { to, withQuery } from "../router.js";
@@ -72,5 +72,5 @@ function record(it) {
     it.connector ? [connectorLink(it.connector), " "] : null, h("span", { class: "quiet" }, time(it.at), times, times ? time(it.since) : null),
     it.text ? h("p", { class: "foreign" }, prose(it.text)) : null,
     it.key ? h("p", { class: "quiet" }, "key ", h("code", {}, foreign(it.key))) : null,
-    changes.length ? h("details", {}, h("summary", {}, `${number(changes.length)} ${it.permissions?.length ? "permissions" : "changes"}`), h("ul", {}, changes.map((one) => h("li", {}, foreign(one, 2000))))) : null);
+    changes.length ? h("details", {}, h("summary", {}, counted(changes.length, it.permissions?.length ? "permission" : "change")), h("ul", {}, changes.map((one) => h("li", {}, foreign(one, 2000))))) : null);
 }

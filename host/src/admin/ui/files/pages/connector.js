@@ -47,16 +47,18 @@ export function view({ connector, series, deliveries }, view) {
     h("div", { class: "halves" },
       section("What it may do", rights(connector)),
       section("What starts it, and where it goes", triggers(connector))),
-    section("Recent deliveries", deliveryTable(deliveries), deliveries.length ? h("a", { href: withQuery("#/deliveries", { connector: connector.name }) }, h("span", { class: "turn" }, "All of them")) : null),
+    section("Recent deliveries", deliveryTable(deliveries, connector.name), deliveries.length ? h("a", { href: withQuery("#/deliveries", { connector: connector.name }) }, h("span", { class: "turn" }, "All of them")) : null),
     section("Log", lines(view.state.logs)),
     section("Settings", settings(connector)));
 }
 
 function charts(series) {
   const { step_seconds, end } = series;
-  // The step that is under way would look like a fall.
-  const over = (values) => values.slice(0, -1);
-  const perSecond = (values) => over(values).map((value) => value / step_seconds);
+  // The step that is under way would look like a fall; a host that has just started has no other.
+  const isFirst = series.done.length === 1;
+  const over = (values) => (isFirst ? values : values.slice(0, -1));
+  const step = isFirst ? Math.max(1, series.last_step_seconds) : step_seconds;
+  const perSecond = (values) => over(values).map((value) => value / step);
   const whole = (value) => number(Math.round(value));
   return h("div", { class: "charts" },
     chart({ title: "Attempts", lines: [{ name: "done", values: perSecond(series.done) }, { name: "retried", values: perSecond(series.retry) }, { name: "died", values: perSecond(series.dead) }], say: rate, step_seconds, end }),

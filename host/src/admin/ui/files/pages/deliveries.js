@@ -27,17 +27,17 @@ export function view({ page, connectors }, view) {
     deliveryTable(page.deliveries), next);
 }
 
-/** Also of one connector, on its own page. */
-export function deliveryTable(rows) {
+/** Also of one connector alone, on its own page. */
+export function deliveryTable(rows, of = null) {
   const columns = [
     { label: "State", cell: (one) => outcome(one.state) },
-    { label: "Connector", cell: (one) => connectorLink(one.connector) },
+    of ? null : { label: "Connector", cell: (one) => connectorLink(one.connector) },
     { label: "Queue", kind: "wide", cell: (one) => queueLink(one.queue) },
     { label: "Message", cell: (one) => h("a", { href: to`messages/${one.message_id}` }, h("code", { class: "id" }, foreign(one.message_id, 80))) },
     { label: "Attempts", kind: "number wide", cell: (one) => number(one.attempts) },
     { label: "Reason", kind: "wide", cell: (one) => (one.reason ? h("span", { class: "reason" }, foreign(one.reason, 160)) : "") },
     { label: "When", kind: "number", cell: (one) => (one.due_at ? ["again ", time(one.due_at)] : time(one.ended_at ?? one.accepted_at)) },
-  ];
+  ].filter(Boolean);
   const empty = nothing("Nothing to tell.", h("p", {}, "The history keeps attempts that failed; with ", h("code", {}, 'history = "all"'), " in ", h("code", {}, "[host]"), " it keeps those that succeeded too."));
   return table({ columns, rows, key: (one) => one.id, address: (one) => to`messages/${one.message_id}`, label: "Deliveries", empty });
 }

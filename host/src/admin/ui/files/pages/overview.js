@@ -2,9 +2,10 @@
 
 import { h } from "../dom.js";
 import { bytes, counted, milliseconds, number, percent, rate, seconds, time } from "../format.js";
+import { filterField, isWanted } from "../filter.js";
 import { drawing, fits, NODES_MAX } from "../graph.js";
 import { connectorLink, facts, nothing, section, state, table } from "../parts.js";
-import { replaceQuery, to } from "../router.js";
+import { to } from "../router.js";
 import { byTrouble, judge, sentence, WELL } from "../trouble.js";
 
 export const place = "";
@@ -29,9 +30,7 @@ export async function load(view) {
 export function view({ status, connectors, queues, graph }, view) {
   if (connectors.length === 0) return empty();
   const said = sentence(connectors);
-  const filter = (view.query.q ?? "").toLowerCase();
-  const isListed = (one) => !filter || one.name.toLowerCase().includes(filter) || judge(one).words.some((words) => words.toLowerCase().includes(filter));
-  const listed = connectors.filter(isListed).sort(byTrouble);
+  const listed = connectors.filter((one) => isWanted(view, one.name, ...judge(one).words)).sort(byTrouble);
   const total = connectors.reduce((sum, one) => sum + (one.rate_per_second ?? 0), 0);
   return h("div", {},
     h("h1", { class: "sentence" }, state(said.level, said.text)),
@@ -40,8 +39,8 @@ export function view({ status, connectors, queues, graph }, view) {
       ["Deliveries", rate(total)], ["Waiting", counted(status.backlog, "message")], ["Dead letters", number(status.dead)], ["Held", counted(status.held, "connector")],
       ["Disk", `${bytes(status.disk_free_bytes)} free`], ["Started", time(status.started_at)], ["Version", status.version],
     ]),
-    section("Data flow", flow(graph, connectors, queues, filter, listed)),
-    section("Connectors", filterField(view), list(listed, view)));
+    section("Data flow", flow(graph, connectors, queues, view.query.q, listed)),
+    section("Connectors", filterField(view, "Filter by name or trouble"), list(listed, view)));
 }
 
 function empty() {
@@ -49,7 +48,7 @@ function empty() {
 }
 
 /** All of it where that can be read; otherwise what is troubled or searched for, or a plain word why not. */
-function flow(graph, connectors, queues, filter, listed) {
+function flow(graph, connectors, queues, view.query.q, listed) {
   const names = new Set(listed.map((one) => one.name));
   const troubled = new Set(listed.filter((one) => judge(one).level > WELL).map((one) => one.name));
   const wishes = [[(name) => names.has(name), filter ? "What fits the filter" : null], [(name) => troubled.has(name), "What needs you"]];
@@ -61,15 +60,6 @@ function flow(graph, connectors, queues, filter, listed) {
   const many = troubled.size ? `${counted(listed.length, "connector")}, of which ${number(troubled.size)} need you,` : counted(listed.length, "connector");
   const words = listed.length === 0 ? "Nothing fits the filter." : `${many} are too many to draw: more than ${NODES_MAX} places are scrolled, not read. Filter the list below, and what is left is drawn.`;
   return h("p", { class: "quiet" }, words);
-}
-
-function filterField(view) {
-  const oninput = (event) => {
-    view.query = { ...view.query, q: event.target.value };
-    replaceQuery(view.query);
-    view.redraw();
-  };
-  return h("input", { type: "search", class: "filter", placeholder: "Filter by name or trouble", "aria-label": "Filter connectors", value: view.query.q ?? "", oninput });
 }
 
 function list(listed, view) {
