@@ -5,12 +5,16 @@
 import { h } from "./dom.js";
 
 const NUMBERS = new Intl.NumberFormat("en");
+const SHORT = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 const ABSOLUTE = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
 const STEPS = [[60, 1, "s"], [3600, 60, "min"], [86_400, 3600, "h"], [Infinity, 86_400, "d"]];
 /** Control characters but for tab and line feed; marks of direction; characters of no width. */
 const UNSEEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g;
 
 export const number = (value) => NUMBERS.format(value);
+
+/** `1.2K`, where there is little room. */
+export const compact = (value) => SHORT.format(value);
 
 /** `3 dead letters`. */
 export function counted(value, one, many = `${one}s`) {

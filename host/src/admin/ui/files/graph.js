@@ -4,17 +4,18 @@
 // shape and words in the drawing say too.
 
 import { h, svg } from "./dom.js";
-import { counted, plain, rate } from "./format.js";
+import { compact, counted, plain, rate } from "./format.js";
 import { layOut } from "./layout.js";
 import { to } from "./router.js";
 import { BAD, judge, WATCH, WELL } from "./trouble.js";
 
 /** More are not read any more, only scrolled. */
 export const NODES_MAX = 120;
-const CHARACTERS = { name: 20, note: 24 };
+/** Of a letter, so that a text stays in its box. */
+const LETTER = { name: 7.4, note: 6.4 };
 const PAD = 12;
 /** A drawing no wider than this is made to fit; what is wider would be too small to read. */
-const SHRINKS_BELOW = 1580;
+const SHRINKS_BELOW = 1360;
 const LEVELS = { [WELL]: "well", [WATCH]: "watch", [BAD]: "bad" };
 const SHAPES = { [WELL]: "", [WATCH]: "▲ ", [BAD]: "■ " };
 
@@ -78,19 +79,22 @@ function flow(of, from, to, known) {
   const reader = known.connectors.get(to.name);
   const waiting = from.kind === "queue" && known.queues.get(from.name)?.subscriptions.find((one) => one.connector === to.name)?.backlog;
   const level = waiting && reader ? judge(reader).level : WELL;
-  return { level, flows: reader?.rate_per_second ? rate(reader.rate_per_second) : "", waits: waiting ? `${waiting.toLocaleString("en")} wait` : "" };
+  return { level, flows: reader?.rate_per_second ? rate(reader.rate_per_second) : "", waits: waiting ? `${compact(waiting)} wait` : "" };
 }
 
 function box(node, { x, y, width, height }, known) {
   const { level, note, address } = about(node, known);
-  const text = (of, most) => (of.length > most ? `${of.slice(0, most - 1)}…` : of);
+  const text = (of, letter) => {
+    const most = Math.floor((width - 16) / letter);
+    return of.length > most ? `${of.slice(0, most - 1)}…` : of;
+  };
   const name = plain(node.kind === "outside" ? node.label.replace(/^https:\/\//, "") : node.label);
   const full = `${node.kind} ${name}${note ? `: ${note}` : ""}`;
   const parts = [
     svg("title", {}, full),
     svg("rect", { width, height, rx: node.kind === "connector" ? 6 : node.kind === "queue" ? 3 : height / 2 }),
-    svg("text", { x: 10, y: note ? 18 : 27, class: "name" }, text(name, CHARACTERS.name)),
-    note ? svg("text", { x: 10, y: 34, class: "note" }, text(`${SHAPES[level]}${note}`, CHARACTERS.note)) : null,
+    svg("text", { x: 10, y: note ? 18 : 27, class: "name" }, text(name, LETTER.name)),
+    note ? svg("text", { x: 10, y: 34, class: "note" }, text(`${SHAPES[level]}${note}`, LETTER.note)) : null,
   ];
   const it = { class: `node ${node.kind} ${LEVELS[level]}`, transform: `translate(${x} ${y})`, key: node.id };
   return address ? svg("a", { ...it, href: address, "aria-label": full }, parts) : svg("g", it, parts);
@@ -100,14 +104,14 @@ function about(node, known) {
   if (node.kind === "connector") {
     const connector = known.connectors.get(node.name);
     if (!connector) return { level: WELL, note: "", address: to`connectors/${node.name}` };
-    const { level, words } = judge(connector);
-    const note = words[0] ?? (connector.rate_per_second ? rate(connector.rate_per_second) : "idle");
+    const { level, short } = judge(connector);
+    const note = short ?? (connector.rate_per_second ? rate(connector.rate_per_second) : "idle");
     return { level, note, address: to`connectors/${node.name}` };
   }
   if (node.kind === "queue") {
     const readers = known.queues.get(node.name)?.subscriptions ?? [];
     const backlog = readers.reduce((sum, one) => sum + one.backlog, 0);
-    return { level: WELL, note: backlog ? `queue · ${backlog.toLocaleString("en")} wait` : "queue", address: to`queues/${node.name}` };
+    return { level: WELL, note: backlog ? `queue · ${compact(backlog)} wait` : "queue", address: to`queues/${node.name}` };
   }
   return { level: WELL, note: node.kind, address: null };
 }

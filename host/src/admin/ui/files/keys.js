@@ -69,6 +69,7 @@ function step(by) {
 function open() {
   const row = document.activeElement?.closest?.("[data-row]");
   const isItself = row && document.activeElement === row;
+  if (isItself && row.nodeName === "DETAILS") return (row.open = !row.open), true;
   if (isItself && row.dataset.row) return go(row.dataset.row), true;
   return false;
 }

@@ -3,8 +3,11 @@
 // Pure: `{ nodes: [{ id, isFirst, isLast }], edges: [{ from, to }] }` in, places out. Invariant: triggers stand in the first layer
 // (`isFirst`) and what is outside in the last (`isLast`); a cycle is drawn, and does not keep it from ending.
 
-const NODE = { width: 164, height: 44 };
-const GAP = { layer: 64, node: 14 };
+/** Where there are many layers, nodes are narrow: a flow is read as a whole. */
+const WIDE = { width: 164, height: 44, gap: 64 };
+const NARROW = { width: 132, height: 44, gap: 58 };
+const LAYERS_WIDE_MAX = 5;
+const GAP = 14;
 const SWEEPS = 6;
 
 /** `{ width, height, nodes: Map(id → { x, y, width, height }), ways: [{ edge, points }] }`. */
@@ -122,20 +125,21 @@ function order(columns, chains) {
 }
 
 function place(columns, chains) {
-  const heightOf = (spot) => (spot.isNode ? NODE.height : GAP.node);
-  const heights = columns.map((column) => column.reduce((sum, spot) => sum + heightOf(spot) + GAP.node, -GAP.node));
-  const height = Math.max(NODE.height, ...heights);
+  const { gap, ...node } = columns.length > LAYERS_WIDE_MAX ? NARROW : WIDE;
+  const heightOf = (spot) => (spot.isNode ? node.height : GAP);
+  const heights = columns.map((column) => column.reduce((sum, spot) => sum + heightOf(spot) + GAP, -GAP));
+  const height = Math.max(node.height, ...heights);
   const nodes = new Map();
   columns.forEach((column, layer) => {
     let y = (height - heights[layer]) / 2;
     for (const spot of column) {
-      Object.assign(spot, { x: layer * (NODE.width + GAP.layer), y, height: heightOf(spot) });
-      if (spot.isNode) nodes.set(spot.id, { x: spot.x, y, ...NODE });
-      y += spot.height + GAP.node;
+      Object.assign(spot, { x: layer * (node.width + gap), width: node.width, y, height: heightOf(spot) });
+      if (spot.isNode) nodes.set(spot.id, { x: spot.x, y, ...node });
+      y += spot.height + GAP;
     }
   });
-  const width = columns.length * (NODE.width + GAP.layer) - GAP.layer;
-  return { width: Math.max(width, NODE.width), height, nodes, ways: chains.map(({ edge, chain }) => ({ edge, points: points(chain) })) };
+  const width = columns.length * (node.width + gap) - gap;
+  return { width: Math.max(width, node.width), height, nodes, ways: chains.map(({ edge, chain }) => ({ edge, points: points(chain) })) };
 }
 
 /** Where an edge leaves, passes and arrives. */
@@ -143,7 +147,7 @@ function points(chain) {
   const isBack = chain[chain.length - 1].layer < chain[0].layer;
   return chain.flatMap((spot, index) => {
     const y = spot.y + spot.height / 2;
-    const [left, right] = [{ x: spot.x, y }, { x: spot.x + NODE.width, y }];
+    const [left, right] = [{ x: spot.x, y }, { x: spot.x + spot.width, y }];
     if (index === 0) return [isBack ? left : right];
     if (index === chain.length - 1) return [isBack ? right : left];
     return isBack ? [right, left] : [left, right];

@@ -17,6 +17,8 @@ const OUTCOMES = {
 const HEX_BYTES = 1024;
 /** Characters of a body that are shown: a page with more is slow to scroll. */
 const BODY_CHARACTERS = 200_000;
+/** Characters of a log line that are shown. */
+const LINE_CHARACTERS = 12_000;
 /** Rows of a table that are drawn at first. */
 export const ROWS_AT_FIRST = 200;
 
@@ -158,6 +160,14 @@ export function laidOut(text) {
     if (part === ",") return part + line(0);
     return part === ":" ? ": " : "";
   });
+}
+
+/** Log lines, the newest last. */
+export function logLines(list, label) {
+  const level = (name) => ({ error: "bad", warn: "watch" })[name] ?? "well";
+  const line = (one) => h("div", { key: `${one.seq}`, class: level(one.level) },
+    h("span", { class: "quiet" }, time(one.at), " "), h("b", {}, plain(one.level)), " ", foreign(one.text, LINE_CHARACTERS), one.delivery ? h("span", { class: "quiet" }, " ", foreign(one.delivery, 200)) : null);
+  return h("div", { class: "log", tabindex: "0", role: "log", "aria-label": label }, list.map(line));
 }
 
 /** What an attempt did to the world, an effect a line. */

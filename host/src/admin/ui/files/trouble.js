@@ -14,16 +14,17 @@ const ERRORS_WATCH = 0.05;
 /** The oldest message that nothing holds back is older than this: it does not keep up. */
 const OLDEST_SECONDS_WATCH = 300;
 
+/** Level, words, and fewer words for a drawing. */
 const HELD = {
-  paused: [WATCH, "paused by an operator"],
-  brake: [BAD, "stopped by its brake"],
-  dead_letters: [BAD, "held: its dead letters fill their bound"],
-  disk: [BAD, "held: no room on the disk"],
-  full: [BAD, "held: a queue that it publishes to is full"],
-  breaker: [BAD, "waits: a server that it asks keeps failing"],
-  pending: [WATCH, "waits: too much unfinished work"],
-  conflict: [WATCH, "runs alone after conflicts of state"],
-  rate: [WELL, "waits for its rate"],
+  paused: [WATCH, "paused by an operator", "paused"],
+  brake: [BAD, "stopped by its brake", "brake is on"],
+  dead_letters: [BAD, "held: its dead letters fill their bound", "too many dead"],
+  disk: [BAD, "held: no room on the disk", "disk is full"],
+  full: [BAD, "held: a queue that it publishes to is full", "queue is full"],
+  breaker: [BAD, "waits: a server that it asks keeps failing", "breaker is open"],
+  pending: [WATCH, "waits: too much unfinished work", "too much pending"],
+  conflict: [WATCH, "runs alone after conflicts of state", "runs alone"],
+  rate: [WELL, "waits for its rate", "at its rate"],
 };
 
 /** What helps, for each way to be held. */
@@ -39,24 +40,24 @@ const HELP = {
   rate: "Its `rate` allows no more attempts now.",
 };
 
-/** `{ level, words, help }` of one connector, the worst first. */
+/** `{ level, words, short, help }` of one connector, the worst first; `short` is the worst in few words. */
 export function judge(connector) {
   const found = [];
-  const add = (level, words, help = "") => found.push({ level, words, help });
+  const add = (level, words, help = "", short = words) => found.push({ level, words, help, short });
   if (!connector.enabled) add(WELL, "not enabled", "`enabled = false`: its messages are kept.");
   for (const reason of connector.held ?? []) {
-    const [level, words] = HELD[reason] ?? [BAD, `held: ${reason}`];
-    add(level, words, HELP[reason]);
+    const [level, words, short] = HELD[reason] ?? [BAD, `held: ${reason}`];
+    add(level, words, HELP[reason], short);
   }
   if (connector.dead > 0) add(WATCH, counted(connector.dead, "dead letter"));
   const errors = connector.error_ratio ?? 0;
-  if (errors >= ERRORS_WATCH) add(errors >= ERRORS_BAD ? BAD : WATCH, `${percent(errors)} of attempts fail`);
+  if (errors >= ERRORS_WATCH) add(errors >= ERRORS_BAD ? BAD : WATCH, `${percent(errors)} of attempts fail`, "", `${percent(errors)} fail`);
   const isHeld = (connector.held ?? []).length > 0 || !connector.enabled;
   if (!isHeld && (connector.oldest_seconds ?? 0) >= OLDEST_SECONDS_WATCH) {
-    add(WATCH, `the oldest message waits for ${seconds(connector.oldest_seconds)}`);
+    add(WATCH, `the oldest message waits for ${seconds(connector.oldest_seconds)}`, "", `behind ${seconds(connector.oldest_seconds)}`);
   }
   found.sort((a, b) => b.level - a.level);
-  return { level: found[0]?.level ?? WELL, words: found.map((one) => one.words), help: found.map((one) => one.help).filter(Boolean) };
+  return { level: found[0]?.level ?? WELL, words: found.map((one) => one.words), short: found[0]?.short ?? null, help: found.map((one) => one.help).filter(Boolean) };
 }
 
 /** Trouble first, then what is busy, then by name. */

@@ -5,7 +5,7 @@ import { chart } from "../chart.js";
 import { ask, field } from "../dialog.js";
 import { h } from "../dom.js";
 import { bytes, counted, foreign, milliseconds, number, percent, plain, rate, seconds, time } from "../format.js";
-import { facts, id, nothing, prose, queueLink, section, state } from "../parts.js";
+import { facts, id, logLines, nothing, outcome, prose, queueLink, section, state } from "../parts.js";
 import { logTail } from "../log.js";
 import { withQuery } from "../router.js";
 import { judge } from "../trouble.js";
@@ -25,10 +25,12 @@ export async function load(view) {
     view.get(path`connectors/${name}/logs`, { after: view.state.logs?.next }),
   ]);
   view.state.logs = logTail(view.state.logs, logs);
-  return { connector, series, deliveries: deliveries.deliveries };
+  const isScheduled = connector.triggers.some((one) => one.kind === "schedule");
+  const schedules = isScheduled ? await view.get("schedules", { next: 1 }) : [];
+  return { connector, series, deliveries: deliveries.deliveries, schedules: schedules.filter((one) => one.connector === name) };
 }
 
-export function view({ connector, series, deliveries }, view) {
+export function view({ connector, series, deliveries, schedules: standing }, view) {
   const { level, words, help } = judge(connector);
   const isHeld = connector.held.includes("paused") || connector.held.includes("brake");
   const schedules = connector.triggers.filter((one) => one.kind === "schedule");
@@ -46,7 +48,7 @@ export function view({ connector, series, deliveries }, view) {
     charts(series),
     h("div", { class: "halves" },
       section("What it may do", rights(connector)),
-      section("What starts it, and where it goes", triggers(connector))),
+      section("What starts it, and where it goes", triggers(connector, standing))),
     section("Recent deliveries", deliveryTable(deliveries, connector.name), deliveries.length ? h("a", { href: withQuery("#/deliveries", { connector: connector.name }) }, h("span", { class: "turn" }, "All of them")) : null),
     section("Log", lines(view.state.logs)),
     section("Settings", settings(connector)));
@@ -73,26 +75,25 @@ function rights(connector) {
   return [h("ul", { class: "rights" }, list.map((right) => h("li", {}, prose(right)))), h("p", { class: "quiet" }, "Nothing else."), own];
 }
 
-function triggers(connector) {
-  const items = connector.triggers.map((one) => h("li", {}, trigger(one)));
+function triggers(connector, standing) {
+  const last = (one) => standing.find((it) => it.schedule === one.schedule)?.last;
+  const items = connector.triggers.map((one) => h("li", {}, trigger(one, last(one))));
   const goes = connector.publishes.map((queue) => h("li", {}, "publishes into ", queueLink(queue)));
   const asks = (connector.hosts ?? []).map((host) => h("li", {}, "asks ", h("code", {}, foreign(host))));
   const none = items.length === 0 ? h("li", { class: "quiet" }, "nothing starts it") : null;
   return h("ul", { class: "rights" }, items, none, goes, asks);
 }
 
-function trigger(one) {
+function trigger(one, last) {
   if (one.kind === "queue") return ["reads ", queueLink(one.queue)];
-  if (one.kind === "schedule") return ["schedule ", h("b", {}, foreign(one.schedule)), one.times ? [" (", foreign(one.times), ")"] : null, one.next?.length ? [", next ", time(one.next[0])] : ", no next time", " ", h("a", { href: "#/schedules" }, "schedules")];
+  if (one.kind === "schedule") return ["schedule ", h("b", {}, foreign(one.schedule)), one.times ? [" (", foreign(one.times), ")"] : null, one.next?.length ? [", next ", time(one.next[0])] : ", no next time", last ? [", last ", outcome(last.outcome), " ", time(last.ended_at)] : null, " ", h("a", { href: "#/schedules" }, "schedules")];
   return ["takes ", one.methods?.join(", ") ?? "requests", " at ", h("code", {}, foreign(one.path)), one.publish ? [", and stores them in ", queueLink(one.publish)] : null];
 }
 
 function lines(logs) {
   const list = logs?.lines ?? [];
   if (list.length === 0) return nothing("It has not logged anything since the host started.");
-  const level = (name) => ({ error: "bad", warn: "watch" })[name] ?? "well";
-  return h("div", { class: "log", tabindex: "0", role: "log", "aria-label": "Log, the newest last" },
-    list.map((line) => h("div", { key: `${line.seq}`, class: level(line.level) }, h("span", { class: "quiet" }, time(line.at), " "), h("b", {}, plain(line.level)), " ", foreign(line.text, 12_000), line.delivery ? h("span", { class: "quiet" }, " ", foreign(line.delivery, 200)) : null)));
+  return logLines(list, "Log, the newest last");
 }
 
 function settings(connector) {

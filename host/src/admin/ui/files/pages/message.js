@@ -3,7 +3,7 @@
 import { path } from "../api.js";
 import { h, svg } from "../dom.js";
 import { clock, foreign, milliseconds, time } from "../format.js";
-import { connectorLink, effects, id, nothing, outcome, prose, queueLink, section, state } from "../parts.js";
+import { connectorLink, effects, id, logLines, nothing, outcome, prose, queueLink, section, state } from "../parts.js";
 import { to } from "../router.js";
 import { WATCH } from "../trouble.js";
 
@@ -17,12 +17,24 @@ export const isStill = true;
 const WIDTH = 1000;
 const BAR_MIN = 6;
 
-export const load = (view) => view.get(path`messages/${view.name}`);
+/** Connectors whose log lines are looked for, and lines of each. */
+const LOGS_MAX = 8;
+const LINES_MAX = 500;
 
-export function view(tree, view) {
+export async function load(view) {
+  const tree = await view.get(path`messages/${view.name}`);
+  const names = new Set();
+  const walk = (node) => (node.attempts.forEach((one) => names.add(one.connector)), node.children.forEach(walk));
+  [...tree.ancestors, tree.message].forEach(walk);
+  // A connector that has left the configuration has no log any more.
+  const logs = [...names].slice(0, LOGS_MAX).map((name) => view.get(path`connectors/${name}/logs`, { limit: LINES_MAX }).then((log) => log.lines, () => []));
+  return { tree, lines: (await Promise.all(logs)).flat() };
+}
+
+export function view({ tree, lines: logged }, view) {
   const whole = [...tree.ancestors.map((node) => ({ ...node, children: [] })), tree.message];
   const range = reach(whole);
-  const rows = [...tree.ancestors.flatMap((node, depth) => lines({ ...node, children: [] }, depth, range)), ...lines(tree.message, tree.ancestors.length, range, view.name)];
+  const rows = [...tree.ancestors.flatMap((node, depth) => lines({ ...node, children: [] }, depth, { range, logged })), ...lines(tree.message, tree.ancestors.length, { range, logged }, view.name)];
   return h("div", {},
     h("h1", {}, "Message ", id(view.name)),
     tree.is_complete ? null : h("p", {}, state(WATCH, "Not all was looked through: something may be missing here.")),
@@ -46,20 +58,23 @@ function reach(nodes) {
 }
 
 /** A message, its attempts below it, and below those what was made of it. */
-function lines(node, depth, range, meant = null) {
+function lines(node, depth, known, meant = null) {
+  const { range } = known;
   const made = node.copies.flatMap((copy) => copy.deliveries.map((delivery) => standing(copy, delivery, depth, range)));
   const places = node.copies.map((copy) => [queueLink(copy.queue), " ", outcome(copy.place === "queue" ? "in its queue" : copy.place), " "]);
   const accepted = node.copies[0]?.accepted_at;
   const head = line(depth, "message", range, accepted, accepted,
     [h("span", { class: node.message_id === meant ? "meant" : null }, id(node.message_id, to`messages/${node.message_id}`)), " ", node.copies.length ? places : h("span", { class: "quiet" }, "no longer in a queue"), accepted ? [" accepted ", clock(accepted)] : null]);
-  const attempts = node.attempts.map((attempt) => tried(attempt, depth, range));
-  return [head, ...attempts, ...made, ...node.children.flatMap((child) => lines(child, depth + 1, range, meant))];
+  const attempts = node.attempts.map((attempt) => tried(node.message_id, attempt, depth, known));
+  return [head, ...attempts, ...made, ...node.children.flatMap((child) => lines(child, depth + 1, known, meant))];
 }
 
-function tried(attempt, depth, range) {
+function tried(message, attempt, depth, { range, logged }) {
+  const delivery = `${attempt.connector}:${attempt.queue}:${message}`;
+  const said = logged.filter((one) => one.delivery === delivery && one.attempt === attempt.attempt);
   const took = Date.parse(attempt.ended_at) - Date.parse(attempt.started_at);
   const label = [connectorLink(attempt.connector), ` attempt ${attempt.attempt} `, outcome(attempt.outcome), h("span", { class: "quiet" }, " ", clock(attempt.started_at), `, ${milliseconds(took)}`)];
-  const more = [h("p", {}, "From ", queueLink(attempt.queue), "."), attempt.reason ? h("p", { class: "why" }, foreign(attempt.reason, 4000)) : null, effects(attempt.effects)];
+  const more = [h("p", {}, "From ", queueLink(attempt.queue), "."), attempt.reason ? h("p", { class: "why" }, foreign(attempt.reason, 4000)) : null, effects(attempt.effects), said.length ? logLines(said, "Log of this attempt") : null];
   return line(depth, `attempt ${attempt.outcome}`, range, attempt.started_at, attempt.ended_at, label, more);
 }
 

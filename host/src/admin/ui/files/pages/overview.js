@@ -1,8 +1,8 @@
 // Is it well, and where not? One sentence, the data flow, and the list sorted by trouble.
 
 import { h } from "../dom.js";
-import { bytes, counted, milliseconds, number, percent, rate, seconds, time } from "../format.js";
 import { filterField, isWanted } from "../filter.js";
+import { bytes, counted, milliseconds, number, percent, rate, seconds, time } from "../format.js";
 import { drawing, fits, NODES_MAX } from "../graph.js";
 import { connectorLink, facts, nothing, section, state, table } from "../parts.js";
 import { to } from "../router.js";
@@ -48,7 +48,7 @@ function empty() {
 }
 
 /** All of it where that can be read; otherwise what is troubled or searched for, or a plain word why not. */
-function flow(graph, connectors, queues, view.query.q, listed) {
+function flow(graph, connectors, queues, filter, listed) {
   const names = new Set(listed.map((one) => one.name));
   const troubled = new Set(listed.filter((one) => judge(one).level > WELL).map((one) => one.name));
   const wishes = [[(name) => names.has(name), filter ? "What fits the filter" : null], [(name) => troubled.has(name), "What needs you"]];

@@ -64,7 +64,7 @@ function messages(page, view) {
   const rows = page.messages;
   const empty = nothing(view.query.after ? "There are no more." : "Nothing lies in it.", "What every reader is done with is removed.");
   if (rows.length === 0) return empty;
-  const items = rows.map((one) => h("details", { key: one.position, class: "row" },
+  const items = rows.map((one) => h("details", { key: one.position, class: "row", "data-row": "", tabindex: "-1" },
     h("summary", {}, h("code", { class: "id" }, foreign(one.id, 120)), h("span", { class: "quiet" }, " accepted ", time(one.accepted_at), one.redriven_to ? [", again for ", foreign(one.redriven_to)] : null, one.due_at ? [", due ", time(one.due_at)] : null, one.key ? [", key ", foreign(one.key, 60)] : null, `, ${bytes(one.body_bytes)}`)),
     h("p", {}, h("a", { href: to`messages/${one.id}` }, "Where has it been?"), " ", copyButton(one.id, "copy the id")), one.is_damaged ? h("p", { class: "why" }, "It is not what was stored: nothing of it is shown.") : null, headers(one.headers), payload(whole(view, one) ?? one),
     one.is_cut && !whole(view, one) ? h("button", { type: "button", onclick: () => readWhole(view, one) }, "Show the whole body") : null));
