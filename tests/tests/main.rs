@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod admin_access;
+mod admin_api;
+mod api_document;
 mod audit;
 mod back_pressure;
 mod backups;

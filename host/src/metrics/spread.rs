@@ -3,13 +3,15 @@
 //! The buckets are those of `bulkhead_attempt_seconds`, so what is made of them is what Prometheus would make of it.
 //! Invariant: observing takes one atomic addition and no lock.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use super::families::{SECONDS_BUCKETS, seconds_buckets};
 
 /// Buckets with the last one, which has no end.
 const BUCKETS: usize = SECONDS_BUCKETS as usize + 1;
+/// Where they end, but the last.
+static ENDS: LazyLock<Vec<f64>> = LazyLock::new(|| seconds_buckets().collect());
 
 /// Counts observations. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -22,7 +24,7 @@ pub struct Counts([u32; BUCKETS]);
 impl Spread {
     /// Counts one that took so long.
     pub fn observe(&self, seconds: f64) {
-        let bucket = seconds_buckets().position(|end| seconds <= end).unwrap_or(BUCKETS - 1);
+        let bucket = ENDS.partition_point(|end| seconds > *end).min(BUCKETS - 1);
         self.0[bucket].fetch_add(1, Ordering::Relaxed);
     }
 
@@ -64,7 +66,7 @@ impl Counts {
         #[expect(clippy::cast_precision_loss, reason = "a rank is no more exact than its bucket")]
         let mut rank = part.clamp(0.0, 1.0) * total as f64;
         let mut begin = 0.0;
-        for (count, end) in self.0.iter().zip(seconds_buckets()) {
+        for (count, end) in self.0.iter().zip(ENDS.iter().copied()) {
             let count = f64::from(*count);
             if rank <= count && count > 0.0 {
                 return Some(begin + (end - begin) * rank / count);
