@@ -27,11 +27,14 @@ async function askFor(what, more = {}) {
   assert(!done, `nobody has done ${what}`);
 }
 
-const isLoaded = `document.querySelector("main :is(h1, .failure)") !== null && !document.querySelector("main .loading")`;
+/** Waits until what is drawn is what this address means. */
+function isShown(hash) {
+  return browser.until(hash, `document.querySelector("main")?.dataset.address === ${JSON.stringify(hash)} && document.querySelector("main :is(h1, .failure)") !== null && !document.querySelector("main.turning, main .loading")`);
+}
 
 async function visit(hash) {
   await browser.go(hash);
-  await browser.until(hash, `${isLoaded} && (location.hash || "#/") === ${JSON.stringify(hash)}`);
+  await isShown(hash);
 }
 
 /** Nothing that a page says of itself is wrong, and it has asked nobody else. */
@@ -118,19 +121,19 @@ async function keyboard() {
   await browser.shows("next row");
   await browser.press("Escape");
   await browser.press("g", "d");
-  await browser.until("the dead letters", `location.hash === "#/dead" && document.querySelectorAll("main [data-row]").length >= 2`);
+  await isShown("#/dead");
   await browser.press("j", "j", "k");
   const first = await browser.evaluate(`document.querySelector("main [data-row]").hasAttribute("data-selected")`);
   assert(first, "j, j, k leads to the first row");
   await browser.press("Enter");
-  await browser.until("the group", `location.hash.startsWith("#/dead?")`);
+  await browser.shows("Only what died of");
   await browser.press("/");
   await browser.type("deliv");
   await browser.until("what was found", `document.querySelector("#found a")?.innerText.includes("deliver")`);
   await browser.press("Enter");
-  await browser.until("the connector", `location.hash === "#/connectors/deliver"`);
+  await isShown("#/connectors/deliver");
   await browser.press("g", "o");
-  await browser.shows("need you");
+  await isShown("#/");
 }
 
 /** The letter of a message in `deliver`. */

@@ -35,8 +35,9 @@ let shown = null;
 
 /** What is shown of one address. */
 class View {
-  constructor(page, { parts, query }) {
-    this.page = page;
+  constructor(page, key, { parts, query }) {
+    Object.assign(this, { page, key });
+    this.address = location.hash || "#/";
     this.name = parts[1];
     this.query = query;
     this.state = {};
@@ -52,13 +53,14 @@ class View {
 
   /** Draws what is known. */
   redraw = () => {
-    if (shown !== this) return;
+    const isKnown = this.data || this.error;
+    if (shown !== this || (!isKnown && document.querySelector("#main.turning"))) return;
     const isSilent = this.error instanceof api.Silence;
     const unseen = isSilent ? [nothing("Nothing is known of this yet.", "It is shown as soon as the host answers.")] : [];
     const body = this.data ? [this.page.view(this.data, this)] : this.error ? unseen : [h("p", { class: "quiet loading", role: "status" }, "Looking …")];
     // A host that is silent is told of in the frame.
     const problem = this.error && !isSilent ? failure(this.error) : null;
-    draw(shell(this.page.place, h("main", { id: "main", tabindex: "-1", key: this.key, class: live.host.way === "gone" ? "old" : null }, problem, body)));
+    draw(shell(this.page.place, h("main", { id: "main", tabindex: "-1", key: this.key, "data-address": this.address, class: live.host.way === "gone" ? "old" : null }, problem, body)));
     document.title = `${this.page.title(this)} · Bulkhead`;
   };
 
@@ -114,16 +116,18 @@ function show() {
   const [place = "", name] = address.parts;
   const page = PAGES.get(name === undefined ? place : `${place}/`);
   const key = address.parts.join("/");
-  if (shown?.key === key) {
-    shown.query = address.query;
-    return shown.refresh();
-  }
+  const before = shown?.key === key ? shown : null;
   shown?.end();
-  shown = new View(page ?? nowhere, address);
-  shown.key = key;
-  shown.redraw();
-  scrollTo(0, 0);
-  document.querySelector("#main")?.focus({ preventScroll: true });
+  shown = new View(page ?? nowhere, key, address);
+  if (before) {
+    // Another part of the same: what is there stays until it is known.
+    shown.state = before.state;
+    document.querySelector("#main")?.classList.add("turning");
+  } else {
+    shown.redraw();
+    scrollTo(0, 0);
+    document.querySelector("#main")?.focus({ preventScroll: true });
+  }
   page?.enter?.(shown);
   return shown.refresh();
 }

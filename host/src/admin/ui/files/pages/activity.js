@@ -18,8 +18,8 @@ const KINDS = { refusal: BAD, unusable: BAD, lost: BAD, limit: WATCH, repair: WA
 export const load = (view) => view.get("audit", { limit: PAGE, after: view.query.after });
 
 export function enter(view) {
-  view.state.events = [];
-  let number = 0;
+  view.state.events ??= [];
+  let number = view.state.events[0]?.number ?? 0;
   view.state.unlisten = onEvent((kind, data) => {
     view.state.events = [{ kind, data, number: (number += 1) }, ...view.state.events].slice(0, EVENTS_MAX);
   });
