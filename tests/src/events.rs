@@ -47,8 +47,10 @@ impl Events {
     /// The next event; none at the end.
     #[track_caller]
     pub fn next_event(&mut self) -> Option<Event> {
-        let (mut kind, mut data) = (None, None);
+        let (mut kind, mut data, deadline) = (None, None, Instant::now() + EVENT_WITHIN);
         loop {
+            // Comments come all the time.
+            assert!(Instant::now() < deadline, "no event within {EVENT_WITHIN:?}");
             let line = self.line()?;
             match line.split_once(": ") {
                 Some(("event", name)) => kind = Some(name.to_owned()),
@@ -66,13 +68,11 @@ impl Events {
     /// The next event that `is_it`; those before it are passed over.
     #[track_caller]
     pub fn wait_for(&mut self, what: &str, is_it: impl Fn(&Event) -> bool) -> Value {
-        let deadline = Instant::now() + EVENT_WITHIN;
         loop {
             let event = self.next_event().unwrap_or_else(|| panic!("the events ended without {what}"));
             if is_it(&event) {
                 return event.data;
             }
-            assert!(Instant::now() < deadline, "no {what} within {EVENT_WITHIN:?}");
         }
     }
 

@@ -262,6 +262,31 @@ fn whoever_follows_hears_what_happens_and_the_stream_ends_with_the_host() {
     assert_eq!(held.next_event(), None);
 }
 
+/// It takes nothing until everything is done: nobody waited for it, and what it was too slow for is counted.
+#[test]
+fn a_reader_that_is_too_slow_holds_nobody_up_and_is_told_what_it_lost() {
+    let host = Bulkhead::new(&format!(
+        "[connectors.it]\nplugin = '{}'\nconsume = 'in'\nlimits = {{ log_rate = '1000000/s' }}\n",
+        guest("hostile").display()
+    ));
+    let running = host.start();
+    let mut slow = running.events("kinds=log").unwrap();
+    host.send("in", &["print 250"; 28]);
+    running.wait_until("all outcomes", PATIENCE, |metrics| {
+        metrics.value("bulkhead_deliveries_total", &[("outcome", "done")]) == 28.0
+    });
+    let (mut got, mut lost) = (0, 0);
+    while got + lost < 28 * 250 {
+        let event = slow.next_event().unwrap();
+        match event.kind.as_str() {
+            "lost" => lost += event.data["count"].as_u64().unwrap(),
+            kind => got += u64::from(kind == "log"),
+        }
+    }
+    assert!(got > 0 && lost > 0, "{got} came, {lost} were lost");
+    let _ = running.terminate().ok();
+}
+
 #[test]
 fn the_record_is_read_backwards_in_pages() {
     let host = of_each_kind();

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{FromRef, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Router, middleware};
@@ -150,8 +150,14 @@ async fn ready(State(admin): State<Admin>) -> Result<&'static str, Problem> {
     Ok("ok\n")
 }
 
-async fn metrics(State(admin): State<Admin>) -> Result<impl IntoResponse, Problem> {
+/// OpenMetrics for whoever asks for it, as Prometheus does; everybody else, `curl | promtool` too, gets the older text.
+async fn metrics(State(admin): State<Admin>, asked: HeaderMap) -> Result<impl IntoResponse, Problem> {
     admin.refresh()?;
-    let headers = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
-    Ok((StatusCode::OK, headers, admin.metrics.text()))
+    let accepts = asked.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+    let (media_type, text) = if accepts.into_iter().any(|accept| accept.contains("application/openmetrics-text")) {
+        ("application/openmetrics-text; version=1.0.0; charset=utf-8", admin.metrics.text())
+    } else {
+        ("text/plain; version=0.0.4; charset=utf-8", admin.metrics.plain_text())
+    };
+    Ok(([(header::CONTENT_TYPE, media_type), (header::VARY, "accept")], text))
 }

@@ -20,7 +20,7 @@ pub use tail::{Line, Said};
 use reader::Seat;
 use tail::Tails;
 
-/// Readers at once: an operator's few screens. Each may make the host keep [`reader::BYTES_MAX`] for it.
+/// Readers at once: an operator's few screens. For each the host may come to keep 1 MiB.
 pub const READERS_MAX: usize = 16;
 
 /// Where things are told. Cheap to clone.

@@ -2,11 +2,12 @@
 //!
 //! Families are reached through typed methods, so that labels come from the configuration and from fixed words, never
 //! from guest or message text. Hot paths resolve their own [`ConnectorMetrics`] once and count without a lookup.
-//! Units are base units (seconds, bytes), as Prometheus asks; the text is OpenMetrics 1.0.
+//! Units are base units (seconds, bytes), as Prometheus asks; the text is OpenMetrics 1.0, or the older one.
 
 mod families;
 mod plugin;
 mod spread;
+mod text;
 
 use std::sync::{Arc, PoisonError};
 
@@ -343,6 +344,12 @@ impl Metrics {
     ) -> Result<(), &'static str> {
         let mut registry = self.0.registry.lock().unwrap_or_else(PoisonError::into_inner);
         self.0.plugin.record(&mut registry, connector, name, labels, figure)
+    }
+
+    /// All metrics in the older text of Prometheus.
+    #[must_use]
+    pub fn plain_text(&self) -> String {
+        text::plain(&self.text())
     }
 
     /// All metrics as OpenMetrics text.

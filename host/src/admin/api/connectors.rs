@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use super::query::{Asked, Nothing};
 use super::schedules::Scheduled;
 use super::{Problem, unknown_connector};
-use crate::admin::Admin;
+use crate::admin::{Admin, fill_in_flight};
 use crate::clock::rfc3339;
 use crate::config;
 use crate::delivery::retry;
@@ -157,7 +157,7 @@ struct Standing<'a> {
 }
 
 pub(super) async fn list(State(admin): State<Admin>, Asked(_): Asked<Nothing>) -> Result<Json<Vec<Entry>>, Problem> {
-    with_standing(&admin, |standing| {
+    with_standing(&admin, admin.ledger.queues()?, |standing| {
         let connectors = &admin.in_use.config().connectors;
         Ok(Json(connectors.iter().map(|connector| standing.entry(connector)).collect()))
     })
@@ -171,7 +171,7 @@ pub(super) async fn show(
     let connectors = &admin.in_use.config().connectors;
     let connector = connectors.iter().find(|connector| connector.name.as_str() == name);
     let connector = connector.ok_or_else(|| unknown_connector(&admin.directory, &name))?;
-    with_standing(&admin, |standing| {
+    with_standing(&admin, admin.ledger.queues_read_by(&name)?, |standing| {
         Ok(Json(InFull {
             entry: standing.entry(connector),
             rights: admin.in_use.rights(connector),
@@ -181,8 +181,13 @@ pub(super) async fn show(
     })
 }
 
-fn with_standing<T>(admin: &Admin, look: impl FnOnce(&Standing<'_>) -> Result<T, Problem>) -> Result<T, Problem> {
-    let (roster, reports) = (admin.connectors.borrow().clone(), admin.queues()?);
+fn with_standing<T>(
+    admin: &Admin,
+    mut reports: Vec<QueueReport>,
+    look: impl FnOnce(&Standing<'_>) -> Result<T, Problem>,
+) -> Result<T, Problem> {
+    let roster = admin.connectors.borrow().clone();
+    reports.iter_mut().for_each(|report| fill_in_flight(&roster, report));
     let mut subscriptions = BTreeMap::<&str, Vec<_>>::new();
     for subscription in reports.iter().flat_map(|QueueReport { subscriptions, .. }| subscriptions) {
         subscriptions.entry(subscription.connector.as_str()).or_default().push(subscription);

@@ -66,6 +66,13 @@ impl JsonSchema for PageSize {
     }
 }
 
+/// Of a key that does not exist, the parser says its name twice and calls it a field.
+fn in_our_words(text: &str) -> String {
+    let Some((_, unknown)) = text.split_once(": unknown field ") else { return text.to_owned() };
+    let unknown = unknown.replace(", there are no fields", ": here is none").replace(", expected ", ": use ");
+    format!("there is no key {unknown}")
+}
+
 impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
     type Rejection = Problem;
 
@@ -74,7 +81,7 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
         read.map(|Query(query)| Self(query)).map_err(|rejection| {
             let text = rejection.body_text();
             let text = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
-            malformed(format!("the query cannot be read: {}", text.replace("unknown field", "there is no key")))
+            malformed(format!("the query cannot be read: {}", in_our_words(text)))
         })
     }
 }

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::query::Asked;
-use super::{Problem, malformed, unknown_connector, unknown_queue};
+use super::{Problem, malformed, number, unknown_queue};
 use crate::admin::Admin;
 use crate::clock::{rfc3339, wall_ms};
 use crate::host::series::{Flow, Hour, Level, Observed, STEP, Scope};
@@ -97,17 +97,17 @@ impl Series {
 }
 
 pub(super) async fn show(State(admin): State<Admin>, Asked(wish): Asked<Wish>) -> Result<Json<Series>, Problem> {
-    let reports = admin.ledger.queues()?;
-    let scope = match wish {
-        Wish { connector: None, queue: None } => Scope::Host,
-        Wish { connector: Some(name), queue: None } => match admin.directory.connector(&name) {
-            Some(_) => Scope::Connector(Name::stored(&name)),
-            None => return Err(unknown_connector(&admin.directory, &name)),
-        },
-        Wish { connector: None, queue: Some(name) } if reports.iter().any(|report| report.queue == name) => {
-            Scope::Queue(Name::stored(&name))
+    let (scope, reports) = match wish {
+        Wish { connector: None, queue: None } => (Scope::Host, admin.ledger.queues()?),
+        Wish { connector: Some(name), queue: None } => {
+            number(&admin, &name)?;
+            (Scope::Connector(Name::stored(&name)), admin.ledger.queues_read_by(&name)?)
         }
-        Wish { connector: None, queue: Some(name) } => return Err(unknown_queue(&admin.directory, &name)),
+        Wish { connector: None, queue: Some(name) } => {
+            let report = admin.ledger.queue_report(&name)?;
+            let report = report.ok_or_else(|| unknown_queue(&admin.directory, &name))?;
+            (Scope::Queue(Name::stored(&name)), vec![report])
+        }
         Wish { connector: Some(_), queue: Some(_) } => {
             return Err(malformed("give `connector` or `queue`, not both".to_owned()));
         }
