@@ -90,6 +90,7 @@ mod top;
 mod traces;
 mod trespassing;
 mod trust;
+mod ui;
 mod unrun;
 mod upstream;
 mod vendors;

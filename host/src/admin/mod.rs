@@ -1,11 +1,12 @@
-//! The admin listener: health, metrics and the API that the command line uses.
+//! The admin listener: health, metrics, the API that the command line uses, and the web page that asks it.
 //!
-//! Everything but `/healthz` and `/readyz` needs the bearer token that lies in `DATA_DIR/admin.token`. Which requests are
+//! Everything but `/healthz`, `/readyz` and the page's own files needs the bearer token that lies in `DATA_DIR/admin.token`. Which requests are
 //! let in is decided in [`access`], before any handler runs; handlers are in [`api`].
 
 pub mod access;
 pub mod api;
 pub mod problem;
+pub mod ui;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -135,6 +136,7 @@ pub fn router(live: Live) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .nest("/api/v1", api::router())
+        .merge(ui::router())
         .fallback(problem::not_found)
         .layer(middleware::map_response(problem::document))
         .layer(middleware::from_fn_with_state(live.clone(), access::check))

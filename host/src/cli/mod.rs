@@ -28,6 +28,7 @@ pub mod send;
 pub mod target;
 pub mod top;
 pub mod trace;
+pub mod ui;
 mod watch;
 
 use std::net::SocketAddr;
@@ -133,6 +134,8 @@ pub enum Command {
     },
     /// Write a page in Markdown for each connector: what it connects, what it may do, when it runs, what it takes
     Docs(Docs),
+    /// Print the address of the web page of the host that runs here, with its token: open it in a browser
+    Ui,
     /// Look at the machine, the data directory, secrets and plugins: exit code 1 where something would not work
     Doctor,
     /// Copy the ledger, the sealed secrets and the audit record into one file, also while a host runs

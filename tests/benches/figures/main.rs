@@ -15,6 +15,7 @@ mod lone;
 mod native;
 mod neighbour;
 mod order;
+mod page;
 mod peers;
 mod pipeline;
 mod receiver;
@@ -59,7 +60,7 @@ struct Arguments {
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
-    /// Parts to measure: sandbox, start, reload, footprint, gate, kills, neighbour, schedules, ingest, roundtrip, lone, send, redrive, pipeline, connectors, backlog; all when none is named
+    /// Parts to measure: sandbox, start, reload, footprint, page, gate, kills, neighbour, schedules, ingest, roundtrip, lone, send, redrive, pipeline, connectors, backlog; all when none is named
     parts: Vec<Part>,
 }
 
@@ -72,6 +73,7 @@ enum Part {
     Start,
     Reload,
     Footprint,
+    Page,
     Gate,
     Kills,
     Neighbour,
@@ -83,11 +85,12 @@ enum Part {
     Connectors,
 }
 
-const ALL: [Part; 16] = [
+const ALL: [Part; 17] = [
     Part::Sandbox,
     Part::Start,
     Part::Reload,
     Part::Footprint,
+    Part::Page,
     Part::Gate,
     Part::Kills,
     Part::Neighbour,
@@ -142,6 +145,12 @@ fn measure(part: Part, arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
             "ms",
             &reload::rounds()?,
             "from the request until it is answered, 1,000 connectors of one plugin, one of them changed",
+        )]),
+        Part::Page => Ok(vec![Figure::of_rounds(
+            "ui_first_load_kb",
+            "KiB",
+            &[page::first_load_kib()?],
+            "all files of the web page with their headers, uncompressed, before the first answer of the API",
         )]),
         Part::Start => Ok(vec![Figure::of_rounds(
             "start_100_connectors_ms",

@@ -129,7 +129,7 @@ pub struct Count {
     pub count: usize,
 }
 
-/// `?connector=NAME&queue=NAME&reason=TEXT&since=TIME&after=ID&limit=N`.
+/// `?connector=NAME&queue=NAME&reason=TEXT&group=REASON&since=TIME&after=ID&limit=N`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Wish {
@@ -139,6 +139,8 @@ pub(super) struct Wish {
     queue: Option<String>,
     /// The reason of the last attempt contains this text, in upper or lower case.
     reason: Option<String>,
+    /// The reason of the last attempt is this one without its numbers and ids, as `reason` of a group is.
+    group: Option<String>,
     /// Died at this time or later, as RFC 3339.
     since: Option<String>,
     /// The id of the last letter of the page before.
@@ -148,7 +150,7 @@ pub(super) struct Wish {
     limit: PageSize,
 }
 
-/// `?connector=NAME&queue=NAME&reason=TEXT&since=TIME`.
+/// `?connector=NAME&queue=NAME&reason=TEXT&group=REASON&since=TIME`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Which {
@@ -158,6 +160,8 @@ pub(super) struct Which {
     queue: Option<String>,
     /// The reason of the last attempt contains this text, in upper or lower case.
     reason: Option<String>,
+    /// The reason of the last attempt is this one without its numbers and ids, as `reason` of a group is.
+    group: Option<String>,
     /// Died at this time or later, as RFC 3339.
     since: Option<String>,
 }
@@ -212,15 +216,15 @@ impl Selection {
 
 impl Wish {
     fn filter(self) -> Filter {
-        let Self { connector, queue, reason, since, after: _, limit: _ } = self;
-        Filter { connector, queue, reason, since, ids: None }
+        let Self { connector, queue, reason, group, since, after: _, limit: _ } = self;
+        Filter { connector, queue, reason, group, since, ids: None }
     }
 }
 
 impl Which {
     fn filter(self) -> Filter {
-        let Self { connector, queue, reason, since } = self;
-        Filter { connector, queue, reason, since, ids: None }
+        let Self { connector, queue, reason, group, since } = self;
+        Filter { connector, queue, reason, group, since, ids: None }
     }
 }
 

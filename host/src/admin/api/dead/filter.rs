@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::no_letter;
+use super::{group, no_letter};
 use crate::admin::api::{Problem, malformed, not_found};
 use crate::ledger::{DeadSummary, Ledger};
 use crate::settlement::ConnectorId;
@@ -28,6 +28,9 @@ pub struct Filter {
     /// The reason of the last attempt contains this text, in upper or lower case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The reason of the last attempt is this one without its numbers and ids, as `reason` of a group is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// Died at this time or later, as RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
@@ -40,8 +43,9 @@ impl Filter {
     /// As the query of a request, all but the ids.
     #[must_use]
     pub fn query(&self) -> String {
-        let Self { connector, queue, reason, since, ids: _ } = self;
-        let pairs = [("connector", connector), ("queue", queue), ("reason", reason), ("since", since)];
+        let Self { connector, queue, reason, group, since, ids: _ } = self;
+        let pairs =
+            [("connector", connector), ("queue", queue), ("reason", reason), ("group", group), ("since", since)];
         let given = pairs.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
         url::form_urlencoded::Serializer::new(String::new()).extend_pairs(given).finish()
     }
@@ -54,6 +58,7 @@ pub(super) struct Wanted<'f> {
     queue: Option<&'f str>,
     /// In lower case.
     reason: Option<String>,
+    group: Option<&'f str>,
     since_ms: u64,
 }
 
@@ -67,6 +72,7 @@ impl<'f> Wanted<'f> {
             connector_name: filter.connector.as_deref(),
             queue: filter.queue.as_deref(),
             reason: filter.reason.as_ref().map(|text| text.to_lowercase()),
+            group: filter.group.as_deref(),
             since_ms: filter.since.as_deref().map_or(Ok(0), since_ms)?,
         })
     }
@@ -76,6 +82,7 @@ impl<'f> Wanted<'f> {
             && self.connector_name.is_none_or(|name| letter.connector == name)
             && self.queue.is_none_or(|name| letter.queue == name)
             && self.reason.as_ref().is_none_or(|text| letter.reason.to_lowercase().contains(text))
+            && self.group.is_none_or(|common| group::common(&letter.reason) == common)
     }
 
     /// The next ones after letter `after`, `count` at most; none where there are no more.

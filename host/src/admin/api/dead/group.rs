@@ -80,7 +80,7 @@ impl Groups {
 
 /// The first line of a reason without its numbers and ids. A status stays: what to do about a 401 is not what to do about
 /// a 503.
-fn common(reason: &str) -> String {
+pub(super) fn common(reason: &str) -> String {
     let line = reason.lines().next().unwrap_or_default();
     let line: String = line.chars().take(REASON_CHARACTERS_MAX).collect();
     let (mut common, mut rest, mut before) = (String::with_capacity(line.len()), line.as_str(), "");
