@@ -287,7 +287,7 @@ fn what_is_restored_from_a_backup_under_load_keeps_the_promises_of_the_host() {
     println!("{backed_up}");
     assert!(backed_up.is_clean(), "{backed_up}");
     // It was not for want of trying.
-    assert!(backed_up.accepted_meanwhile > 3 && backed_up.restored.delivered > 5, "{backed_up}");
+    assert!(backed_up.accepted_meanwhile > 0 && backed_up.restored.delivered > 5, "{backed_up}");
 }
 
 #[test]

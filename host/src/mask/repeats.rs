@@ -187,11 +187,16 @@ impl Repeats {
         longest
     }
 
-    /// The end of a value with which a text begins that was cut in front.
+    /// The end of a value with which a text begins that was cut in front; or what is left of one that was cut behind too.
     fn end_of_value(&self, text: &str) -> Option<Range<usize>> {
+        let bytes = text.as_bytes();
+        let head = bytes.get(..PART_BYTES_MIN)?;
         let ends = |value: &Vec<u8>| {
-            let longest = value.len().saturating_sub(1).min(text.len());
-            (PART_BYTES_MIN..=longest).rev().find(|length| value.ends_with(&text.as_bytes()[..*length]))
+            let begins = (1..).zip(value.get(1..)?.windows(PART_BYTES_MIN)).filter(|(_, part)| *part == head);
+            let mut rests = begins.map(|(start, _)| &value[start..]);
+            rests
+                .find(|rest| bytes.starts_with(rest) || rest.starts_with(bytes))
+                .map(|rest| rest.len().min(bytes.len()))
         };
         self.values.values().flatten().filter_map(ends).max().map(|length| 0..ceil(text, length))
     }
@@ -280,6 +285,7 @@ mod tests {
         check(body, "mail.example is down", "<masked> is down");
         check(body, "to a-long-name@mai [cut]", "to <masked> [cut]");
         check(body, "second line", "<masked>");
+        check(body, "long-name@mail.ex", "<masked>");
     }
 
     #[test]

@@ -47,13 +47,12 @@ pub(super) fn bytes(number: u64) -> String {
 }
 
 /// Seconds in the largest unit that says enough.
-pub(super) fn duration(seconds: f64) -> String {
-    let whole = if seconds.is_finite() && seconds >= 0.0 { seconds as u64 } else { 0 };
-    match whole {
-        0..60 => format!("{whole} s"),
-        60..3_600 => format!("{} min", whole / 60),
-        3_600..172_800 => format!("{} h {} min", whole / 3_600, whole / 60 % 60),
-        _ => format!("{} d", whole / 86_400),
+pub(super) fn duration(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min", seconds / 60),
+        3_600..172_800 => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
+        _ => format!("{} d", seconds / 86_400),
     }
 }
 
@@ -106,7 +105,7 @@ mod tests {
             ["0", "999", "1,000", "54,321", "1.2M", "7.0G"]
         );
         assert_eq!([0, 1_023, 1_536, 5 << 20, 40 << 30].map(bytes), ["0 B", "1023 B", "1.5 KiB", "5.0 MiB", "40 GiB"]);
-        assert_eq!([0.9, 61.0, 3_700.0, 400_000.0].map(duration), ["0 s", "1 min", "1 h 1 min", "4 d"]);
+        assert_eq!([0, 61, 3_700, 400_000].map(duration), ["0 s", "1 min", "1 h 1 min", "4 d"]);
         assert_eq!([0.0, 0.0001, 0.051, 0.5].map(percent), ["0", "<0.1", "5.1", "50"]);
     }
 }

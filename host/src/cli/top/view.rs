@@ -124,8 +124,11 @@ fn waiting(queue: &QueueReport) -> u64 {
 
 fn head_lines(state: &State, now: Instant, width: u16) -> Vec<Line<'static>> {
     let Snapshot { status, .. } = &state.snapshot;
-    let up = status.started_at.zip(status.now).map(|(start, now)| (now - start).total(jiff::Unit::Second));
-    let up = up.and_then(Result::ok).map(|seconds| format!("  up {}", duration(seconds))).unwrap_or_default();
+    let up = status.started_at.zip(status.now).map(|(start, now)| now.as_second() - start.as_second());
+    let up = up
+        .and_then(|seconds| u64::try_from(seconds).ok())
+        .map(|seconds| format!("  up {}", duration(seconds)))
+        .unwrap_or_default();
     let readiness = if status.ready { "ready" } else { "NOT READY" };
     let mut first = vec![
         Span::styled(format!("bulkhead {}", plain(&status.version)), bold()),
@@ -172,7 +175,7 @@ fn draw_connectors(frame: &mut Frame<'_>, state: &State, area: Rect) {
             Figure::of(millis(connector.p50_ms)),
             Figure::of(millis(connector.p99_ms)),
             Figure::of(count(connector.backlog)),
-            Figure::of(connector.oldest_seconds.map_or_else(none, age)),
+            Figure::of(connector.oldest_seconds.map_or_else(none, duration)),
             Figure::of(count(connector.dead)),
         ];
         (plain(&connector.name), figures)
@@ -196,7 +199,7 @@ fn draw_queues(frame: &mut Frame<'_>, state: &State, queues: &[&QueueReport], ar
             Figure::of(bytes(queue.bytes)),
             Figure::of(count(waiting(queue))),
             Figure::of(count(retrying)),
-            Figure::of(oldest.map_or_else(none, age)),
+            Figure::of(oldest.map_or_else(none, duration)),
         ];
         (plain(&queue.queue), figures)
     };
@@ -304,10 +307,6 @@ fn fitted(text: &str, width: usize) -> String {
 /// Stands where there is no figure.
 fn none() -> String {
     "–".to_owned()
-}
-
-fn age(seconds: u64) -> String {
-    duration(seconds as f64)
 }
 
 fn bold() -> Style {
