@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 
 use super::query::{Asked, Nothing};
 use super::schedules::Scheduled;
+use super::series::rounded_ms;
 use super::{Problem, unknown_connector};
 use crate::admin::{Admin, fill_in_flight};
 use crate::clock::rfc3339;
@@ -263,7 +264,7 @@ impl Lately {
     #[expect(clippy::cast_precision_loss, reason = "a rate of so many deliveries needs no last digit")]
     fn of(Recent { within, totals }: &Recent) -> Self {
         let (failed, all) = (totals.retry + totals.dead, totals.done + totals.retry + totals.dead);
-        let within_ms = |part| totals.attempts.quantile_seconds(part).map(|seconds| seconds * 1_000.0);
+        let within_ms = |part| totals.attempts.quantile_seconds(part).map(rounded_ms);
         Self {
             // A host that has just started has not done a thousand a second for having done one in a millisecond.
             rate_per_second: all as f64 / within.as_secs_f64().max(1.0),

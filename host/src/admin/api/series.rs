@@ -42,9 +42,9 @@ pub struct Series {
     /// Deliveries that became dead letters.
     pub dead: Vec<u32>,
     /// The time that half of the attempts stayed within.
-    pub p50_ms: Vec<Option<f32>>,
+    pub p50_ms: Vec<Option<f64>>,
     /// The time that 99 of 100 stayed within.
-    pub p99_ms: Vec<Option<f32>>,
+    pub p99_ms: Vec<Option<f64>>,
     /// Messages not settled when the step ended.
     pub backlog: Vec<u32>,
     /// Age of the oldest of them.
@@ -76,7 +76,7 @@ impl Series {
     fn of(scope: &Scope, hour: &Hour) -> Self {
         let column = |value: fn(&Flow) -> u32| hour.flows.iter().map(value).collect();
         let ms = |value: fn(&Flow) -> Option<f32>| {
-            hour.flows.iter().map(|flow| value(flow).map(|seconds| seconds * 1_000.0)).collect()
+            hour.flows.iter().map(|flow| value(flow).map(|seconds| rounded_ms(f64::from(seconds)))).collect()
         };
         let Levels { backlog, oldest_seconds } = Levels::of(&hour.levels);
         let by_connector = || hour.subscriptions.iter().map(|(name, levels)| (name.to_string(), Levels::of(levels)));
@@ -94,6 +94,11 @@ impl Series {
             subscriptions: matches!(scope, Scope::Queue(_)).then(|| by_connector().collect()),
         }
     }
+}
+
+/// A time in milliseconds, to the microsecond: a quantile of buckets is no more exact.
+pub(super) fn rounded_ms(seconds: f64) -> f64 {
+    (seconds * 1e6).round() / 1e3
 }
 
 pub(super) async fn show(State(admin): State<Admin>, Asked(wish): Asked<Wish>) -> Result<Json<Series>, Problem> {
