@@ -33,7 +33,7 @@ fn a_frame_shows_trouble_first_and_what_others_say_as_plain_text() {
     assert!(lines[1].starts_with("3 connectors, 1 held; 0 waiting, 2 dead"), "{frame}");
     let place = |name: &str| {
         let is_row = |line: &&str| line.split_whitespace().next() == Some(name);
-        lines.iter().position(|line| is_row(&line)).unwrap_or_else(|| panic!("no line of {name}:\n{frame}"))
+        lines.iter().position(is_row).unwrap_or_else(|| panic!("no line of {name}:\n{frame}"))
     };
     let (obey, idle, off) = (place("obey"), place("idle"), place("off"));
     assert!(obey < idle && idle < off && lines[obey].contains("held: brake"), "{frame}");

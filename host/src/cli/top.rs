@@ -1,7 +1,7 @@
 //! `bulkhead top`: the running host at a glance, in a terminal.
 //!
-//! Asks the admin listener each second ([`snapshot`]), draws what it said last ([`view`]) and does what keys ask for
-//! ([`state`]). Invariant: what is shown says how old it is where the host does not answer.
+//! Asks the admin listener each second (`snapshot`), draws what it said last (`view`) and does what keys ask for
+//! (`state`). Invariant: what is shown says how old it is where the host does not answer.
 
 mod order;
 mod snapshot;

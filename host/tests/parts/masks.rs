@@ -23,7 +23,7 @@ fn body() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(5, 60, 5, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
-            prop::collection::btree_map(name(), inner, 0..5).prop_map(|map| Value::from_iter(map)),
+            prop::collection::btree_map(name(), inner, 0..5).prop_map(Value::from_iter),
         ]
     })
 }
