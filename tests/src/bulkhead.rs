@@ -407,9 +407,15 @@ impl Running {
     /// What `/metrics` says now.
     #[must_use]
     pub fn metrics(&self) -> Metrics {
+        Metrics::read(&self.scrape())
+    }
+
+    /// The same, as it is said.
+    #[must_use]
+    pub fn scrape(&self) -> String {
         let scrape = admin::ask(self.admin, "GET", "/metrics", "", "");
         assert_eq!(scrape.status, 200, "{}", scrape.body);
-        Metrics::read(&scrape.body)
+        scrape.body
     }
 
     /// Asks for something below `/api/v1/`, with the token and a JSON body.

@@ -77,7 +77,10 @@ fn fill(running: &Running) {
         send(running, "parked", &message);
     }
     running.wait_until("dead letters", PATIENCE, |metrics| {
-        ["deliver", "evil"].map(|name| metrics.value("bulkhead_dead_letters", &[("connector", name)])).iter().sum::<f64>()
+        ["deliver", "evil"]
+            .map(|name| metrics.value("bulkhead_dead_letters", &[("connector", name)]))
+            .iter()
+            .sum::<f64>()
             >= DEAD
     });
 }

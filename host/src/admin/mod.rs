@@ -24,6 +24,7 @@ use crate::host::series::Series;
 use crate::host::{InUse, Reloader, Roster};
 use crate::id::Name;
 use crate::ledger::{Directory, Ledger, QueueReport};
+use crate::mask::Masks;
 use crate::metrics::{Backlog, Metrics};
 use crate::secret_store::sealed::SealedStore;
 
@@ -58,6 +59,8 @@ pub struct Admin {
     pub schedules: Arc<Vec<Scheduled>>,
     /// Values that are written and never read.
     pub sealed: Arc<SealedStore>,
+    /// What of messages is never shown.
+    pub masks: Masks,
     /// Held while a backup is made.
     pub backing_up: Arc<Mutex<()>>,
     /// Reads the configuration again.

@@ -15,6 +15,7 @@ use wasmtime_wasi_io::streams::{OutputStream, StreamResult};
 
 use super::Call;
 use super::rate::Bucket;
+use super::veil::Veil;
 use crate::bindings::logging_draft::wasi::logging::logging::{self, Level};
 use crate::clock;
 use crate::feed::{Feed, Said};
@@ -46,6 +47,7 @@ pub(super) struct Session(Arc<Mutex<Lines>>);
 #[derive(Debug)]
 struct Lines {
     grant: Arc<Grant>,
+    veil: Veil,
     /// The id of the message, and what it came from; empty before the first call.
     delivery: String,
     queue: String,
@@ -102,9 +104,10 @@ impl Grant {
 }
 
 impl Session {
-    pub(super) fn new(grant: Arc<Grant>, bytes_max: u64) -> Self {
+    pub(super) fn new(grant: Arc<Grant>, veil: Veil, bytes_max: u64) -> Self {
         Self(Arc::new(Mutex::new(Lines {
             grant,
+            veil,
             delivery: String::new(),
             queue: String::new(),
             attempt: 0,
@@ -145,7 +148,8 @@ impl Session {
 
     /// The end of standard error in this call.
     pub(super) fn stderr_tail(&self) -> String {
-        String::from_utf8_lossy(&lock(&self.0).tail).into_owned()
+        let lines = lock(&self.0);
+        lines.veil.hide(&String::from_utf8_lossy(&lines.tail)).into_owned()
     }
 }
 
@@ -215,7 +219,8 @@ impl Lines {
         if !self.grant.admits() {
             return;
         }
-        let (connector, delivery, text) = (&self.grant.connector, self.delivery.as_str(), escaped(text));
+        let (connector, delivery) = (&self.grant.connector, self.delivery.as_str());
+        let (context, text) = (escaped(&self.veil.hide(context)), escaped(&self.veil.hide(text)));
         let attempt = (self.attempt > 0).then_some(self.attempt);
         let trace_id = self.trace.as_ref().map(Trace::id);
         macro_rules! line {
@@ -271,7 +276,7 @@ impl logging::Host for super::Session {
         // A line that is filtered away costs its bytes too: a limit must not depend on the operator's filter.
         if lines.admit(context.len() + message.len()) {
             let end = message.floor_char_boundary(LINE_BYTES_MAX);
-            lines.print(level, &escaped(&context[..context.floor_char_boundary(TAIL_BYTES_MAX)]), &message[..end]);
+            lines.print(level, &context[..context.floor_char_boundary(TAIL_BYTES_MAX)], &message[..end]);
         }
     }
 }

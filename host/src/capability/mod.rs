@@ -18,23 +18,29 @@ pub mod rate;
 mod recorder;
 pub mod secrets;
 pub mod state;
+mod veil;
 pub mod wasi;
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use recorder::Recorder;
 use tokio::runtime::Handle;
+use veil::Veil;
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
 
 use crate::audit::{Audit, Kind, Refused};
 use crate::bindings;
+use crate::bindings::bulkhead::connector::types;
 use crate::egress::{self, Egress};
 use crate::feed::Feed;
 use crate::id::Name;
 use crate::ledger::{Ledger, Reservation};
 use crate::limit::{Limit, Limits};
+use crate::mask::Masks;
+use crate::message::Header;
 use crate::message::trace::Trace;
 use crate::metrics::{Effect, Metrics};
 use crate::secret_store::SecretStore;
@@ -56,6 +62,8 @@ pub struct Services {
     pub secrets: Arc<SecretStore>,
     /// How requests go out.
     pub http: http::Services,
+    /// What of messages is never shown.
+    pub masks: Masks,
 }
 
 impl Services {
@@ -65,7 +73,8 @@ impl Services {
         let (metrics, secrets) = (Metrics::default(), Arc::new(SecretStore::empty(Path::new(""))));
         let (audit, egress) = (Audit::default(), Egress::start(runtime, egress::Settings::default()));
         let http = http::Services::new(egress, secrets.clone(), metrics.clone(), audit.clone());
-        Self { ledger: None, metrics, audit, feed: Feed::default(), secrets, http }
+        let (feed, masks) = (Feed::default(), Masks::default());
+        Self { ledger: None, metrics, audit, feed, secrets, http, masks }
     }
 }
 
@@ -230,6 +239,10 @@ pub struct Cause<'a> {
     pub attempt: u32,
     /// The trace that it belongs to, if any: what is made of it belongs to the same.
     pub trace: Option<Trace>,
+    /// Its headers.
+    pub headers: &'a [Header],
+    /// Its payload.
+    pub body: &'a [u8],
 }
 
 /// What a call has staged.
@@ -258,6 +271,7 @@ pub struct Session {
     wasi: wasi::State,
     http: http::Session,
     recorder: Recorder,
+    veil: Veil,
     held: Option<Duration>,
     lack: Option<Lack>,
 }
@@ -266,17 +280,19 @@ impl Session {
     /// For a fresh sandbox.
     #[must_use]
     pub fn new(grants: Arc<Grants>) -> Self {
-        let (mut table, recorder) = (ResourceTable::new(), Recorder::default());
+        let (mut table, veil) = (ResourceTable::new(), Veil::default());
+        let recorder = Recorder::behind(veil.clone());
         table.set_max_capacity(grants.limits.handles as usize);
         Self {
             table,
             memory: memory::Account::new(grants.limits.memory_bytes),
             queue: queue::Stage::default(),
             state: state::Stage::default(),
-            log: log::Session::new(grants.log.clone(), grants.limits.log_bytes),
+            log: log::Session::new(grants.log.clone(), veil.clone(), grants.limits.log_bytes),
             wasi: wasi::State::default(),
             http: http::Session::recorded(grants.http.clone(), recorder.clone()),
             recorder,
+            veil,
             held: None,
             lack: None,
             grants,
@@ -286,6 +302,10 @@ impl Session {
     /// A call begins: counters start anew.
     pub fn begin_call(&mut self, call: &Call<'_>) {
         (self.held, self.lack) = (None, None);
+        let masks = &self.grants.services.masks;
+        if !masks.is_empty() {
+            self.veil.lay(masks.repeats(call.causes.iter().map(|cause| (cause.headers, cause.body))));
+        }
         self.memory.begin_call();
         self.recorder.begin_call();
         self.queue.begin_call(call);
@@ -352,19 +372,37 @@ impl Session {
         self.log.stderr_tail()
     }
 
+    /// A text about the present call, as an operator may see it.
+    #[must_use]
+    pub fn hide<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.veil.hide(text)
+    }
+
+    /// A plugin's answer, likewise.
+    #[must_use]
+    pub fn veiled(&self, failure: types::Failure) -> types::Failure {
+        match failure {
+            types::Failure::Reject(reason) => types::Failure::Reject(self.hide(&reason).into_owned()),
+            types::Failure::Retry(mut retry) => {
+                retry.reason = self.hide(&retry.reason).into_owned();
+                types::Failure::Retry(retry)
+            }
+        }
+    }
+
     /// An effect was refused: counts it, records it, and tells the operator what to change. `key` is what would allow it;
     /// empty where nothing would.
     fn refuse(&self, effect: Effect, reason: &'static str, key: &str, text: &str) {
         let (connector, subject) = (&self.grants.subject.name, effect.label());
         self.grants.services.metrics.denied(connector, effect, reason);
-        let refused = Refused { kind: Kind::Refusal, connector, subject, reason, key, text };
+        let refused = Refused { kind: Kind::Refusal, connector, subject, reason, key, text: &self.hide(text) };
         self.grants.services.audit.refused(&refused);
     }
 
     /// An effect was refused for a limit; `key` is what moves it, empty where nothing does.
     fn refuse_over(&self, effect: Effect, limit: Limit, key: &str, text: &str) {
         self.grants.services.metrics.denied(&self.grants.subject.name, effect, "limit");
-        self.grants.over(limit, key, text);
+        self.grants.over(limit, key, &self.hide(text));
     }
 
     /// The gate held the call back: a retry costs no attempt.
@@ -429,7 +467,7 @@ pub fn link(linker: &mut Linker<Session>) -> wasmtime::Result<()> {
     config::link(linker)?;
     state::link(linker)?;
     log::link(linker)?;
-    connector::types::add_to_linker::<Session, HasSelf<Session>>(linker, |session| session)?;
+    types::add_to_linker::<Session, HasSelf<Session>>(linker, |session| session)?;
     http::add_to_linker(linker, |session: &mut Session| &mut session.http)?;
     http::add_streaming_to_linker(linker, |session: &mut Session| session.http.view(&mut session.table))?;
     connector::queue::add_to_linker::<Session, HasSelf<Session>>(linker, |session| session)?;
@@ -438,4 +476,4 @@ pub fn link(linker: &mut Linker<Session>) -> wasmtime::Result<()> {
     connector::reveal::add_to_linker::<Session, HasSelf<Session>>(linker, |session| session)
 }
 
-impl bindings::bulkhead::connector::types::Host for Session {}
+impl types::Host for Session {}

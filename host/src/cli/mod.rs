@@ -26,6 +26,7 @@ pub mod schema;
 pub mod secrets;
 pub mod send;
 pub mod target;
+pub mod top;
 pub mod trace;
 pub mod ui;
 mod watch;
@@ -37,6 +38,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
+
+pub use top::Top;
 
 use crate::admin::api::schedules::NEXT;
 use crate::config;
@@ -115,6 +118,8 @@ pub enum Command {
         #[arg(value_name = "MESSAGE_ID")]
         message_id: String,
     },
+    /// Show the running host at a glance, each second anew
+    Top(Top),
     /// Keep values of secrets encrypted in the data directory
     Secrets {
         /// What to do with them.

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use super::problem::Report;
 use super::quantity::show_size;
 use super::view::View;
-use super::{Config, Host, RUNS_PER_CORE, credential, machine};
+use super::{Config, Host, RUNS_PER_CORE, credential, machine, mask};
 use crate::egress::proxy::{self, Proxy};
 use crate::egress::trust::Roots;
 use crate::limit::CompileLimits;
@@ -40,6 +40,7 @@ pub(super) fn host(view: &View<'_>, secrets: &[&str], report: &mut Report<'_>) -
         compile: compile(&view.child_or_empty("compile")),
         roots,
         proxy,
+        masks: mask::masks(&view.child_or_empty("mask"), report),
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod credential;
 mod limits;
+mod mask;
 mod route;
 mod verify;
 mod webhook;
@@ -16,6 +17,7 @@ use super::schema::{Key, Kind, Section};
 use crate::delivery::retry::DELAY_MAX;
 use credential::{AUTH, HOST_PROXY_AUTH, PLACEHOLDER};
 use limits::{HOST_COMPILE, LIMITS};
+use mask::HOST_MASK;
 use route::ROUTE;
 use webhook::WEBHOOK;
 
@@ -111,7 +113,7 @@ static HOST: Section = Section {
         ),
         Key::new("tls", Kind::Table(&HOST_TLS), Unset, "Certificates."),
         Key::new("proxy", Kind::Table(&HOST_PROXY), Unset, "The way out for requests to public places."),
-        Key::later("mask", "Headers and body pointers that are never shown."),
+        Key::new("mask", Kind::Table(&HOST_MASK), Unset, "What of messages is never shown."),
         Key::later("otlp", "Where traces go."),
     ],
 };

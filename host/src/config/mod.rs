@@ -17,6 +17,7 @@ mod json_schema;
 mod keys;
 mod lock;
 mod machine;
+mod mask;
 mod notice;
 mod plugin_schema;
 mod problem;
@@ -47,6 +48,7 @@ use crate::id::Name;
 use crate::ledger::{From, QueuePolicy, Route, led_to};
 use crate::limit::{CompileLimits, Limits, MESSAGE_BYTES_DEFAULT};
 use crate::listener::tls;
+use crate::mask::Masks;
 use crate::secret_store;
 use crate::settlement::attempt::Keep;
 use crate::trigger::schedule::Settings as Schedule;
@@ -303,6 +305,8 @@ pub struct Host {
     pub roots: Roots,
     /// Passed by requests to public places.
     pub proxy: Option<Proxy>,
+    /// What of messages is never shown.
+    pub masks: Masks,
 }
 
 /// Where a plugin's bytes come from.

@@ -47,7 +47,8 @@ impl Host {
         let secrets = Arc::new(secrets);
         let egress = Egress::start(Handle::current(), way_out(&loaded.config));
         let http = http::Services::new(egress, secrets.clone(), metrics.clone(), audit.clone());
-        let services = Services { ledger: Some(ledger.clone()), metrics, audit: audit.clone(), feed, secrets, http };
+        let (ledger_too, masks) = (Some(ledger.clone()), loaded.config.host.masks.clone());
+        let services = Services { ledger: ledger_too, metrics, audit: audit.clone(), feed, secrets, http, masks };
         let connected = Self::connect(Present::new(loaded, plugins, services, false), reading, ledger).await;
         connected.inspect_err(|error| audit.close(Event::failed(error)))
     }

@@ -114,6 +114,7 @@ impl Host {
             connectors: self.roster.subscribe(),
             schedules: Arc::new(schedules::of_config(config.config(), &self.directory)),
             sealed: self.sealed.clone(),
+            masks: config.config().host.masks.clone(),
             backing_up: self.backing_up.clone(),
             reloader: self.reloader.clone(),
             access: access.clone(),

@@ -16,6 +16,7 @@ use bulkhead_host::feed::Feed;
 use bulkhead_host::id::Name;
 use bulkhead_host::ledger::{ConnectorLayout, Layout, Ledger, QueuePolicy, Settings, StateUsage};
 use bulkhead_host::limit::Limits;
+use bulkhead_host::mask::Masks;
 use bulkhead_host::message::Message;
 use bulkhead_host::metrics::Metrics;
 use bulkhead_host::runtime::compile::{Compiled, LoadError, Maker, compile};
@@ -124,6 +125,7 @@ fn services(ledger: &Ledger, metrics: &Metrics, folder: &Path) -> Services {
         feed: Feed::default(),
         secrets,
         http,
+        masks: Masks::default(),
     }
 }
 

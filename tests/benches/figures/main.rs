@@ -8,6 +8,7 @@ mod backlog;
 mod bare;
 mod connectors;
 mod flood;
+mod footprint;
 mod gate;
 mod kills;
 mod lone;
@@ -59,7 +60,7 @@ struct Arguments {
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
-    /// Parts to measure: sandbox, start, reload, page, gate, kills, neighbour, schedules, ingest, roundtrip, lone, send, redrive, pipeline, connectors, backlog; all when none is named
+    /// Parts to measure: sandbox, start, reload, footprint, page, gate, kills, neighbour, schedules, ingest, roundtrip, lone, send, redrive, pipeline, connectors, backlog; all when none is named
     parts: Vec<Part>,
 }
 
@@ -71,6 +72,7 @@ enum Part {
     Backlog,
     Start,
     Reload,
+    Footprint,
     Page,
     Gate,
     Kills,
@@ -83,10 +85,11 @@ enum Part {
     Connectors,
 }
 
-const ALL: [Part; 16] = [
+const ALL: [Part; 17] = [
     Part::Sandbox,
     Part::Start,
     Part::Reload,
+    Part::Footprint,
     Part::Page,
     Part::Gate,
     Part::Kills,
@@ -124,6 +127,7 @@ fn main() -> anyhow::Result<ExitCode> {
 fn measure(part: Part, arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
     match part {
         Part::Sandbox => sandbox::measure(),
+        Part::Footprint => footprint::measure(),
         Part::Gate => gate::measure(),
         Part::Kills => kills::measure(),
         Part::Neighbour => neighbour::measure(),

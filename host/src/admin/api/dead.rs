@@ -22,6 +22,7 @@ use crate::audit::Event;
 use crate::clock::rfc3339;
 use crate::config;
 use crate::ledger::{DeadLetter, DeadSummary, Directory, FailedAttempt, Ledger, Redrive};
+use crate::mask::{Masks, Repeats};
 use crate::message::Header;
 use crate::settlement::attempt::Effect;
 use crate::settlement::{self, SubscriptionId};
@@ -181,8 +182,8 @@ impl Selection {
         self.body.is_some() || self.body_base64.is_some()
     }
 
-    /// The payload that takes the place of a letter's own.
-    fn edited(&self) -> Result<Option<Vec<u8>>, Problem> {
+    /// The payload that takes the place of a letter's own, with its id.
+    fn edited(&self) -> Result<Option<(&str, Vec<u8>)>, Problem> {
         let body = match (&self.body, &self.body_base64) {
             (None, None) => return Ok(None),
             (Some(_), Some(_)) => return Err(malformed("give `body` or `body_base64`, not both".to_owned())),
@@ -191,10 +192,10 @@ impl Selection {
                 .decode(encoded.as_bytes())
                 .map_err(|error| malformed(format!("`body_base64` is not base64: {error}")))?,
         };
-        if self.filter.ids.as_ref().is_none_or(|ids| ids.len() != 1) {
-            return Err(malformed("another body is for one dead letter, named by its id".to_owned()));
+        match self.filter.ids.as_deref() {
+            Some([id]) => Ok(Some((id, body))),
+            Some(_) | None => Err(malformed("another body is for one dead letter, named by its id".to_owned())),
         }
-        Ok(Some(body))
     }
 
     /// From one letter to the next; so many must not take too long.
@@ -260,12 +261,14 @@ impl Attempt {
 }
 
 impl Letter {
-    fn of(letter: DeadLetter, kept: &[settlement::attempt::Attempt]) -> Self {
+    /// As it is shown.
+    fn of(letter: DeadLetter, kept: &[settlement::attempt::Attempt], masks: &Masks) -> Self {
+        let repeats = masks.repeats([(&letter.message.headers[..], &letter.message.body[..])]);
         let history = letter.history.iter().enumerate();
         let history = history.map(|(place, failed)| Attempt::of(place, failed, &letter.summary.queue, kept)).collect();
         let Contents { headers, body, body_base64, .. } =
-            shown(letter.message.headers, letter.message.body, Part::Whole);
-        Self {
+            shown(masks, letter.message.headers, letter.message.body, Part::Whole);
+        let shown = Self {
             entry: Entry::of(&letter.summary),
             key: letter.message.key,
             headers,
@@ -275,7 +278,24 @@ impl Letter {
             hops: letter.message.hops,
             enqueued_at: rfc3339(letter.message.enqueued_at_ms),
             history,
+        };
+        if repeats.is_empty() { shown } else { shown.without(&repeats) }
+    }
+
+    /// What was written down before anything was masked may repeat it.
+    fn without(mut self, repeats: &Repeats) -> Self {
+        let hide = |text: &mut String| *text = repeats.hide(text).into_owned();
+        hide(&mut self.entry.reason);
+        self.key.iter_mut().for_each(hide);
+        for attempt in &mut self.history {
+            hide(&mut attempt.reason);
+            for effect in &mut attempt.effects {
+                if let Effect::Request { url, .. } = effect {
+                    hide(url);
+                }
+            }
         }
+        self
     }
 }
 
@@ -309,16 +329,16 @@ pub fn groups(ledger: &Ledger, filter: &Filter) -> Result<Vec<Group>, Problem> {
     Ok(groups.into_list())
 }
 
-/// One letter.
+/// One letter, without what is masked in it.
 ///
 /// # Errors
 /// There is none of this id, or the ledger cannot be read.
-pub fn letter(ledger: &Ledger, id: &str) -> Result<Letter, Problem> {
+pub fn letter(ledger: &Ledger, masks: &Masks, id: &str) -> Result<Letter, Problem> {
     let letter = id.parse().ok().map(|id| ledger.dead_show(id)).transpose()?.flatten();
     let letter = letter.ok_or_else(|| no_letter(id))?;
     let connector = ledger.dead_connector(&letter.summary.connector)?;
     let kept = ledger.attempts_of(&letter.summary.message_id, connector)?;
-    Ok(Letter::of(letter, &kept))
+    Ok(Letter::of(letter, &kept, masks))
 }
 
 /// Delivers letters again, where they died or in `to`.
@@ -326,9 +346,14 @@ pub fn letter(ledger: &Ledger, id: &str) -> Result<Letter, Problem> {
 /// # Errors
 /// A letter does not exist, `to` consumes nothing, no connector of the configuration reads the queue where a letter died,
 /// the body or the rate cannot be used (nothing is delivered then), or the ledger cannot be changed.
-pub async fn retry(ledger: &Ledger, directory: &Directory, selection: &Selection) -> Result<Count, Problem> {
+pub async fn retry(
+    ledger: &Ledger,
+    directory: &Directory,
+    masks: &Masks,
+    selection: &Selection,
+) -> Result<Count, Problem> {
     let to = selection.to.as_deref().map(|name| target(ledger, directory, name)).transpose()?;
-    let body = selection.edited()?;
+    let body = selection.edited()?.map(|(id, body)| whole(ledger, masks, id, body)).transpose()?;
     let ids = filter::select(ledger, &selection.filter, |letter| {
         let Some(subscription) = to.or_else(|| directory.subscription(&letter.queue, &letter.connector)) else {
             return Err(no_home(letter));
@@ -352,6 +377,13 @@ pub async fn remove(ledger: &Ledger, selection: &Selection) -> Result<Count, Pro
     let ids = filter::select(ledger, &selection.filter, |_| Ok(()))?;
     let count = if selection.dry_run { ids.len() } else { ledger.dead_drop(&ids).await? };
     Ok(Count { count })
+}
+
+/// An edited payload with what was masked in it when it was shown.
+fn whole(ledger: &Ledger, masks: &Masks, id: &str, edited: Vec<u8>) -> Result<Vec<u8>, Problem> {
+    let letter = id.parse().ok().map(|id| ledger.dead_show(id)).transpose()?.flatten();
+    let stored = letter.ok_or_else(|| no_letter(id))?.message.body;
+    masks.restored(edited, &stored).map_err(malformed)
 }
 
 /// Whether the queue of a subscription takes a letter with another payload.
@@ -409,7 +441,7 @@ pub(super) async fn show(
     Path(id): Path<String>,
     Asked(_): Asked<Nothing>,
 ) -> Result<Json<Letter>, Problem> {
-    Ok(Json(letter(&admin.ledger, &id)?))
+    Ok(Json(letter(&admin.ledger, &admin.masks, &id)?))
 }
 
 pub(super) async fn drop_one(State(admin): State<Admin>, Path(id): Path<String>) -> Result<Json<Count>, Problem> {
@@ -433,7 +465,7 @@ pub(super) async fn retry_many(
     State(admin): State<Admin>,
     Json(selection): Json<Selection>,
 ) -> Result<Json<Count>, Problem> {
-    let retried = retry(&admin.ledger, &admin.directory, &selection).await?;
+    let retried = retry(&admin.ledger, &admin.directory, &admin.masks, &selection).await?;
     selection.event("dead retry", retried).into_iter().for_each(|event| admin.audit.note(event));
     Ok(Json(retried))
 }

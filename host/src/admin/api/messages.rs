@@ -14,6 +14,7 @@ use super::{Problem, looked, malformed, not_found, unknown_queue};
 use crate::admin::Admin;
 use crate::clock::rfc3339;
 use crate::ledger::{Directory, Ledger, Lying, Stored};
+use crate::mask::Masks;
 use crate::settlement::Origin;
 
 /// `?after=CURSOR&limit=N`, or `?whole=POSITION`.
@@ -67,7 +68,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    fn of(stored: Stored, part: Part) -> Self {
+    fn of(stored: Stored, masks: &Masks, part: Part) -> Self {
         let (due_ms, redriven_to) = match stored.lying {
             Lying::Logged => (None, None),
             Lying::Delayed(due_ms) => (Some(due_ms), None),
@@ -75,11 +76,12 @@ impl Entry {
         };
         let is_damaged = stored.message.is_none();
         let message = stored.message.unwrap_or_default();
+        let repeats = masks.repeats([(&message.headers[..], &message.body[..])]);
         Self {
             position: position(stored.origin),
             id: message.id,
-            key: message.key,
-            contents: shown(message.headers, message.body, part),
+            key: message.key.map(|key| repeats.hide(&key).into_owned()),
+            contents: shown(masks, message.headers, message.body, part),
             accepted_at: rfc3339(message.enqueued_at_ms),
             due_at: due_ms.map(rfc3339),
             redriven_to,
@@ -95,11 +97,11 @@ pub(super) async fn list(
     Path(name): Path<String>,
     Asked(wish): Asked<Wish>,
 ) -> Result<Json<Page>, Problem> {
-    let directory = admin.directory.clone();
-    looked(admin, move |ledger| page(ledger, &directory, &name, &wish)).await
+    let (directory, masks) = (admin.directory.clone(), admin.masks.clone());
+    looked(admin, move |ledger| page(ledger, &directory, &masks, &name, &wish)).await
 }
 
-fn page(ledger: &Ledger, directory: &Directory, queue: &str, wish: &Wish) -> Result<Page, Problem> {
+fn page(ledger: &Ledger, directory: &Directory, masks: &Masks, queue: &str, wish: &Wish) -> Result<Page, Problem> {
     if directory.queue(queue).is_none() && ledger.queue_report(queue)?.is_none() {
         return Err(unknown_queue(directory, queue));
     }
@@ -109,12 +111,13 @@ fn page(ledger: &Ledger, directory: &Directory, queue: &str, wish: &Wish) -> Res
         }
         let found = ledger.look_at(queue, parse("whole", text)?)?;
         let gone = || not_found(format!("no message of queue `{queue}` lies at `{text}` any more"));
-        return Ok(Page { messages: vec![Entry::of(found.ok_or_else(gone)?, Part::Whole)], next: None });
+        return Ok(Page { messages: vec![Entry::of(found.ok_or_else(gone)?, masks, Part::Whole)], next: None });
     }
     let after = wish.after.as_deref().map_or(Ok(Origin::Log(0)), |text| parse("after", text))?;
     let found = ledger.browse(queue, after, wish.limit.unwrap_or_default().get())?;
     let next = found.last().map(|last| position(last.origin));
-    Ok(Page { messages: found.into_iter().map(|stored| Entry::of(stored, Part::Beginning)).collect(), next })
+    let messages = found.into_iter().map(|stored| Entry::of(stored, masks, Part::Beginning)).collect();
+    Ok(Page { messages, next })
 }
 
 fn position(origin: Origin) -> String {

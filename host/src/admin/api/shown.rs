@@ -1,10 +1,11 @@
 //! Messages as they are shown: the one place where their headers and bodies leave the host.
 //!
-//! Invariant: what is not text is shown in base64, and what was cut says so.
+//! Invariant: what `host.mask` means is masked, what is not text is shown in base64, and what was cut says so.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::mask::Masks;
 use crate::message::Header;
 
 /// Bytes of a body in a list; the whole of one is asked for by its place.
@@ -37,7 +38,11 @@ pub struct Contents {
 }
 
 /// The contents of a message, as they are shown.
-pub(super) fn shown(headers: Vec<Header>, body: Vec<u8>, part: Part) -> Contents {
+pub(super) fn shown(masks: &Masks, headers: Vec<Header>, body: Vec<u8>, part: Part) -> Contents {
+    let stored_bytes = body.len();
+    // Before it is cut: of a part nobody knows what it is a part of.
+    let body = if masks.is_empty() { body } else { masks.body(&body).into_owned() };
+    let headers = masks.headers(headers);
     let body_bytes = body.len();
     let is_cut = part == Part::Beginning && body_bytes > BODY_BYTES_MAX;
     let (body, body_base64) = match String::from_utf8(body) {
@@ -50,7 +55,7 @@ pub(super) fn shown(headers: Vec<Header>, body: Vec<u8>, part: Part) -> Contents
             (None, Some(data_encoding::BASE64.encode(&bytes[..if is_cut { BODY_BYTES_MAX } else { body_bytes }])))
         }
     };
-    Contents { headers, body, body_base64, body_bytes, is_cut }
+    Contents { headers, body, body_base64, body_bytes: stored_bytes, is_cut }
 }
 
 #[cfg(test)]
@@ -60,12 +65,12 @@ mod tests {
     #[test]
     fn a_long_body_is_cut_between_characters_unless_all_of_it_is_wanted() {
         let long = "ä".repeat(BODY_BYTES_MAX);
-        let cut = shown(Vec::new(), format!("x{long}").into_bytes(), Part::Beginning);
+        let cut = shown(&Masks::default(), Vec::new(), format!("x{long}").into_bytes(), Part::Beginning);
         let text = cut.body.unwrap_or_default();
         assert_eq!((text.len(), cut.body_bytes, cut.is_cut), (BODY_BYTES_MAX - 1, 2 * BODY_BYTES_MAX + 1, true));
-        let whole = shown(Vec::new(), long.clone().into_bytes(), Part::Whole);
+        let whole = shown(&Masks::default(), Vec::new(), long.clone().into_bytes(), Part::Whole);
         assert_eq!((whole.body, whole.is_cut), (Some(long), false));
-        let bytes = shown(Vec::new(), vec![0xff; BODY_BYTES_MAX + 1], Part::Beginning);
+        let bytes = shown(&Masks::default(), Vec::new(), vec![0xff; BODY_BYTES_MAX + 1], Part::Beginning);
         let encoded = bytes.body_base64.unwrap_or_default();
         assert_eq!(data_encoding::BASE64.decode(encoded.as_bytes()).map(|it| it.len()), Ok(BODY_BYTES_MAX));
     }

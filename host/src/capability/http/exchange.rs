@@ -122,7 +122,7 @@ impl Drop for Meter {
 
 impl Meter {
     fn start(request: &Admitted) -> Self {
-        let begun = request.recorder.begin(request.method.as_str(), request.target.display());
+        let begun = request.recorder.begin(request.method.as_str(), &request.target.display());
         let (grant, entry) = (request.grant.clone(), request.entry);
         Self { grant, entry, started: Instant::now(), outcome: Outcome::Failed, begun }
     }
