@@ -2,7 +2,7 @@
 //! say, and what happens.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bulkhead_tests::{Bulkhead, Event, Running, guest};
 use serde_json::{Value, json};
@@ -257,6 +257,10 @@ fn whoever_follows_hears_what_happens_and_the_stream_ends_with_the_host() {
     assert_eq!(running.events("").err(), Some(503));
     assert_eq!(running.api("GET", "events", "").header("retry-after").as_deref(), Some("5"));
     drop(others);
+    let deadline = Instant::now() + PATIENCE;
+    while running.events("").is_err() {
+        assert!(Instant::now() < deadline, "the seats of those who have gone stay taken");
+    }
     let _ = running.terminate().ok();
     while all.next_event().is_some() {}
     assert_eq!(held.next_event(), None);

@@ -76,7 +76,7 @@ impl Teller {
         started_ms: u64,
         (outcome, reason): (&'static str, Option<&str>),
     ) -> Option<Delivered> {
-        if !self.feed.is_watched() {
+        if !self.feed.is_wanted(Kind::Delivery) {
             return None;
         }
         let (connector, message_id, now_ms) = (&self.connector, &delivery.message.id, self.clock.now_ms());

@@ -27,6 +27,11 @@ impl Kind {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Delivery, Self::Held, Self::Log, Self::Audit, Self::Reload];
 
+    /// Its place in a set.
+    pub(super) fn bit(self) -> u8 {
+        1 << self as u8
+    }
+
     /// Its name.
     #[must_use]
     pub fn label(self) -> &'static str {

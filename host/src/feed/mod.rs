@@ -8,7 +8,7 @@ mod event;
 mod reader;
 mod tail;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
@@ -29,8 +29,8 @@ pub struct Feed(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    /// How many seats there are.
-    readers: AtomicUsize,
+    /// The kinds of events that somebody wants, one bit each.
+    wanted: AtomicU8,
     seats: Mutex<Seats>,
     tails: Mutex<Tails>,
 }
@@ -54,20 +54,20 @@ pub enum NoSeat {
 
 impl std::fmt::Debug for Feed {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Feed").field("readers", &self.0.readers).finish_non_exhaustive()
+        formatter.debug_struct("Feed").field("wanted", &self.0.wanted).finish_non_exhaustive()
     }
 }
 
 impl Feed {
-    /// Whether anybody reads: what only an event needs can be left out otherwise.
+    /// Whether anybody wants such events: what only they need can be left out otherwise.
     #[must_use]
-    pub fn is_watched(&self) -> bool {
-        self.0.readers.load(Ordering::Relaxed) > 0
+    pub fn is_wanted(&self, kind: Kind) -> bool {
+        self.0.wanted.load(Ordering::Relaxed) & kind.bit() != 0
     }
 
     /// Tells those who want it. `connector` is whose event it is, if it is one's.
     pub fn tell<Event: Serialize>(&self, kind: Kind, connector: Option<&str>, event: impl FnOnce() -> Event) {
-        if !self.is_watched() {
+        if !self.is_wanted(kind) {
             return;
         }
         let seats = lock(&self.0.seats);
@@ -95,14 +95,20 @@ impl Feed {
         }
         let seat = Arc::new(Seat::new(filter));
         seats.taken.push(seat.clone());
-        self.0.readers.store(seats.taken.len(), Ordering::Relaxed);
+        self.note_wanted(&seats);
         Ok(Reader::new(self.clone(), seat))
     }
 
     fn leave(&self, seat: &Arc<Seat>) {
         let mut seats = lock(&self.0.seats);
         seats.taken.retain(|taken| !Arc::ptr_eq(taken, seat));
-        self.0.readers.store(seats.taken.len(), Ordering::Relaxed);
+        self.note_wanted(&seats);
+    }
+
+    /// The caller holds the seats: nobody comes or goes meanwhile.
+    fn note_wanted(&self, seats: &Seats) {
+        let wanted = seats.taken.iter().fold(0, |bits, seat| bits | seat.wanted());
+        self.0.wanted.store(wanted, Ordering::Relaxed);
     }
 
     /// Nothing more will happen: every reader comes to its end, and nobody begins.
@@ -154,7 +160,7 @@ mod tests {
         tell(&feed, "a", "own");
         assert_eq!(take(&reader), [r#"audit {"text":"own"}"#]);
         drop(reader);
-        assert!(!feed.is_watched());
+        assert!(Kind::ALL.iter().all(|kind| !feed.is_wanted(*kind)));
     }
 
     #[test]

@@ -72,6 +72,12 @@ impl Seat {
         (kinds.is_empty() || kinds.contains(&kind)) && own.as_deref().is_none_or(|own| connector == Some(own))
     }
 
+    /// The kinds that it wants, one bit each.
+    pub(super) fn wanted(&self) -> u8 {
+        let kinds = if self.filter.kinds.is_empty() { &Kind::ALL[..] } else { &self.filter.kinds };
+        kinds.iter().fold(0, |bits, kind| bits | kind.bit())
+    }
+
     pub(super) fn push(&self, told: &Arc<Told>) {
         let mut waiting = lock(&self.waiting);
         let has_room = waiting.events.len() < EVENTS_MAX && waiting.bytes + told.json.len() <= BYTES_MAX;

@@ -3,27 +3,42 @@
 //! What differs is that a counter is described under the name of its sample, with `_total`, and that exemplars and the last
 //! line are left out. Invariant: no sample is changed or left out.
 
-/// OpenMetrics as the older text.
+/// OpenMetrics as the older text. Samples are copied by whole families: there may be tens of thousands.
 #[must_use]
 pub(super) fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len() + text.len() / 64);
-    let mut help = "";
-    for line in text.lines() {
-        if line.starts_with("# HELP ") {
-            // Under which name, its type says, on the next line.
-            help = line;
-        } else if let Some(described) = line.strip_prefix("# TYPE ") {
-            let (name, kind) = described.split_once(' ').unwrap_or((described, "unknown"));
-            let kind = if kind == "unknown" { "untyped" } else { kind };
-            let total = if kind == "counter" { "_total" } else { "" };
-            let text = help.split_once(name).map_or("", |(_, text)| text);
-            push(&mut plain, &["# HELP ", name, total, text]);
-            push(&mut plain, &["# TYPE ", name, total, " ", kind]);
-        } else if !line.starts_with('#') {
-            push(&mut plain, &[without_exemplar(line)]);
+    let has_exemplars = text.contains(" # {");
+    let (mut rest, mut help) = (text, "");
+    while !rest.is_empty() {
+        if rest.starts_with('#') {
+            let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
+            describe(&mut plain, line, &mut help);
+            rest = after;
+            continue;
         }
+        let (samples, after) = rest.split_at(rest.find("\n#").map_or(rest.len(), |at| at + 1));
+        if has_exemplars {
+            samples.lines().for_each(|line| push(&mut plain, &[without_exemplar(line)]));
+        } else {
+            plain.push_str(samples);
+        }
+        rest = after;
     }
     plain
+}
+
+/// Under which name a family's help stands, its type says, on the line after it.
+fn describe<'t>(plain: &mut String, line: &'t str, help: &mut &'t str) {
+    if line.starts_with("# HELP ") {
+        *help = line;
+    } else if let Some(described) = line.strip_prefix("# TYPE ") {
+        let (name, kind) = described.split_once(' ').unwrap_or((described, "unknown"));
+        let kind = if kind == "unknown" { "untyped" } else { kind };
+        let total = if kind == "counter" { "_total" } else { "" };
+        let text = help.split_once(name).map_or("", |(_, text)| text);
+        push(plain, &["# HELP ", name, total, text]);
+        push(plain, &["# TYPE ", name, total, " ", kind]);
+    }
 }
 
 fn push(text: &mut String, parts: &[&str]) {
