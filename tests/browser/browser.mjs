@@ -10,6 +10,8 @@ import { join } from "node:path";
 
 /** Long enough for a busy machine; every wait ends with the event itself. */
 const PATIENCE_MS = 60_000;
+/** Characters of what it has complained of last. */
+const ERRORS_MAX = 4_000;
 const FLAGS = [
   "--headless=new", "--remote-debugging-pipe", "--no-first-run", "--no-default-browser-check", "--disable-gpu",
   "--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -23,9 +25,14 @@ export class Browser {
     // Who is root has no sandbox to lose.
     const root = process.getuid() === 0 ? ["--no-sandbox"] : [];
     const flags = [...FLAGS, ...root, `--user-data-dir=${browser.folder}`, "about:blank"];
-    browser.process = spawn("chromium", flags, { stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"] });
-    const [, , , input, output] = browser.process.stdio;
+    browser.process = spawn("chromium", flags, { stdio: ["ignore", "ignore", "pipe", "pipe", "pipe"] });
+    const [, , errors, input, output] = browser.process.stdio;
     Object.assign(browser, { input, number: 0, asked: new Map(), heard: new Set() });
+    let said = "";
+    errors.setEncoding("utf8").on("data", (text) => (said = `${said}${text}`.slice(-ERRORS_MAX)));
+    // One that cannot start, or crashes, answers nothing any more.
+    browser.process.once("exit", (code) => browser.asked.forEach(({ method, reject }) => reject(new Error(`the browser ended with ${code} before it answered ${method}:\n${said}`))));
+    input.on("error", () => {});
     let rest = "";
     output.setEncoding("utf8").on("data", (text) => {
       const messages = (rest + text).split("\0");

@@ -14,6 +14,8 @@ const PAGES = {
   overview: "#/", connector: "#/connectors/deliver", hostile: "#/connectors/evil", queues: "#/queues", queue: "#/queues/parked", dead: "#/dead",
   group: "#/dead?connector=evil", deliveries: "#/deliveries", schedules: "#/schedules", activity: "#/activity", nowhere: "#/constructor",
 };
+/** A desk and a phone; the colours matter to pictures alone. */
+const SCREENS = [[1280, 800, "light"], [390, 844, "dark"], ...(pictures ? [[1280, 800, "dark"], [390, 844, "light"]] : [])];
 /** In the texts of the messages; each would say so if it were read as markup. */
 const MARKUP = "<img src=x onerror=pwned=1>";
 
@@ -25,6 +27,12 @@ async function askFor(what, more = {}) {
   console.log(JSON.stringify({ what, ...more }));
   const { done } = await input.next();
   assert(!done, `nobody has done ${what}`);
+}
+
+async function picture(name) {
+  if (!pictures) return;
+  mkdirSync(pictures, { recursive: true });
+  writeFileSync(`${pictures}/${name}.png`, await browser.picture());
 }
 
 /** Waits until what is drawn is what this address means. */
@@ -84,14 +92,11 @@ async function lookAtAll() {
     await visit(hash);
     await browser.evaluate(`document.querySelectorAll("main details").forEach((one) => (one.open = true))`);
     await checkWell(name);
-    for (const [width, height, scheme] of [[1280, 800, "light"], [1280, 800, "dark"], [390, 844, "light"], [390, 844, "dark"]]) {
+    for (const [width, height, scheme] of SCREENS) {
       await browser.screen(width, height, scheme);
       const wide = await browser.evaluate("document.documentElement.scrollWidth");
       assert(wide <= width, `${name} is ${wide} wide on a screen of ${width}`);
-      if (pictures) {
-        mkdirSync(pictures, { recursive: true });
-        writeFileSync(`${pictures}/${name}-${width}-${scheme}.png`, await browser.picture());
-      }
+      await picture(`${name}-${width}-${scheme}`);
     }
   }
   await browser.screen(1280, 800);
@@ -109,9 +114,11 @@ async function hostileTexts() {
   const id = await browser.until("a letter", `document.querySelector('main table[aria-label="Letters"] a')?.innerText`);
   await visit(`#/dead/${id}`);
   await browser.shows(MARKUP);
+  await picture("letter");
   await browser.click("<img");
   await browser.until("its timeline", `location.hash.startsWith("#/messages/") && document.querySelector(".timeline .entry") !== null`);
   await browser.shows(MARKUP);
+  await picture("message");
   await checkWell("hostile texts");
 }
 
@@ -167,6 +174,7 @@ async function letters() {
   await browser.type("50/s");
   await browser.press("Tab");
   await browser.shows("3 dead letters will be delivered to deliver, at 50/s.");
+  await picture("retry");
   await browser.click("Deliver 3 letters again", "dialog");
   await browser.shows("3 dead letters delivered again.");
   await browser.shows("No dead letter fits.");
@@ -174,6 +182,7 @@ async function letters() {
   await visit("#/dead?connector=evil");
   await browser.click("Drop these");
   await browser.shows("will be removed for ever");
+  await picture("drop");
   await browser.click("Cancel", "dialog");
   await browser.click("Drop these");
   await browser.click("Drop 2 letters for ever", "dialog");
@@ -208,6 +217,7 @@ async function live() {
   await browser.shows("live");
   await askFor("send");
   await browser.shows("sent-alive");
+  await picture("live");
   await browser.shows("pause");
 }
 
@@ -219,7 +229,7 @@ async function gone() {
   await browser.until("that it counts", `/last seen [1-9]\\d* s ago/.test(document.body.innerText)`);
   await browser.go("#/queues");
   await browser.shows("The host does not answer");
-  if (pictures) writeFileSync(`${pictures}/gone.png`, await browser.picture());
+  await picture("gone");
   assert(browser.complaints.every((text) => text.startsWith("network: ")), browser.complaints.join("\n"));
 }
 

@@ -71,13 +71,13 @@ export function drop({ filter, what, done }) {
 /** Another body for one letter. */
 export function edit({ letter, done }) {
   const isText = letter.body !== undefined && letter.body !== null;
-  const given = isText ? letter.body : letter.body_base64;
+  const given = (isText ? letter.body : letter.body_base64) ?? "";
   const body = h("textarea", { rows: 16, spellcheck: "false", class: "code", value: given });
   const returns = isText && given.includes("\r") ? " Its lines end in CR LF; after an edit here they end in LF." : "";
   ask({
     title: "Edit it and deliver it again",
     explain: `The message \`${plain(letter.message_id)}\` will be delivered to \`${letter.connector}\` with this body instead of its own; headers, key and id stay.${returns}`,
-    fields: [field(isText ? "Body" : "Body, in base64", body, "What is masked stays as it is written here only where the host fills it in again; it says so if it cannot.")],
+    fields: [field(isText ? "Body" : "Body, in base64", body, "A mark such as `<masked /cards/0/number>` stands for the stored value: leave it, and it is filled in again.")],
     verb: "Deliver 1 letter with this body",
     run: async () => {
       // The browser writes LF for every end of line: what was not changed is delivered as it is.

@@ -11,6 +11,8 @@ const BEAT_MS = 10_000;
 const GONE_POLL_MS = 2_000;
 /** Many events in a row bring a page up to date this often. */
 const SETTLE_MS = 1_500;
+/** A host that takes long to answer is asked again so many times that time later, unless it is time anyway. */
+const REST = 10;
 const RECONNECT_MS = [1_000, 2_000, 5_000, 15_000];
 /** An event that is larger is no event. */
 const EVENT_CHARACTERS_MAX = 1 << 20;
@@ -22,6 +24,7 @@ const changed = new Set();
 const heard = new Set();
 let stop = null;
 let settling = null;
+let restsUntil = 0;
 
 /** Calls back whenever figures may have changed; returns how to end that. */
 export function onChange(callback) {
@@ -74,7 +77,7 @@ export function tell() {
 async function beat(signal) {
   while (!signal.aborted) {
     if (!document.hidden) {
-      await get("status", {}, signal).then((status) => (host.status = status)).catch(() => {});
+      await look(signal);
       if (signal.aborted) return;
       tell();
     }
@@ -89,20 +92,32 @@ async function listenForEver(signal) {
       failures = 0;
       host.way = "stream";
       tell();
-      await read(reader);
+      await read(reader, signal);
     } catch {
       // What is wrong with it is seen by the next request; until then it is polled.
     }
     if (signal.aborted) return;
     if (host.way === "stream") host.way = "poll";
     // One that has broken off may be a host that has gone: find out.
-    await get("status", {}, signal).then((status) => (host.status = status)).catch(() => {});
+    await look(signal);
     tell();
     await pause(RECONNECT_MS[Math.min(failures, RECONNECT_MS.length - 1)], signal, false);
   }
 }
 
-async function read(reader) {
+/** How the host is. What is wrong with a request is heard of by who listens to all of them. */
+async function look(signal) {
+  const began = performance.now();
+  await get("status", {}, signal).then((status) => (host.status = status)).catch(() => {});
+  restsUntil = performance.now() + REST * (performance.now() - began);
+}
+
+async function settled(signal) {
+  if (!document.hidden && performance.now() >= restsUntil) await look(signal);
+  tell();
+}
+
+async function read(reader, signal) {
   let rest = "";
   for (;;) {
     const { value, done } = await reader.read();
@@ -112,18 +127,18 @@ async function read(reader) {
     const events = rest.split("\n\n");
     rest = events.pop();
     if (rest.length > EVENT_CHARACTERS_MAX) throw new Error("an event without an end");
-    events.forEach(dispatch);
+    events.forEach((event) => dispatch(event, signal));
   }
 }
 
-function dispatch(text) {
+function dispatch(text, signal) {
   const lines = text.split("\n");
   const field = (name) => lines.filter((line) => line.startsWith(`${name}:`)).map((line) => line.slice(name.length + 1).trimStart());
   const [kind] = field("event");
   if (!kind) return;
   const data = JSON.parse(field("data").join("\n"));
   heard.forEach((callback) => callback(kind, data));
-  settling ??= setTimeout(tell, SETTLE_MS);
+  settling ??= setTimeout(() => settled(signal), SETTLE_MS);
 }
 
 /** Waits, or until the tab is looked at again. */

@@ -40,7 +40,7 @@ export function view({ tree, lines: logged }, view) {
     tree.is_complete ? null : h("p", {}, state(WATCH, "Not all was looked through: something may be missing here.")),
     range ? h("p", { class: "quiet" }, "From ", clock(new Date(range.from).toISOString()), ", ", time(new Date(range.from).toISOString()), `, over ${milliseconds(range.until - range.from)}.`) : null,
     section("Timeline", rows.length ? h("div", { class: "timeline" }, rows) : nothing("The ledger knows nothing of it any more.")),
-    h("p", { class: "quiet" }, prose(tree.note), " As of now: ", h("kbd", {}, "r"), " looks again."));
+    h("p", { class: "quiet" }, prose(tree.note), ". As of now: ", h("kbd", {}, "r"), " looks again."));
 }
 
 function reach(nodes) {

@@ -51,11 +51,14 @@ function readers(queue) {
 }
 
 function charts(series) {
-  const own = Object.entries(series.subscriptions ?? {}).slice(0, LINES_MAX);
+  const all = Object.entries(series.subscriptions ?? {});
+  // Those with the most to do; more lines would not be told apart.
+  const own = all.sort((a, b) => (b[1].backlog.at(-1) ?? 0) - (a[1].backlog.at(-1) ?? 0)).slice(0, LINES_MAX);
   if (own.length === 0) return null;
+  const some = all.length > own.length ? h("p", { class: "quiet" }, `Of ${number(all.length)} readers the ${LINES_MAX} with the most to do.`) : null;
   const { step_seconds, end } = series;
   const lines = (name) => own.map(([connector, it]) => ({ name: connector, values: it[name] }));
-  return h("div", { class: "charts" },
+  return h("div", { class: "charts" }, some,
     chart({ title: "Waiting", lines: lines("backlog"), say: (value) => number(Math.round(value)), step_seconds, end }),
     chart({ title: "Age of the oldest", lines: lines("oldest_seconds"), say: seconds, step_seconds, end }));
 }
