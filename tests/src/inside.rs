@@ -19,6 +19,7 @@ use bulkhead_host::runtime::Scope;
 use bulkhead_host::runtime::permit::{Budget, Permits};
 use bulkhead_host::secret_store::SecretStore;
 use bulkhead_host::settlement::{Barrier, Delivery, Origin};
+use bulkhead_host::telemetry::otlp::Tracer;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::runtime::Handle;
 
@@ -82,7 +83,8 @@ pub fn grants(folder: &Path, limits: Limits) -> anyhow::Result<Grants> {
         metrics.clone(),
         Audit::default(),
     );
-    let services = Services { ledger: Some(ledger), metrics, audit: Audit::default(), secrets, http };
+    let (audit, tracer) = (Audit::default(), Tracer::default());
+    let services = Services { ledger: Some(ledger), metrics, audit, secrets, http, tracer };
     let allow = Allow { publish: vec![target], ..Allow::default() };
     Ok(Grants::new(&services, subject, limits, &serde_json::Map::new(), allow))
 }

@@ -51,6 +51,7 @@ mod notices;
 mod oauth2;
 mod operator;
 mod ordering;
+mod otlp;
 mod outboxes;
 mod outside;
 mod pacing;

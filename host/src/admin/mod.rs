@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{FromRef, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Router, middleware};
@@ -134,8 +134,12 @@ async fn ready(State(admin): State<Admin>) -> Result<&'static str, Problem> {
     Ok("ok\n")
 }
 
-async fn metrics(State(admin): State<Admin>) -> Result<impl IntoResponse, Problem> {
+async fn metrics(State(admin): State<Admin>, headers: HeaderMap) -> Result<impl IntoResponse, Problem> {
     admin.refresh()?;
+    let accepts = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    // Examples are what only OpenMetrics knows: who does not ask for that gets a text that is good for both.
+    let knows_examples = accepts.is_some_and(|accept| accept.contains("application/openmetrics-text"));
+    let text = if knows_examples { admin.metrics.text() } else { admin.metrics.plain_text() };
     let headers = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
-    Ok((StatusCode::OK, headers, admin.metrics.text()))
+    Ok((StatusCode::OK, headers, text))
 }

@@ -18,6 +18,7 @@ pub mod rate;
 mod recorder;
 pub mod secrets;
 pub mod state;
+pub mod trace;
 pub mod wasi;
 
 use std::path::Path;
@@ -39,6 +40,7 @@ use crate::metrics::{Effect, Metrics};
 use crate::secret_store::SecretStore;
 use crate::settlement::attempt::Effect as Done;
 use crate::settlement::{Barrier, ConnectorId, Lack, Publish, StateChanges};
+use crate::telemetry::otlp::{Recording, Tracer};
 
 /// What all connectors share. Cheap to clone.
 #[derive(Clone)]
@@ -53,6 +55,8 @@ pub struct Services {
     pub secrets: Arc<SecretStore>,
     /// How requests go out.
     pub http: http::Services,
+    /// Where traces go, if anywhere.
+    pub tracer: Tracer,
 }
 
 impl Services {
@@ -62,7 +66,7 @@ impl Services {
         let (metrics, secrets) = (Metrics::default(), Arc::new(SecretStore::empty(Path::new(""))));
         let (audit, egress) = (Audit::default(), Egress::start(runtime, egress::Settings::default()));
         let http = http::Services::new(egress, secrets.clone(), metrics.clone(), audit.clone());
-        Self { ledger: None, metrics, audit, secrets, http }
+        Self { ledger: None, metrics, audit, secrets, http, tracer: Tracer::default() }
     }
 }
 
@@ -158,6 +162,12 @@ impl Grants {
         &self.services.metrics
     }
 
+    /// Where its traces go.
+    #[must_use]
+    pub fn tracer(&self) -> &Tracer {
+        &self.services.tracer
+    }
+
     /// What it permits, one permission a line, in plain words; nothing else has an effect on the world.
     #[must_use]
     pub fn permissions(&self) -> Vec<String> {
@@ -216,6 +226,8 @@ pub struct Cause<'a> {
     pub hops: u32,
     /// The trace that it belongs to, if any: what is made of it belongs to the same.
     pub trace: Option<Trace>,
+    /// What other systems said beside it.
+    pub state: Option<&'a str>,
 }
 
 /// What a call has staged.
@@ -244,6 +256,7 @@ pub struct Session {
     wasi: wasi::State,
     http: http::Session,
     recorder: Recorder,
+    recording: Option<Box<Recording>>,
     held: Option<Duration>,
     lack: Option<Lack>,
 }
@@ -263,6 +276,7 @@ impl Session {
             wasi: wasi::State::default(),
             http: http::Session::recorded(grants.http.clone(), recorder.clone()),
             recorder,
+            recording: None,
             held: None,
             lack: None,
             grants,
@@ -277,13 +291,13 @@ impl Session {
         self.queue.begin_call(call);
         self.state.begin_call(call.segment);
         let needs_id = call.causes.len() == 1 && self.grants.http.gives_keys();
-        // The messages of a batch may belong to several.
-        let trace = if call.causes.len() == 1 { call.causes[0].trace } else { None };
+        self.recording = trace::record(&self.grants, call);
+        let (trace, traced) = trace::of_call(&self.grants, call, self.recording.as_deref());
         self.http.begin_call(http::CallScope {
             message_id: call.causes.first().filter(|_| needs_id).map(|cause| cause.id.to_owned()),
             deadline: call.deadline,
             barrier: call.barrier.clone(),
-            trace,
+            traced,
         });
         self.log.begin_call(call.causes.first().map_or("", |cause| cause.id), trace, self.grants.limits.log_bytes);
     }
@@ -313,6 +327,11 @@ impl Session {
     #[must_use]
     pub fn take_effects(&self) -> Vec<Done> {
         self.recorder.take()
+    }
+
+    /// Takes what is recorded of the call that has ended, where its trace is.
+    pub fn take_recording(&mut self) -> Option<Box<Recording>> {
+        self.recording.take()
     }
 
     /// What its connector may do.
@@ -421,6 +440,7 @@ pub fn link(linker: &mut Linker<Session>) -> wasmtime::Result<()> {
     connector::queue::add_to_linker::<Session, HasSelf<Session>>(linker, |session| session)?;
     connector::metrics::add_to_linker::<Session, HasSelf<Session>>(linker, |session| session)?;
     connector::secrets::add_to_linker::<Session, HasSelf<Session>>(linker, |session| session)?;
+    connector::trace::add_to_linker::<Session, HasSelf<Session>>(linker, |session| session)?;
     connector::reveal::add_to_linker::<Session, HasSelf<Session>>(linker, |session| session)
 }
 

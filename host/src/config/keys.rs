@@ -5,6 +5,7 @@
 
 mod credential;
 mod limits;
+mod otlp;
 mod route;
 mod verify;
 mod webhook;
@@ -16,6 +17,7 @@ use super::schema::{Key, Kind, Section};
 use crate::delivery::retry::DELAY_MAX;
 use credential::{AUTH, HOST_PROXY_AUTH, PLACEHOLDER};
 use limits::{HOST_COMPILE, LIMITS};
+use otlp::HOST_OTLP;
 use route::ROUTE;
 use webhook::WEBHOOK;
 
@@ -112,7 +114,7 @@ static HOST: Section = Section {
         Key::new("tls", Kind::Table(&HOST_TLS), Unset, "Certificates."),
         Key::new("proxy", Kind::Table(&HOST_PROXY), Unset, "The way out for requests to public places."),
         Key::later("mask", "Headers and body pointers that are never shown."),
-        Key::later("otlp", "Where traces go."),
+        Key::new("otlp", Kind::Table(&HOST_OTLP), Unset, "Where traces go."),
     ],
 };
 

@@ -17,6 +17,7 @@ mod keys;
 mod lock;
 mod machine;
 mod notice;
+mod otlp;
 mod plugin_schema;
 mod problem;
 mod quantity;
@@ -48,6 +49,7 @@ use crate::limit::{CompileLimits, Limits, MESSAGE_BYTES_DEFAULT};
 use crate::listener::tls;
 use crate::secret_store;
 use crate::settlement::attempt::Keep;
+use crate::telemetry::otlp::Settings as Otlp;
 use crate::trigger::schedule::Settings as Schedule;
 use crate::trigger::webhook::{self as hook, proxies::Proxies};
 
@@ -301,6 +303,8 @@ pub struct Host {
     pub roots: Roots,
     /// Passed by requests to public places.
     pub proxy: Option<Proxy>,
+    /// Where traces go.
+    pub otlp: Option<Otlp>,
 }
 
 /// Where a plugin's bytes come from.

@@ -12,6 +12,7 @@ use super::outcome;
 use super::retry::Policy;
 use super::segment::Segment;
 use super::supersession::Supersession;
+use super::tracing::{Source, Told, Tracing};
 use crate::capability::rate::Bucket;
 use crate::clock::Clock;
 use crate::id::Name;
@@ -35,6 +36,8 @@ pub struct Connector {
     pub keeps_sandbox: bool,
     /// Which of its attempts are kept.
     pub history: History,
+    /// What is told of them to whoever collects traces.
+    pub tracing: Tracing,
     /// When failures are tried again.
     pub policy: Policy,
     /// Attempts in a time, where they are bounded.
@@ -65,7 +68,7 @@ impl Connector {
     /// Tells people what became of a delivery that did not succeed: log and metric, and the brake where too many died.
     pub(super) async fn report(&self, delivery: &Delivery, outcome: &Outcome) {
         let (name, message_id, attempt) = (&self.name, &delivery.message.id, delivery.attempt);
-        let trace = Trace::of(&delivery.message.headers);
+        let trace = self.tracing.tracer.of_message(message_id, &delivery.message.headers);
         let trace_id = trace.as_ref().map(Trace::id);
         match outcome {
             // What expires is counted and logged where it is committed.
@@ -104,13 +107,16 @@ impl Connector {
             if queue.is_inbox() {
                 segment.tick(tick_end(&delivery, &outcome));
             }
-            let record = Record::empty(self.clock.now_ms());
+            let mut record = Record::empty(self.clock.now_ms());
+            let source = Source::Queue(queue.as_str());
+            segment.tell(self.tracing.ended(source, &delivery, &mut record, Some("crash"), &outcome));
             segment.note(self.history.failure(queue.as_str(), &delivery, record, &outcome));
             segment.settle(delivery.origin, outcome);
         }
         let Some(closed) = segment.close() else { return Ok(()) };
         self.ledger.settle(closed.settlement).await?;
         self.history.note(closed.attempts);
+        closed.told.into_iter().for_each(Told::committed);
         Ok(())
     }
 

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use super::tracing::Told;
 use crate::ledger::Reservation;
 use crate::settlement::attempt::Attempt;
 use crate::settlement::{
@@ -29,6 +30,7 @@ pub struct Segment {
     tick: Option<TickEnd>,
     deliveries: Vec<Delivery>,
     attempts: Vec<Attempt>,
+    told: Vec<Told>,
 }
 
 /// A segment that is closed: what to commit, and what to run again if state had changed.
@@ -40,6 +42,8 @@ pub struct Closed {
     pub accepted_ms: Vec<u64>,
     /// To be kept once it is committed.
     pub attempts: Vec<Attempt>,
+    /// To be told once it is committed.
+    pub told: Vec<Told>,
     /// The deliveries of a segment that touched state; empty otherwise.
     pub deliveries: Vec<Delivery>,
     /// To be dropped once the settlement is handed in.
@@ -61,6 +65,7 @@ impl Segment {
             tick: None,
             deliveries: Vec::new(),
             attempts: Vec::new(),
+            told: Vec::new(),
         }
     }
 
@@ -109,6 +114,12 @@ impl Segment {
         self.attempts.extend(attempt);
     }
 
+    /// Notes what is told of a delivery whose outcome this segment holds, to whoever collects traces.
+    pub fn tell(&mut self, told: Option<Told>) {
+        let place = self.deliveries.len();
+        self.told.extend(told.map(|told| told.at(place)));
+    }
+
     /// Notes what the attempt at a tick came to whose outcome this segment holds.
     pub fn tick(&mut self, end: Option<TickEnd>) {
         self.tick = end.or(self.tick.take());
@@ -132,7 +143,8 @@ impl Segment {
             tick: ended.tick,
             mark: None,
         };
-        Some(Closed { settlement, accepted_ms, attempts: ended.attempts, deliveries, reservation: ended.reservation })
+        let (attempts, told, reservation) = (ended.attempts, ended.told, ended.reservation);
+        Some(Closed { settlement, accepted_ms, attempts, told, deliveries, reservation })
     }
 }
 

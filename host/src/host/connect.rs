@@ -22,6 +22,7 @@ use crate::ledger::{Directory, Ledger};
 use crate::metrics::Metrics;
 use crate::runtime::permit::Permits;
 use crate::secret_store::SecretStore;
+use crate::telemetry::otlp::{Exporter, Means, Tracer};
 use crate::trigger::webhook::server::Served;
 
 impl Host {
@@ -43,12 +44,19 @@ impl Host {
         let secrets = Arc::new(secrets);
         let egress = Egress::start(Handle::current(), way_out(&loaded.config));
         let http = http::Services::new(egress, secrets.clone(), metrics.clone(), audit.clone());
-        let services = Services { ledger: Some(ledger.clone()), metrics, audit: audit.clone(), secrets, http };
-        let connected = Self::connect(Present::new(loaded, plugins, services, false), reading, ledger).await;
+        let (tracer, exporter) = tracing_of(&loaded.config, &metrics, &audit, &secrets);
+        let services = Services { ledger: Some(ledger.clone()), metrics, audit: audit.clone(), secrets, http, tracer };
+        let present = Present::new(loaded, plugins, services, false);
+        let connected = Self::connect(present, reading, ledger, exporter).await;
         connected.inspect_err(|error| audit.close(Event::failed(error)))
     }
 
-    async fn connect(present: Present, reading: Reading, ledger: Ledger) -> anyhow::Result<Self> {
+    async fn connect(
+        present: Present,
+        reading: Reading,
+        ledger: Ledger,
+        exporter: Option<Exporter>,
+    ) -> anyhow::Result<Self> {
         let Services { metrics, audit, secrets, .. } = present.services.clone();
         let directory = Arc::new(ledger.configure(&layout(present.config()))?);
         metrics.configured(&present.config().origin.sha256);
@@ -71,6 +79,7 @@ impl Host {
             served: watch::Sender::default(),
             reloader,
             orders,
+            exporter,
         };
         host.tell_orphans(&host.directory);
         let present = host.reloader.present();
@@ -123,6 +132,19 @@ impl Host {
             );
         }
     }
+}
+
+/// What traces are told to, and what sends them on; nothing where they go nowhere.
+fn tracing_of(
+    config: &config::Config,
+    metrics: &Metrics,
+    audit: &Audit,
+    secrets: &Arc<SecretStore>,
+) -> (Tracer, Option<Exporter>) {
+    let Some(settings) = &config.host.otlp else { return (Tracer::default(), None) };
+    let (metrics, audit, secrets) = (metrics.clone(), audit.clone(), secrets.clone());
+    let (tracer, exporter) = Exporter::start(settings, Means { egress: way_out(config), secrets, metrics, audit });
+    (tracer, Some(exporter))
 }
 
 fn start_of(origin: &config::Origin) -> Event {

@@ -6,22 +6,25 @@
 
 mod families;
 mod plugin;
+mod timing;
 
 use std::sync::{Arc, PoisonError};
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 
 use crate::id::Name;
 use crate::limit::Limit;
 
 pub use plugin::{Figure, PluginMetrics};
+pub use timing::Timing;
+
+use timing::Examples;
 
 use families::{
     Configured, Delivered, Denied, Ended, Families, HeldBy, Hooked, LimitHit, OfConnector, OfHost, OfQueue,
-    OfSubscription, Requested,
+    OfSubscription, Requested, Why,
 };
 
 /// A gauge of seconds or other fractions.
@@ -46,6 +49,8 @@ pub enum Effect {
     Filesystem,
     /// A figure of the plugin's own.
     Metric,
+    /// What the plugin adds to its trace.
+    Trace,
 }
 
 impl Effect {
@@ -61,6 +66,7 @@ impl Effect {
             Self::Lookup => "lookup",
             Self::Filesystem => "filesystem",
             Self::Metric => "metric",
+            Self::Trace => "trace",
         }
     }
 }
@@ -118,9 +124,7 @@ impl std::fmt::Debug for Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let families = Families::new();
-        families.register();
-        Self(Arc::new(families))
+        Self::new(Examples::None)
     }
 }
 
@@ -147,14 +151,26 @@ pub struct ConnectorMetrics {
     /// Made a dead letter.
     pub dead: Counter,
     /// Wall time of one attempt.
-    pub attempt_seconds: Histogram,
+    pub attempt_seconds: Timing,
     /// From enqueue to settled.
-    pub delivery_seconds: Histogram,
+    pub delivery_seconds: Timing,
     /// Settlements discarded because state had changed.
     pub conflicts: Counter,
 }
 
 impl Metrics {
+    fn new(examples: Examples) -> Self {
+        let families = Families::new(examples);
+        families.register();
+        Self(Arc::new(families))
+    }
+
+    /// With traces as examples for what attempts and deliveries took.
+    #[must_use]
+    pub fn with_examples() -> Self {
+        Self::new(Examples::Traces)
+    }
+
     /// The figures that a connector's hot path counts, looked up once.
     #[must_use]
     pub fn of_connector(&self, connector: &Name) -> ConnectorMetrics {
@@ -288,6 +304,17 @@ impl Metrics {
         self.0.history_dropped.inc();
     }
 
+    /// Spans were taken by the collector.
+    pub fn spans_exported(&self, count: usize) {
+        self.0.spans_exported.inc_by(count as u64);
+    }
+
+    /// Spans will never reach the collector: `queue` (there was no room), `export` (it could not be reached), `refused`,
+    /// `stopped`.
+    pub fn spans_dropped(&self, reason: &'static str, count: usize) {
+        self.0.spans_dropped.get_or_create(&Why { reason: reason.to_owned() }).inc_by(count as u64);
+    }
+
     /// Memory that is reserved for runs under way; whoever admits them moves it.
     #[must_use]
     pub fn sandbox_reserved_bytes(&self) -> Gauge {
@@ -318,6 +345,12 @@ impl Metrics {
     ) -> Result<(), &'static str> {
         let mut registry = self.0.registry.lock().unwrap_or_else(PoisonError::into_inner);
         self.0.plugin.record(&mut registry, connector, name, labels, figure)
+    }
+
+    /// All metrics as text for readers who know of no examples.
+    #[must_use]
+    pub fn plain_text(&self) -> String {
+        timing::without_examples(&self.text())
     }
 
     /// All metrics as OpenMetrics text.

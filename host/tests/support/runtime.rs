@@ -23,6 +23,7 @@ use bulkhead_host::runtime::permit::{Budget, Permit, Permits};
 use bulkhead_host::runtime::{Engine, Plugin, Sandbox, Scope, Staged, engine};
 use bulkhead_host::secret_store::{Environment, SecretStore, Source};
 use bulkhead_host::settlement::{Barrier, ConnectorId, Delivery, Origin, QueueId, Settlement, SubscriptionId};
+use bulkhead_host::telemetry::otlp::Tracer;
 
 pub const CONNECTOR: &str = "orders";
 
@@ -116,7 +117,8 @@ fn services(ledger: &Ledger, metrics: &Metrics, folder: &Path) -> Services {
     let egress = Egress::start(tokio::runtime::Handle::current(), bulkhead_host::egress::Settings::default());
     let http =
         bulkhead_host::capability::http::Services::new(egress, secrets.clone(), metrics.clone(), Audit::default());
-    Services { ledger: Some(ledger.clone()), metrics: metrics.clone(), audit: Audit::default(), secrets, http }
+    let (ledger, metrics, audit) = (Some(ledger.clone()), metrics.clone(), Audit::default());
+    Services { ledger, metrics, audit, secrets, http, tracer: Tracer::default() }
 }
 
 fn secret(path: &Path) -> Source {

@@ -27,6 +27,7 @@ mod schedules;
 mod send;
 mod sink;
 mod start;
+mod tracing;
 mod webhooks;
 
 use std::process::ExitCode;
@@ -58,7 +59,7 @@ struct Arguments {
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
-    /// Parts to measure: sandbox, start, reload, gate, kills, neighbour, schedules, ingest, roundtrip, lone, send, redrive, pipeline, connectors, backlog; all when none is named
+    /// Parts to measure: sandbox, start, reload, gate, kills, neighbour, schedules, ingest, roundtrip, lone, send, redrive, pipeline, tracing, connectors, backlog; all when none is named
     parts: Vec<Part>,
 }
 
@@ -66,6 +67,7 @@ struct Arguments {
 enum Part {
     Sandbox,
     Pipeline,
+    Tracing,
     Send,
     Backlog,
     Start,
@@ -81,7 +83,7 @@ enum Part {
     Connectors,
 }
 
-const ALL: [Part; 15] = [
+const ALL: [Part; 16] = [
     Part::Sandbox,
     Part::Start,
     Part::Reload,
@@ -95,6 +97,7 @@ const ALL: [Part; 15] = [
     Part::Send,
     Part::Redrive,
     Part::Pipeline,
+    Part::Tracing,
     Part::Connectors,
     Part::Backlog,
 ];
@@ -128,6 +131,7 @@ fn measure(part: Part, arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
         Part::Ingest => webhooks::ingest(arguments.rounds, peers::durable(&arguments.peers)),
         Part::Roundtrip => webhooks::roundtrip(arguments.rounds, peers::asking(&arguments.peers)),
         Part::Pipeline => pipeline(arguments),
+        Part::Tracing => tracing::measure(arguments.rounds, arguments.messages),
         Part::Send => send(arguments),
         Part::Redrive => redrive(arguments),
         Part::Backlog => backlog(arguments),
