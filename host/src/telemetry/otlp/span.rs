@@ -134,6 +134,8 @@ impl Span {
 
     /// It did not work: `kind` is one of few words, `text` is for people.
     pub fn fail(&mut self, kind: impl Into<Value>, text: &str) {
+        // A plugin may have said it, too.
+        self.attributes.retain(|(key, _)| key != "error.type");
         self.set("error.type", kind);
         self.error = Some(text[..text.floor_char_boundary(ERROR_BYTES_MAX)].to_owned());
     }
