@@ -134,7 +134,7 @@ fn span(bytes: &[u8]) -> Span {
             3 => span.state = field.text(),
             4 => span.parent = Some(id(&field, 8)),
             5 => span.name = field.text(),
-            6 => span.kind = KINDS[field.number() as usize],
+            6 => span.kind = KINDS[usize::try_from(field.number()).expect("a kind")],
             7 => span.start = field.number(),
             8 => span.end = field.number(),
             9 => span.attributes.extend([attribute(field.bytes())]),
@@ -225,7 +225,7 @@ fn fields(mut bytes: &[u8]) -> Vec<(u64, Field<'_>)> {
             0 => Field::Number(varint(&mut bytes)),
             1 => Field::Number(u64::from_le_bytes(take(&mut bytes, 8).try_into().expect("8 bytes"))),
             2 => {
-                let length = varint(&mut bytes) as usize;
+                let length = usize::try_from(varint(&mut bytes)).expect("a length");
                 Field::Bytes(take(&mut bytes, length))
             }
             5 => Field::Number(u32::from_le_bytes(take(&mut bytes, 4).try_into().expect("4 bytes")).into()),

@@ -130,10 +130,11 @@ fn check_steps(spans: &[Span], server: &Fixture) {
         assert_eq!(root.resource[kind], value);
     }
     assert!(["service.version", "service.instance.id"].iter().all(|key| root.resource.contains_key(*key)));
-    for queue in ["in", "mid"] {
+    for (queue, by) in [("in", "hook"), ("mid", "map")] {
         let (published, processed) =
             (only(spans, &format!("publish {queue}")), only(spans, &format!("process {queue}")));
         assert_eq!((published.kind, processed.kind), ("producer", "consumer"));
+        assert_eq!((published.text("bulkhead.connector"), &*published.state), (by, "acme=1,other=2"));
         assert_eq!(processed.links, [(published.trace.clone(), published.id.clone())], "linked across the queue");
         for (span, kind) in [(published, "send"), (processed, "process")] {
             let said = ["messaging.system", "messaging.operation.type", "messaging.destination.name"];
@@ -254,7 +255,7 @@ fn a_sample_is_decided_by_the_trace_alone() {
     };
     let all = traces(1.0);
     assert_eq!((all.len(), traces(0.0).len()), (MESSAGES, 0));
-    let threshold = (0.9 * (1_u64 << 56) as f64) as u64;
+    let threshold = (1_u64 << 56) / 10 * 9;
     let is_taken = |trace: &&String| u64::from_str_radix(&trace[18..], 16).unwrap() >= threshold;
     let expected: Vec<String> = all.iter().filter(is_taken).cloned().collect();
     assert!((10..60).contains(&expected.len()), "{} of {MESSAGES}", expected.len());
@@ -277,7 +278,7 @@ fn a_sender_may_ask_for_some_traces_and_not_for_all() {
     let began = std::time::Instant::now();
     let highest = "f".repeat(32);
     (0..ASKED).for_each(|_| assert_eq!(send(&format!("00-{highest}-{STEP}-01")), 202));
-    let seconds = began.elapsed().as_secs() as usize + 1;
+    let seconds = usize::try_from(began.elapsed().as_secs()).unwrap() + 1;
     running.wait_until("all are settled", PATIENCE, |metrics| done(metrics) == 2.0 * (ASKED + 4) as f64);
     let _ = running.terminate().ok();
     let spans = collector.spans();
@@ -291,6 +292,29 @@ fn a_sender_may_ask_for_some_traces_and_not_for_all() {
         server.requests().iter().filter(|it| it.header("traceparent").is_some_and(|it| it.ends_with(flag))).count()
     };
     assert_eq!((flags("-01"), flags("-00")), (recorded, ASKED + 4 - recorded));
+}
+
+/// A plugin that gives its message a trace of its own, which is to be recorded.
+#[test]
+fn a_plugin_does_not_decide_what_is_recorded() {
+    const OTHER: (&str, &str) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
+    let collector = Collector::start();
+    let plugin = guest("hostile");
+    let toml = format!("[connectors.it]\nplugin = '{}'\nconsume = 'in'\nallow.publish = ['out']\n", plugin.display());
+    let (_, host) = ran(&(toml + &otlp(&collector, "sample = 0.0")), |host| {
+        host.send("in", &["forge out"]);
+        let header = format!("traceparent: {}", parent("01"));
+        let _ = host.run(&["send", "in", "--body", "forge out", "--header", &header]).ok();
+    });
+    let headers = host.ledger().headers("out").concat();
+    let flag = |flag: &str| ("traceparent".to_owned(), format!("00-{}-{}-{flag}", OTHER.0, OTHER.1));
+    assert_eq!(headers, [flag("00"), flag("01")], "as recorded as the message that it was made from");
+    let spans = collector.spans();
+    let published = only(&spans, "publish out");
+    assert_eq!(
+        (published.trace.as_str(), published.links.clone()),
+        (TRACE, vec![(OTHER.0.to_owned(), OTHER.1.to_owned())])
+    );
 }
 
 /// Several messages in one call, of which one fails: a trace of its own that follows from each of theirs.

@@ -257,6 +257,7 @@ pub struct Session {
     http: http::Session,
     recorder: Recorder,
     recording: Option<Box<Recording>>,
+    was_called: bool,
     held: Option<Duration>,
     lack: Option<Lack>,
 }
@@ -277,6 +278,7 @@ impl Session {
             http: http::Session::recorded(grants.http.clone(), recorder.clone()),
             recorder,
             recording: None,
+            was_called: false,
             held: None,
             lack: None,
             grants,
@@ -291,7 +293,7 @@ impl Session {
         self.queue.begin_call(call);
         self.state.begin_call(call.segment);
         let needs_id = call.causes.len() == 1 && self.grants.http.gives_keys();
-        self.recording = trace::record(&self.grants, call);
+        (self.recording, self.was_called) = (trace::record(&self.grants, call), true);
         let (trace, traced) = trace::of_call(&self.grants, call, self.recording.as_deref());
         self.http.begin_call(http::CallScope {
             message_id: call.causes.first().filter(|_| needs_id).map(|cause| cause.id.to_owned()),
@@ -329,9 +331,9 @@ impl Session {
         self.recorder.take()
     }
 
-    /// Takes what is recorded of the call that has ended, where its trace is.
-    pub fn take_recording(&mut self) -> Option<Box<Recording>> {
-        self.recording.take()
+    /// Takes what is recorded of the call that has ended, where its trace is; and whether there was a call.
+    pub fn take_recording(&mut self) -> (Option<Box<Recording>>, bool) {
+        (self.recording.take(), std::mem::take(&mut self.was_called))
     }
 
     /// What its connector may do.

@@ -308,7 +308,7 @@ impl Stage {
                 }
                 _ => attempt,
             };
-            recording.published(cause, || trace::published(before, queue, &publish.draft));
+            recording.published(cause, || trace::published(before, &grants.subject.name, queue, &publish.draft));
         }
     }
 

@@ -8,8 +8,9 @@ use http::Method;
 use super::http::{GrantSettings, Target, Traced};
 use super::{Call, Grants, Session};
 use crate::bindings::bulkhead::connector::trace::{Attribute, Host, Value};
+use crate::id::Name;
 use crate::message::Draft;
-use crate::message::trace::Trace;
+use crate::message::trace::{self, Trace};
 use crate::metrics::Effect;
 use crate::telemetry::otlp::span::{self, Kind, Span};
 use crate::telemetry::otlp::{self, Recording, Unfit};
@@ -50,8 +51,8 @@ pub(super) fn of_call(
     (trace, trace.map(|trace| Traced { trace, state, tracer }))
 }
 
-/// A message that was published after the step `before`.
-pub(super) fn published(before: Trace, queue: &str, draft: &Draft) -> Span {
+/// A message that a connector has published after the step `before`.
+pub(super) fn published(before: Trace, connector: &Name, queue: &str, draft: &Draft) -> Span {
     let named = Trace::of(&draft.headers);
     let own = named.filter(|named| named.is_same(&before));
     let mut span = Span::new(
@@ -60,14 +61,16 @@ pub(super) fn published(before: Trace, queue: &str, draft: &Draft) -> Span {
         Kind::Producer,
         format!("publish {queue}"),
     );
-    say_published(&mut span, queue, &draft.id);
+    span.state = trace::state_of(&draft.headers).map(str::to_owned);
+    say_published(&mut span, connector, queue, &draft.id);
     // The draft belongs to another trace, which the plugin has named.
     named.filter(|named| !named.is_same(&before)).into_iter().for_each(|named| span.link(named));
     span
 }
 
 /// What there is to say about a message that enters a queue.
-pub fn say_published(span: &mut Span, queue: &str, message_id: &str) {
+pub fn say_published(span: &mut Span, connector: &Name, queue: &str, message_id: &str) {
+    span.set("bulkhead.connector", connector.to_string());
     span.set("messaging.system", "bulkhead");
     span.set("messaging.operation.type", "send");
     span.set("messaging.operation.name", "publish");
@@ -75,12 +78,19 @@ pub fn say_published(span: &mut Span, queue: &str, message_id: &str) {
     span.set("messaging.message.id", message_id.to_owned());
 }
 
-/// A request that is about to be sent; `resent` counts those before it that it repeats.
-pub(super) fn requested(trace: &Traced, method: &Method, to: (&Target, &GrantSettings), resent: u32) -> Span {
+/// A request that a connector is about to send; `resent` counts those before it that it repeats.
+pub(super) fn requested(
+    trace: &Traced,
+    connector: &Name,
+    method: &Method,
+    to: (&Target, &GrantSettings),
+    resent: u32,
+) -> Span {
     let (target, settings) = to;
     let (name, method) = name_of(method.as_str());
     let mut span = Span::new(trace.trace.next(), Some(trace.trace.step()), Kind::Client, name);
     span.state.clone_from(&trace.state);
+    span.set("bulkhead.connector", connector.to_string());
     span.set("http.request.method", method);
     span.set("server.address", target.host_text().to_owned());
     span.set("server.port", target.port());

@@ -22,6 +22,8 @@ pub(super) struct Record {
     pub(super) recording: Option<Box<Recording>>,
     /// The step that it was, where it was made for several deliveries and has been told already.
     pub(super) call: Option<Trace>,
+    /// Whether the plugin was called at all.
+    was_called: bool,
     /// State that it has written.
     pub(super) keys: usize,
 }
@@ -42,8 +44,13 @@ impl Record {
 
     /// What a call has done, in this sandbox.
     pub(super) fn of(sandbox: &mut Sandbox, started_ms: u64) -> Self {
-        let (effects, recording) = (sandbox.take_effects(), sandbox.take_recording());
-        Self { started_ms, effects, recording, ..Self::default() }
+        let (effects, (recording, was_called)) = (sandbox.take_effects(), sandbox.take_recording());
+        Self { started_ms, effects, recording, was_called, ..Self::default() }
+    }
+
+    /// Whether it is known already that no trace of it is recorded.
+    pub(super) fn is_unrecorded(&self) -> bool {
+        self.was_called && self.recording.is_none() && self.call.is_none()
     }
 
     /// The trace that it is recorded in, if it is.

@@ -65,6 +65,9 @@ impl Tracing {
         kind: Option<&'static str>,
         outcome: &Outcome,
     ) -> Option<Told> {
+        if record.is_unrecorded() {
+            return None;
+        }
         let steps = self.steps(source, delivery)?;
         let mut publishes = Vec::new();
         let attempt = if record.call.is_some() {

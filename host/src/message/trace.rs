@@ -69,13 +69,15 @@ impl Trace {
     /// only spread, and is made for every message that has no trace.
     #[must_use]
     pub fn of_message(id: &str) -> Self {
-        let hash = |seed: u64| {
-            let hash = id.bytes().fold(seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        let seeds = (0xcbf2_9ce4_8422_2325, 0x9e37_79b9_7f4a_7c15);
+        let hashed = id.bytes().fold(seeds, |(one, other), byte| (step(one, byte), step(other, byte)));
+        let mix = |hash: u64| {
             let mixed = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
             let mixed = (mixed ^ (mixed >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
             mixed ^ (mixed >> 33)
         };
-        let [first, second] = [hash(0xcbf2_9ce4_8422_2325), hash(0x9e37_79b9_7f4a_7c15)];
+        let (first, second) = (mix(hashed.0), mix(hashed.1));
         let bytes = (u128::from(first) << 64 | u128::from(second)).to_be_bytes();
         Self::of_bytes(bytes, first.rotate_left(32) ^ second)
     }
@@ -101,6 +103,14 @@ impl Trace {
     #[must_use]
     pub fn number(&self) -> u128 {
         u128::from_str_radix(self.id(), 16).unwrap_or_default()
+    }
+
+    /// The last 56 bits of its id, which are random wherever it began.
+    #[must_use]
+    pub fn chance(&self) -> u64 {
+        // For every message: the digits are known to be digits.
+        let digit = |byte: u8| u64::from(if byte <= b'9' { byte - b'0' } else { byte - b'a' + 10 });
+        self.id[ID - 14..].iter().fold(0, |bits, byte| bits << 4 | digit(*byte))
     }
 
     /// The step in it that comes before whatever is done now.
@@ -211,6 +221,7 @@ mod tests {
         assert_eq!(one, Trace::of_message("a"));
         assert!(!one.is_same(&other) && one.step() != other.step());
         assert_eq!(Trace::parse(&one.header()), Some(one));
+        assert_eq!(u128::from(one.chance()), one.number() & ((1 << 56) - 1));
     }
 
     #[test]

@@ -144,8 +144,8 @@ impl Sandbox {
         self.store.data().take_effects()
     }
 
-    /// Takes what is recorded of the last call, where its trace is.
-    pub fn take_recording(&mut self) -> Option<Box<Recording>> {
+    /// Takes what is recorded of the last call, where its trace is; and whether there was a call.
+    pub fn take_recording(&mut self) -> (Option<Box<Recording>>, bool) {
         self.store.data_mut().take_recording()
     }
 

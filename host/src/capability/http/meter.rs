@@ -92,6 +92,6 @@ impl Admitted {
     pub(super) fn span(&self) -> Option<Span> {
         let Recorded { traced, sent, .. } = self.traced.as_ref()?;
         let resent = sent.fetch_add(1, Ordering::Relaxed);
-        Some(trace::requested(traced, &self.method, (&self.target, self.entry()), resent))
+        Some(trace::requested(traced, &self.grant.connector, &self.method, (&self.target, self.entry()), resent))
     }
 }

@@ -25,8 +25,7 @@ impl Ratio {
     }
 
     pub(super) fn takes(self, trace: &Trace) -> bool {
-        let bits = trace.number() & ((1_u128 << BITS) - 1);
-        u64::try_from(bits).unwrap_or_default() >= self.threshold
+        trace.chance() >= self.threshold
     }
 }
 

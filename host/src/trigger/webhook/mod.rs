@@ -211,7 +211,7 @@ impl Hook {
         let stored = self.ledger.receive(self.target, draft, mark).await.map_err(|error| self.unstored(&error))?;
         if let Some(visit) = visit.filter(|_| !stored.duplicate) {
             let inbox = || Name::inbox_of(&self.connector);
-            visit.stored(self.settings.publish.clone().unwrap_or_else(inbox).as_str(), &stored.id);
+            visit.stored(&self.connector, self.settings.publish.clone().unwrap_or_else(inbox).as_str(), &stored.id);
         }
         Ok(Reply::accepted(status, &stored.id))
     }

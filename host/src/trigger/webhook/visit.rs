@@ -12,6 +12,7 @@ use http::{HeaderMap, Method};
 use super::Hook;
 use crate::capability::rate::{Bucket, Rate};
 use crate::capability::trace::{name_of, say_published};
+use crate::id::Name;
 use crate::message::trace::{TRACEPARENT, TRACESTATE, Trace, state_of};
 use crate::message::{HEADERS_MAX, Header};
 use crate::telemetry::otlp::Tracer;
@@ -71,12 +72,12 @@ impl Visit {
     }
 
     /// Its message is on disk, in this queue.
-    pub(super) fn stored(&self, queue: &str, message_id: &str) {
+    pub(super) fn stored(&self, connector: &Name, queue: &str, message_id: &str) {
         let Some(step) = self.step.filter(Trace::is_recorded) else { return };
         let trace = published_as(step, message_id);
         let mut span = Span::new(trace, Some(step.step()), Kind::Producer, format!("publish {queue}"));
         span.state.clone_from(&self.state);
-        say_published(&mut span, queue, message_id);
+        say_published(&mut span, connector, queue, message_id);
         self.tracer.send(vec![span]);
     }
 

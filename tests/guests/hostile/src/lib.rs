@@ -85,6 +85,10 @@ fn act(verb: &str, rest: &str) -> Result<(), Failure> {
         }
         "post" => http::post(rest).body(vec![b'x'; 1 << 16]).send().map(drop).map_err(Failure::from),
         "trace" => trace_more_than_fits(),
+        "forge" => {
+            let draft = Draft::new("forged").header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+            queue::publish(rest, draft).map(drop).map_err(Failure::from)
+        }
         "handles" => handles(),
         "fill-state" => (0..20_000).try_for_each(|number: u32| state::set(&format!("key-{number}"), &number)),
         "put" => put(rest),
