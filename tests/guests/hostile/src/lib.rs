@@ -85,10 +85,7 @@ fn act(verb: &str, rest: &str) -> Result<(), Failure> {
         }
         "post" => http::post(rest).body(vec![b'x'; 1 << 16]).send().map(drop).map_err(Failure::from),
         "trace" => trace_more_than_fits(),
-        "forge" => {
-            let draft = Draft::new("forged").header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
-            queue::publish(rest, draft).map(drop).map_err(Failure::from)
-        }
+        "forge" => forge(rest),
         "handles" => handles(),
         "fill-state" => (0..20_000).try_for_each(|number: u32| state::set(&format!("key-{number}"), &number)),
         "put" => put(rest),
@@ -169,6 +166,12 @@ fn trace_more_than_fits() -> Result<(), Failure> {
     trace::add_event("wide", (0..9).map(|nth| ("k", nth.into())));
     (0..100).for_each(|_| trace::add_event("again", []));
     Ok(())
+}
+
+/// Publishes a message of another trace, which is to be recorded.
+fn forge(queue: &str) -> Result<(), Failure> {
+    let draft = Draft::new("forged").header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+    queue::publish(queue, draft).map(drop).map_err(Failure::from)
 }
 
 /// Opens its bucket again and again, and closes none.
