@@ -26,6 +26,8 @@ use crate::process::{Process, Spawned};
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// Until a verb, a batch run or a stop has ended.
 const ENDED_WITHIN: Duration = Duration::from_secs(120);
+/// Much shorter than what tests wait for, and much longer than a look takes.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(5);
 /// Below the ports that systems hand out by themselves, so that none of them is taken in between.
 const PORTS: std::ops::Range<u32> = 12_000..30_000;
 
@@ -391,6 +393,7 @@ impl Running {
                 return child;
             }
             assert!(Instant::now() < deadline, "no {what} within {within:?}:\n{}", self.log().join("\n"));
+            self.rest();
         }
     }
 
@@ -420,7 +423,13 @@ impl Running {
         let deadline = Instant::now() + within;
         while !is_so(&self.metrics()) {
             assert!(Instant::now() < deadline, "no {what} within {within:?}:\n{}", self.log().join("\n"));
+            self.rest();
         }
+    }
+
+    /// Leaves the machine to the host for a moment, between two looks at what it does not tell by itself.
+    pub fn rest(&self) {
+        self.process.rest(LOOK_AGAIN_AFTER);
     }
 
     /// Waits for a line of the log that contains `text`, in one of its JSON fields or names.

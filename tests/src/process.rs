@@ -96,6 +96,13 @@ impl Process {
         }
     }
 
+    /// Waits until it has ended, at most so long: for those who look for something that nothing tells, and look again.
+    pub(crate) fn rest(&self, at_most: Duration) {
+        let state = self.log.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is said meanwhile wakes nobody up: one who looks at each line again keeps the host from its work.
+        let _ = self.log.changed.wait_timeout_while(state, at_most, |state| !state.1);
+    }
+
     /// The lines so far.
     pub(crate) fn log(&self) -> Vec<String> {
         self.log.state.lock().unwrap_or_else(PoisonError::into_inner).0.clone()

@@ -193,6 +193,7 @@ fn wait_for(running: &Running, query: &str) -> Value {
             return entry.clone();
         }
         assert!(Instant::now() < deadline, "nothing by {query} within {PATIENCE:?}");
+        running.rest();
     }
 }
 

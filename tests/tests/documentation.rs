@@ -74,6 +74,7 @@ fn problems(block: &Block) -> Vec<String> {
     }
     let host = with_surroundings(&table);
     fs::write(host.path("bulkhead.toml"), &block.text).unwrap();
+    host.warm();
     let found = host.run(&["check", "--json"]).json();
     let is_meant = |problem: &&Value| !is_of_another_machine(&table, problem["key"].as_str().unwrap());
     let problems = found["problems"].as_array().unwrap().iter().filter(is_meant);

@@ -82,7 +82,7 @@ fn floods_of_http_2_end_in_time_and_the_host_stays_small() {
         .map(|(name, start, again)| (name, TlsServer::flooding(&authority.issue(Flaw::None), start, again)))
         .collect();
     let grant = |server: &TlsServer| {
-        format!("{{ url = '{}', methods = ['GET', 'POST'], private = true, timeout = '3s' }}", server.url("/*"))
+        format!("{{ url = '{}', methods = ['GET', 'POST'], private = true, timeout = '1s' }}", server.url("/*"))
     };
     let grants: Vec<String> = servers.iter().map(|(_, server)| grant(server)).chain([grant(&good)]).collect();
     let host = Bulkhead::new("");

@@ -168,6 +168,7 @@ fn check_later_start(attack: &str, limits: &[&str]) {
     let running = host.start();
     while ended(&running.metrics(), "dead") == 0.0 {
         host.send("in", &["ok"]);
+        running.rest();
     }
     assert_eq!(running.metrics().limits("places"), limits);
     assert_eq!(running.metrics().value("bulkhead_panics_total", &[]), 0.0);

@@ -17,6 +17,7 @@ fn first_run(host: &Bulkhead) -> Run {
             return run;
         }
         assert!(Instant::now() < deadline, "no run within {PATIENCE:?}:\n{}", running.log().join("\n"));
+        running.rest();
     }
 }
 

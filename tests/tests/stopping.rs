@@ -3,7 +3,6 @@
 
 use std::sync::Mutex;
 use std::sync::mpsc::sync_channel;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use bulkhead_tests::{Answer, Bulkhead, Fixture, Running, Signal, guest};
@@ -109,7 +108,7 @@ fn a_plugin_that_computes_is_cut_off_too() {
     let deadline = Instant::now() + PATIENCE;
     while host.in_flight().is_empty() {
         assert!(Instant::now() < deadline, "nothing runs");
-        thread::yield_now();
+        running.rest();
     }
     let log = running.terminate().ended_with(1).errors();
     assert!(log.contains(CUT_OFF), "{log}");
