@@ -68,7 +68,8 @@ impl Connector {
     /// Tells people what became of a delivery that did not succeed: log and metric, and the brake where too many died.
     pub(super) async fn report(&self, delivery: &Delivery, outcome: &Outcome) {
         let (name, message_id, attempt) = (&self.name, &delivery.message.id, delivery.attempt);
-        let trace = self.tracing.tracer.of_message(message_id, &delivery.message.headers);
+        let message = &delivery.message;
+        let trace = self.tracing.tracer.of_message(message_id, message.parent.as_deref(), &message.headers);
         let trace_id = trace.as_ref().map(Trace::id);
         match outcome {
             // What expires is counted and logged where it is committed.

@@ -145,7 +145,8 @@ impl Tracing {
             return None;
         }
         let message = &delivery.message;
-        let trace = self.tracer.of_message(&message.id, &message.headers).filter(Trace::is_recorded)?;
+        let trace = self.tracer.of_message(&message.id, message.parent.as_deref(), &message.headers);
+        let trace = trace.filter(Trace::is_recorded)?;
         let is_tick = matches!(source, Source::Queue(queue) if queue.starts_with('@'))
             && Tick::of(message).is_some_and(|tick| !tick.by_hand);
         let has_one = is_tick || Trace::of(&message.headers).is_some();

@@ -4,9 +4,8 @@
 //! `telemetry::otlp`. Invariant: an id is what the header had to say, 32 digits that are not all zero; anything else is no
 //! trace.
 
-use std::fmt::Write as _;
-
-use sha2::{Digest, Sha256};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Header;
 
@@ -54,42 +53,23 @@ impl Trace {
     }
 
     /// One that begins here; nothing is recorded of it unless that is said ([`Trace::recorded`]).
-    ///
-    /// # Panics
-    /// When the operating system has no randomness, without which nothing here can be safe.
     #[must_use]
     pub fn begin() -> Self {
-        let mut bytes = [0; 24];
-        getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
-        let (id, step) = bytes.split_at(16);
-        Self::of_bytes(id.try_into().unwrap_or([1; 16]), u64::from_le_bytes(step.try_into().unwrap_or([1; 8])))
+        Self::of_halves(any(), any(), any())
     }
 
-    /// One that begins with a message: the same for each delivery and each attempt at it. FNV-1a, mixed, since it must
-    /// only spread, and is made for every message that has no trace.
+    /// One that begins with a message: the same for each delivery and each attempt at it.
     #[must_use]
     pub fn of_message(id: &str) -> Self {
-        let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        let seeds = (0xcbf2_9ce4_8422_2325, 0x9e37_79b9_7f4a_7c15);
-        let hashed = id.bytes().fold(seeds, |(one, other), byte| (step(one, byte), step(other, byte)));
-        let mix = |hash: u64| {
-            let mixed = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-            let mixed = (mixed ^ (mixed >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-            mixed ^ (mixed >> 33)
-        };
-        let (first, second) = (mix(hashed.0), mix(hashed.1));
-        let bytes = (u128::from(first) << 64 | u128::from(second)).to_be_bytes();
-        Self::of_bytes(bytes, first.rotate_left(32) ^ second)
+        let (first, second) = spread(&[id]);
+        Self::of_halves(first, second, first.rotate_left(32) ^ second)
     }
 
-    fn of_bytes(bytes: [u8; 16], step: u64) -> Self {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut id = [b'0'; ID];
-        for (pair, byte) in id.chunks_exact_mut(2).zip(bytes) {
-            pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-        }
+    fn of_halves(first: u64, second: u64, step: u64) -> Self {
+        let mut id = [0; ID];
+        write_hex(&mut id[..ID / 2], first);
         // An id of zeros is none.
-        id[ID - 1] = if bytes == [0; 16] { b'1' } else { id[ID - 1] };
+        write_hex(&mut id[ID / 2..], second.max(1));
         Self { id, step: step.max(1), flags: 0 }
     }
 
@@ -99,18 +79,20 @@ impl Trace {
         std::str::from_utf8(&self.id).unwrap_or_default()
     }
 
-    /// Its id, as a number.
+    /// Its id, as bytes.
     #[must_use]
-    pub fn number(&self) -> u128 {
-        u128::from_str_radix(self.id(), 16).unwrap_or_default()
+    pub fn bytes(&self) -> [u8; ID / 2] {
+        let mut bytes = [0; ID / 2];
+        for (byte, pair) in bytes.iter_mut().zip(self.id.chunks_exact(2)) {
+            *byte = digit(pair[0]) << 4 | digit(pair[1]);
+        }
+        bytes
     }
 
     /// The last 56 bits of its id, which are random wherever it began.
     #[must_use]
     pub fn chance(&self) -> u64 {
-        // For every message: the digits are known to be digits.
-        let digit = |byte: u8| u64::from(if byte <= b'9' { byte - b'0' } else { byte - b'a' + 10 });
-        self.id[ID - 14..].iter().fold(0, |bits, byte| bits << 4 | digit(*byte))
+        self.id[ID - 14..].iter().fold(0, |bits, byte| bits << 4 | u64::from(digit(*byte)))
     }
 
     /// The step in it that comes before whatever is done now.
@@ -138,32 +120,33 @@ impl Trace {
         Self { flags, ..self }
     }
 
-    /// The same trace at a step of which nothing is known but its name; the same name has the same id.
+    /// The same trace at a step that is known by these words; the same words have the same id.
     #[must_use]
-    pub fn at(self, step: &str) -> Self {
-        let digest = Sha256::digest(step.as_bytes());
-        let bytes = digest[..8].try_into().unwrap_or([1; 8]);
-        Self { step: u64::from_be_bytes(bytes).max(1), ..self }
+    pub fn at(self, words: &[&str]) -> Self {
+        let (first, second) = spread(words);
+        Self { step: (first ^ second.rotate_left(17)).max(1), ..self }
     }
 
     /// The same trace at a step that nothing else is called.
     #[must_use]
     pub fn next(self) -> Self {
-        Self { step: Self::begin().step, ..self }
+        Self { step: any().max(1), ..self }
     }
 
     /// The header for what is done next.
     #[must_use]
     pub fn header(&self) -> String {
-        let mut text = String::with_capacity(55);
-        let _ = write!(text, "00-{}-{:016x}-{:02x}", self.id(), self.step, self.flags);
-        text
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        text[3..3 + ID].copy_from_slice(&self.id);
+        write_hex(&mut text[36..36 + STEP], self.step);
+        write_hex(&mut text[53..], u64::from(self.flags) << 56);
+        String::from_utf8_lossy(&text).into_owned()
     }
 
     /// The header for a step in it; the same `step` has the same id.
     #[must_use]
     pub fn parent_of(&self, step: &str) -> String {
-        self.at(step).header()
+        self.at(&[step]).header()
     }
 }
 
@@ -173,6 +156,57 @@ pub fn state_of(headers: &[Header]) -> Option<&str> {
     let state = &headers.iter().find(|(name, _)| name == TRACESTATE)?.1;
     let is_text = state.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t'));
     (is_text && !state.is_empty() && state.len() <= STATE_MAX).then_some(state)
+}
+
+/// A number that has not been before: they only have to differ, also from those of other processes.
+fn any() -> u64 {
+    static START: OnceLock<u64> = OnceLock::new();
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let start = START.get_or_init(|| {
+        let mut bytes = [0; 8];
+        // Without randomness the address of a variable is different enough.
+        let is_random = getrandom::fill(&mut bytes).is_ok();
+        if is_random { u64::from_le_bytes(bytes) } else { std::ptr::from_ref(&bytes).addr() as u64 }
+    });
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    mixed(start.wrapping_add(count.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+}
+
+/// Two numbers that these words decide. They must only spread, and are wanted for every message.
+fn spread(words: &[&str]) -> (u64, u64) {
+    let (mut one, mut other) = (0xcbf2_9ce4_8422_2325_u64, 0x9e37_79b9_7f4a_7c15_u64);
+    for word in words {
+        for chunk in word.as_bytes().chunks(8) {
+            let mut eight = [0; 8];
+            eight[..chunk.len()].copy_from_slice(chunk);
+            let part = u64::from_le_bytes(eight);
+            one = (one ^ part).wrapping_mul(0x2127_599b_f432_5c37).rotate_left(29);
+            other = (other ^ part).wrapping_mul(0x8803_55f2_1e6d_1965).rotate_left(37);
+        }
+        one ^= word.len() as u64;
+        other = other.wrapping_add(word.len() as u64).rotate_left(7);
+    }
+    (mixed(one), mixed(other))
+}
+
+/// The finalizer of MurmurHash 3: each bit of the input moves half of the output's.
+fn mixed(number: u64) -> u64 {
+    let number = (number ^ (number >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let number = (number ^ (number >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    number ^ (number >> 33)
+}
+
+/// The first digits of a number, as many as there is room for.
+fn write_hex(text: &mut [u8], number: u64) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (place, number) in text.iter_mut().zip((0..16).map(|nth| number << (4 * nth) >> 60)) {
+        *place = DIGITS[usize::from(number.to_le_bytes()[0])];
+    }
+}
+
+/// What a digit stands for; it is known to be one.
+fn digit(digit: u8) -> u8 {
+    if digit <= b'9' { digit - b'0' } else { digit - b'a' + 10 }
 }
 
 fn is_hex(text: &str, digits: usize) -> bool {
@@ -192,7 +226,7 @@ mod tests {
         assert_eq!((trace.header(), trace.is_recorded()), (headers[0].1.clone(), true));
         let next = trace.parent_of("a");
         assert_eq!((trace.id(), &next[..36], &next[52..]), (ID, &*format!("00-{ID}-"), "-01"));
-        assert_eq!(Trace::parse(&next), Some(trace.at("a")));
+        assert_eq!(Trace::parse(&next), Some(trace.at(&["a"])));
         assert_ne!(next, trace.parent_of("b"));
         assert!(trace.recorded(false).header().ends_with("-00"));
     }
@@ -221,7 +255,19 @@ mod tests {
         assert_eq!(one, Trace::of_message("a"));
         assert!(!one.is_same(&other) && one.step() != other.step());
         assert_eq!(Trace::parse(&one.header()), Some(one));
-        assert_eq!(u128::from(one.chance()), one.number() & ((1 << 56) - 1));
+        let number = u128::from_str_radix(one.id(), 16).expect("an id is digits");
+        assert_eq!((u128::from(one.chance()), one.bytes()), (number & ((1 << 56) - 1), number.to_be_bytes()));
+    }
+
+    #[test]
+    fn no_two_steps_are_called_alike() {
+        let (trace, count) = (Trace::begin(), 10_000);
+        let named: std::collections::BTreeSet<u64> =
+            (0..count).map(|nth| trace.at(&["delivery", "orders", &format!("m{nth}")]).step()).collect();
+        let next: std::collections::BTreeSet<u64> = (0..count).map(|_| trace.next().step()).collect();
+        assert_eq!((named.len(), next.len(), named.intersection(&next).count()), (count, count, 0));
+        assert_ne!(trace.at(&["ab", "c"]), trace.at(&["a", "bc"]));
+        assert!(!Trace::begin().is_same(&Trace::begin()));
     }
 
     #[test]

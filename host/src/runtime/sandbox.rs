@@ -426,7 +426,7 @@ fn begin(
 
 fn cause<'a>(tracer: &Tracer, delivery: &'a Delivery) -> Cause<'a> {
     let message = &delivery.message;
-    let trace = tracer.of_message(&message.id, &message.headers);
+    let trace = tracer.of_message(&message.id, message.parent.as_deref(), &message.headers);
     Cause { id: &message.id, hops: message.hops, trace, state: trace.and_then(|_| trace::state_of(&message.headers)) }
 }
 

@@ -117,7 +117,7 @@ impl Queued {
 /// The step of a trace that one connector's delivery of one message is: the same for each attempt at it, whenever that is.
 #[must_use]
 pub fn delivery(of_message: Trace, connector: &str, message_id: &str) -> Trace {
-    of_message.at(&format!("delivery\n{connector}\n{message_id}"))
+    of_message.at(&["delivery", connector, message_id])
 }
 
 impl Tracer {
@@ -139,15 +139,19 @@ impl Tracer {
         self.is_on() && trace.is_some_and(Trace::is_recorded)
     }
 
-    /// The trace that a message belongs to. Where traces go somewhere one begins with a message that has none, the same
-    /// for each of its deliveries.
+    /// The trace that a message belongs to, if any. Where traces go somewhere and it is to be recorded, one begins with a
+    /// message that has none, the same for each of its deliveries. What was made of a message (`parent`) would have the
+    /// trace of that: without one, none of it is recorded, unless all is.
     #[must_use]
-    pub fn of_message(&self, id: &str, headers: &[Header]) -> Option<Trace> {
+    pub fn of_message(&self, id: &str, parent: Option<&str>, headers: &[Header]) -> Option<Trace> {
         let known = if headers.is_empty() { None } else { Trace::of(headers) };
         known.or_else(|| {
             let ratio = self.0.as_ref()?.ratio;
+            if parent.is_some() && !ratio.takes_all() {
+                return None;
+            }
             let trace = Trace::of_message(id);
-            Some(trace.recorded(ratio.takes(&trace)))
+            ratio.takes(&trace).then(|| trace.recorded(true))
         })
     }
 

@@ -24,6 +24,10 @@ impl Ratio {
         Self { threshold: left_out.min(all) }
     }
 
+    pub(super) fn takes_all(self) -> bool {
+        self.threshold == 0
+    }
+
     pub(super) fn takes(self, trace: &Trace) -> bool {
         trace.chance() >= self.threshold
     }

@@ -108,7 +108,8 @@ impl Span {
             kind,
             start: now,
             end: now,
-            attributes: Vec::new(),
+            // As many as most have.
+            attributes: Vec::with_capacity(10),
             attributes_dropped: 0,
             events: Vec::new(),
             events_dropped: 0,

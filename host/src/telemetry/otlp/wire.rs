@@ -58,7 +58,7 @@ pub(super) fn rejected(mut answer: &[u8]) -> (u64, String) {
 }
 
 fn span(message: &mut Message, span: &Span) {
-    message.bytes(1, &span.trace.number().to_be_bytes());
+    message.bytes(1, &span.trace.bytes());
     message.bytes(2, &span.trace.step().to_be_bytes());
     message.text(3, span.state.as_deref().unwrap_or_default());
     if let Some(parent) = span.parent {
@@ -91,7 +91,7 @@ fn event(message: &mut Message, event: &Event) {
 }
 
 fn link(message: &mut Message, to: &Trace) {
-    message.bytes(1, &to.number().to_be_bytes());
+    message.bytes(1, &to.bytes());
     message.bytes(2, &to.step().to_be_bytes());
     message.fixed_32(6, flags(to));
 }
@@ -173,15 +173,25 @@ impl Message {
         }
     }
 
-    /// A message in this one. Its length stands before it and is known after it: it is written behind, and the few bytes
-    /// of the length are put in between.
+    /// A message in this one. Its length stands before it and is known after it: there is room for one byte of it, which
+    /// is enough for most, and what is behind moves for more.
     fn message(&mut self, number: u64, write: impl FnOnce(&mut Self)) {
         self.tag(number, BYTES);
         let start = self.0.len();
+        self.0.push(0);
         write(self);
-        let mut length = Self::default();
-        length.varint((self.0.len() - start) as u64);
-        self.0.splice(start..start, length.0);
+        let end = self.0.len();
+        let mut length = (end - start - 1) as u64;
+        let bytes = (64 - (length | 1).leading_zeros() as usize).div_ceil(7);
+        if bytes > 1 {
+            self.0.resize(end + bytes - 1, 0);
+            self.0.copy_within(start + 1..end, start + bytes);
+        }
+        for place in &mut self.0[start..start + bytes - 1] {
+            *place = length.to_le_bytes()[0] | 0x80;
+            length >>= 7;
+        }
+        self.0[start + bytes - 1] = length.to_le_bytes()[0];
     }
 }
 
@@ -222,6 +232,17 @@ fn varint(bytes: &mut &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_length_takes_as_many_bytes_as_it_needs() {
+        for length in [0, 1, 127, 128, 16_383, 16_384, 2_097_151, 2_097_152] {
+            let text = vec![b'x'; length];
+            let (mut nested, mut flat) = (Message::default(), Message::default());
+            nested.message(1, |inner| inner.0.extend_from_slice(&text));
+            flat.bytes(1, &text);
+            assert!(nested.0 == flat.0, "{length}");
+        }
+    }
 
     #[test]
     fn an_answer_says_what_was_not_taken() {

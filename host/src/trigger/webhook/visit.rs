@@ -101,5 +101,5 @@ impl Visit {
 }
 
 fn published_as(step: Trace, message_id: &str) -> Trace {
-    if step.is_recorded() { step.at(message_id) } else { step }
+    if step.is_recorded() { step.at(&[message_id]) } else { step }
 }
