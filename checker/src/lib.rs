@@ -5,6 +5,7 @@
 //! is killed, stopped and held; at the end the verdict compares the records with what lies in the ledger's file, read with
 //! plain SQLite. What a run draws comes from one seed.
 
+mod backup;
 mod chance;
 mod faults;
 mod host;
@@ -21,6 +22,7 @@ mod sabotage;
 mod saboteur;
 mod sink;
 mod soak;
+mod story;
 mod verdict;
 mod witness;
 mod workload;
@@ -35,6 +37,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 
+pub use backup::{BackedUp, backup};
 use chance::Chance;
 use faults::{Strike, Striker};
 use host::{Addresses, Host};

@@ -163,6 +163,8 @@ pub(crate) enum FaultKind {
     Held,
     /// The machine lost its power, and with it what was not on disk.
     PowerCut,
+    /// Everything after a backup was lost, and another host began with what was in it.
+    Restored,
 }
 
 impl FaultKind {
@@ -170,12 +172,13 @@ impl FaultKind {
     pub(crate) const fn is_death(self) -> bool {
         match self {
             Self::Kill | Self::KillAtStart | Self::Refusal => true,
-            Self::Stop | Self::Freeze | Self::Held | Self::PowerCut => false,
+            Self::Stop | Self::Freeze | Self::Held | Self::PowerCut | Self::Restored => false,
         }
     }
 
-    /// Whether the host ended with work under way, which comes again. After a power failure nobody knows what it was.
+    /// Whether the host ended with work under way, which comes again. After a power failure, or in a
+    /// copy, nobody knows what it was.
     pub(crate) fn is_cut_off(self) -> bool {
-        self.is_death() || self == Self::PowerCut
+        self.is_death() || matches!(self, Self::PowerCut | Self::Restored)
     }
 }

@@ -11,7 +11,9 @@ use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use bulkhead_checker::{Report, Sabotage, Settings, Soak, Swept, Violation, power, run, sabotage, soak};
+use bulkhead_checker::{
+    BackedUp, Report, Sabotage, Settings, Soak, Swept, Violation, backup, power, run, sabotage, soak,
+};
 
 /// Strikes at a host that should have no bug.
 const CYCLES: u64 = 200;
@@ -266,6 +268,34 @@ fn a_commit_that_is_not_synchronised_is_lost_when_the_power_fails() {
     let report = cut_power(&WITH_FAULTS, IMAGES_OF_A_BUG, 1, Some("skip-fsync"));
     let is_lost = |found: &power::Finding| matches!(found.violation, Violation::Lost { .. });
     assert!(report.findings.iter().any(is_lost), "{report}");
+}
+
+/// Makes a backup under load and works on with it; what is left stays where something was found that should not be.
+fn back_up(host: &Path, seed: u64, fault: Option<&str>) -> BackedUp {
+    let folder = tempfile::tempdir().unwrap();
+    lend(&COMPILED, &folder.path().join("data"));
+    let backed_up = backup(&settings(host, folder.path(), 1, seed, fault)).unwrap();
+    if fault.is_none() && !backed_up.is_clean() {
+        let _ = folder.keep();
+    }
+    backed_up
+}
+
+#[test]
+fn what_is_restored_from_a_backup_under_load_keeps_the_promises_of_the_host() {
+    let backed_up = back_up(&host(), RandomState::new().build_hasher().finish(), None);
+    println!("{backed_up}");
+    assert!(backed_up.is_clean(), "{backed_up}");
+    // It was not for want of trying.
+    assert!(backed_up.accepted_meanwhile > 0 && backed_up.restored.delivered > 5, "{backed_up}");
+}
+
+#[test]
+fn a_backup_that_lacks_a_message_is_found() {
+    let backed_up = back_up(&WITH_FAULTS, 1, Some("partial-backup"));
+    assert!(backed_up.original.is_clean(), "{backed_up}");
+    let is_lost = |found: &Violation| matches!(found, Violation::Lost { .. });
+    assert!(backed_up.restored.violations.iter().any(is_lost), "{backed_up}");
 }
 
 /// Runs a verb of a host that panics when a plugin publishes "panic"; what it printed.

@@ -156,6 +156,13 @@ pub fn wall() -> SystemTime {
     SystemTime::now()
 }
 
+/// The same in milliseconds since the Unix epoch: for showing when something happened.
+#[must_use]
+pub fn wall_ms() -> u64 {
+    let since = wall().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Whether something keeps the machine's clock in time, as the kernel knows it; `None` where it says nothing.
 #[must_use]
 #[expect(unsafe_code, reason = "the library has no safe way to ask")]

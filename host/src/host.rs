@@ -11,11 +11,13 @@ mod front;
 mod gate;
 mod health;
 mod idle;
+mod in_use;
 mod lock;
 mod plugins;
 mod reload;
 mod running;
 mod secrets;
+pub mod series;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,6 +32,7 @@ use crate::admin::Admin;
 use crate::admin::access::Access;
 use crate::audit::{Audit, Event, Kind};
 use crate::broker::Broker;
+use crate::feed::Feed;
 use crate::id::Name;
 use crate::ledger::{Directory, Ledger};
 use crate::listener::Listener;
@@ -45,6 +48,7 @@ use crate::trigger::webhook::server::{self, Served, Server};
 pub use assembly::layout;
 pub use front::Front;
 pub use gate::permissions;
+pub use in_use::InUse;
 pub use lock::{Renewed, renew as renew_lock};
 pub use plugins::{Plugins, prepare};
 pub use reload::{Asker, Change, Difference, Names, Reading, Reloader, Unchanged};
@@ -54,6 +58,7 @@ pub use secrets::{Moment, missing_secrets};
 use assembly::Member;
 use reload::{Order, Step, Switching, next_step};
 use running::Crew;
+use series::Series;
 
 /// How long the admin listener may take to end its answers.
 const CLOSING_MAX: Duration = Duration::from_secs(1);
@@ -87,6 +92,12 @@ pub struct Host {
     broker: Broker,
     metrics: Metrics,
     audit: Audit,
+    /// What happens, for whoever watches.
+    feed: Feed,
+    /// The figures of the last hour.
+    series: Series,
+    /// When it was built, in milliseconds since the Unix epoch.
+    started_ms: u64,
     sealed: Arc<SealedStore>,
     /// Held while a backup is made.
     backing_up: Arc<Mutex<()>>,
@@ -148,6 +159,9 @@ impl Host {
         self.roster.borrow().iter().for_each(|running| running.stop());
         tracing::info!("stopping: runs under way settle");
         let drained = self.drain(&mut works, &mut signals).await;
+        self.tell_dropped_lines();
+        // Who follows what happens has seen how it ended; their answers end with it.
+        self.feed.close();
         close.send_replace(true);
         self.flush(latest, &mut signals).await;
         // Answers under way get a moment.
@@ -187,7 +201,8 @@ impl Host {
         let (crew, doors, desk) = (Crew::default(), JoinSet::new(), desk.start(now, closing));
         let mut works = Works { crew, doors, desk, live, access, stop };
         works.crew.clocks.spawn(self.show_disk(stopped.clone()));
-        works.crew.clocks.spawn(self.keep_bounds(stopped));
+        works.crew.clocks.spawn(self.keep_bounds(stopped.clone()));
+        works.crew.clocks.spawn(self.keep_series(stopped));
         let roster = self.roster.borrow().clone();
         roster.iter().for_each(|running| running.start(&self.engine, &mut works.crew));
         let webhooks = webhooks.map(tracing::field::display);

@@ -13,7 +13,7 @@
 //! | 4 runtime | [`runtime`] |
 //! | 5 capability | [`capability`] |
 //! | 6 outside | [`broker`], [`ledger`], [`egress`], `listener`, [`secret_store`], [`plugin_store`], [`audit`], [`telemetry`], [`backup`], [`page`] |
-//! | 7 vocabulary | [`message`], [`settlement`], [`limit`], [`mask`], [`metrics`], [`bindings`], [`clock`], [`id`], [`planted`] |
+//! | 7 vocabulary | [`message`], [`settlement`], [`limit`], [`mask`], [`metrics`], [`feed`], [`bindings`], [`clock`], [`id`], [`planted`] |
 
 pub mod admin;
 pub mod audit;
@@ -26,6 +26,7 @@ pub mod clock;
 pub mod config;
 pub mod delivery;
 pub mod egress;
+pub mod feed;
 pub mod host;
 pub mod id;
 pub mod ledger;

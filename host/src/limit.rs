@@ -2,6 +2,7 @@
 //!
 //! Owns no enforcement: each limit bites in the runtime or in a capability, which counts it under [`Limit::label`].
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 const KIB: u64 = 1024;
@@ -118,6 +119,43 @@ impl Limit {
     }
 }
 
+/// How much in which time, as in `rate = "10/s"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    amount: NonZeroU32,
+    per: Duration,
+}
+
+impl Rate {
+    /// `amount` in the time `per`.
+    #[must_use]
+    pub const fn new(amount: NonZeroU32, per: Duration) -> Self {
+        Self { amount, per }
+    }
+
+    /// From one to the next.
+    #[must_use]
+    pub fn step(self) -> Duration {
+        self.per / self.amount.get()
+    }
+
+    /// In which time.
+    #[must_use]
+    pub fn per(self) -> Duration {
+        self.per
+    }
+}
+
+impl std::fmt::Display for Rate {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{} in {:?}", self.amount, self.per)
+    }
+}
+
+/// The default of `limits.log_rate`, `6000/m`: a hundred lines a second for a while that nobody reads any more, and a
+/// burst of what a large batch has to say.
+const LOG_RATE: Rate = Rate::new(NonZeroU32::new(6_000).expect("it is more than none"), Duration::from_secs(60));
+
 /// `[connectors.X.limits]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -137,6 +175,8 @@ pub struct Limits {
     pub handles: u32,
     /// Bytes logged by a call (log, stdout and stderr together); more is dropped and counted.
     pub log_bytes: u64,
+    /// Lines logged by the connector in a time, all of its calls together; more is dropped and counted.
+    pub log_rate: Rate,
     /// HTTP requests sent by a call.
     pub requests: u32,
     /// HTTP requests under way at once in the connector.
@@ -165,6 +205,7 @@ impl Default for Limits {
             publish_bytes: 32 * MIB,
             handles: 1_000,
             log_bytes: 256 * KIB,
+            log_rate: LOG_RATE,
             requests: 1_000,
             requests_at_once: 16,
             request_bytes: 8 * MIB,

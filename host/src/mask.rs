@@ -1,12 +1,23 @@
-//! Values that must never be shown.
+//! Values that must never be shown: secrets, and what [`Masks`] means of messages.
 //!
 //! Invariant: a [`Secret`] is zeroed when dropped, prints as `<secret>` whatever the formatter, and two of them are
 //! compared in a time that says nothing about where they differ.
+
+mod edit;
+mod json;
+mod masks;
+mod pointer;
+mod repeats;
+pub(crate) mod spelling;
 
 use std::fmt;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use zeroize::Zeroizing;
+
+pub use masks::{HEADERS_MAX, Masks};
+pub use pointer::{POINTERS_MAX, Pointer};
+pub use repeats::Repeats;
 
 /// The value of a secret.
 #[derive(Clone)]

@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use crate::admin::{self, Reply, Request};
 use crate::compiled;
 use crate::disk::SmallDisk;
+use crate::events::Events;
 use crate::inflight::{self, Run};
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
@@ -406,15 +407,29 @@ impl Running {
     /// What `/metrics` says now.
     #[must_use]
     pub fn metrics(&self) -> Metrics {
+        Metrics::read(&self.scrape())
+    }
+
+    /// The same, as it is said.
+    #[must_use]
+    pub fn scrape(&self) -> String {
         let scrape = admin::ask(self.admin, "GET", "/metrics", "", "");
         assert_eq!(scrape.status, 200, "{}", scrape.body);
-        Metrics::read(&scrape.body)
+        scrape.body
     }
 
     /// Asks for something below `/api/v1/`, with the token and a JSON body.
     #[must_use]
     pub fn api(&self, method: &str, path: &str, body: &str) -> Reply {
         admin::ask(self.admin, method, &format!("/api/v1/{path}"), &self.token, body)
+    }
+
+    /// Follows the events, with this query.
+    ///
+    /// # Errors
+    /// The status, where there are none to follow.
+    pub fn events(&self, query: &str) -> Result<Events, u16> {
+        Events::follow(self.admin, &format!("/api/v1/events?{query}"), &self.token)
     }
 
     /// Asks for the figures again and again until `is_so`; what it waited for is named when it takes too long.

@@ -10,9 +10,11 @@ use bulkhead_host::capability::queue::Target;
 use bulkhead_host::capability::{Allow, Grants, Services, Subject, http};
 use bulkhead_host::clock::Clock;
 use bulkhead_host::egress::{self, Egress};
+use bulkhead_host::feed::Feed;
 use bulkhead_host::id::Name;
 use bulkhead_host::ledger::{ConnectorLayout, Layout, Ledger, QueuePolicy, Settings, StateUsage};
 use bulkhead_host::limit::Limits;
+use bulkhead_host::mask::Masks;
 use bulkhead_host::message::Message;
 use bulkhead_host::metrics::Metrics;
 use bulkhead_host::runtime::Scope;
@@ -83,8 +85,17 @@ pub fn grants(folder: &Path, limits: Limits) -> anyhow::Result<Grants> {
         metrics.clone(),
         Audit::default(),
     );
-    let (audit, tracer) = (Audit::default(), Tracer::default());
-    let services = Services { ledger: Some(ledger), metrics, audit, secrets, http, tracer };
+    let (masks, tracer) = (Masks::default(), Tracer::default());
+    let services = Services {
+        ledger: Some(ledger),
+        metrics,
+        audit: Audit::default(),
+        feed: Feed::default(),
+        secrets,
+        http,
+        tracer,
+        masks,
+    };
     let allow = Allow { publish: vec![target], ..Allow::default() };
     Ok(Grants::new(&services, subject, limits, &serde_json::Map::new(), allow))
 }

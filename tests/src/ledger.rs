@@ -83,6 +83,14 @@ impl Ledger {
         })
     }
 
+    /// All that is written down about what became of messages: reasons, and the effects of attempts.
+    #[must_use]
+    pub fn told(&self) -> Vec<String> {
+        let sql = "SELECT coalesce(reason, '') || ' ' || effects FROM attempt
+                   UNION ALL SELECT reason || ' ' || history FROM dead UNION ALL SELECT coalesce(reason, '') FROM pending";
+        self.rows(sql, [], |row| row.get(0))
+    }
+
     /// A connector's state, by key.
     #[must_use]
     pub fn state(&self, connector: &str) -> Vec<(String, Vec<u8>)> {

@@ -1,17 +1,38 @@
 //! Who is let in to the admin listener: every route there is, asked as a stranger, as a page of another site, and with a
-//! body that a form could send; and that whoever is not let in is in the log and in the record.
+//! body that a form could send; that whoever is not let in has changed nothing, learns why, and is in the log and in the
+//! record.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use bulkhead_host::admin::api::ROUTES;
-use bulkhead_tests::{Bulkhead, Running, exchange};
-use serde_json::Value;
+use bulkhead_tests::{Bulkhead, Reply, Running, exchange, guest};
+use serde_json::{Value, json};
 
-/// Every route with names in its places, and the open ones beside them.
+/// Something is there for every route that changes something; it would be another one afterwards.
+fn toml() -> String {
+    let plugin = guest("hostile").display().to_string();
+    format!(
+        "[connectors.it]\nplugin = '{plugin}'\nconsume = 'in'\nschedule = {{ every = '365d' }}\nenabled = false\n
+        [connectors.other]\nplugin = '{plugin}'\nconsume = 'dying'\n"
+    )
+}
+
+/// Every route with names of what is there in its places, and the ones beside the API.
 fn routes() -> Vec<(&'static str, String)> {
-    let api = ROUTES.iter().map(|(method, path)| (*method, format!("/api/v1{}", path.replace(['{', '}'], ""))));
+    let places = [("{name}/messages", "in/messages"), ("{name}", "it"), ("{connector}", "it"), ("{id}", "1")];
+    let real = |path: &str| places.iter().fold(path.to_owned(), |path, (place, name)| path.replace(place, name));
+    let api = ROUTES.iter().map(|(method, path)| (*method, format!("/api/v1{}", real(path))));
     api.chain([("GET", "/metrics".to_owned())]).collect()
+}
+
+/// A body that the route would do something with.
+fn body_of(path: &str) -> &'static str {
+    match path.rsplit('/').next() {
+        Some("messages") => r#"{"body":"from nobody"}"#,
+        Some("it") if path.contains("secrets") => r#"{"value":"a secret of nobody"}"#,
+        _ => "{}",
+    }
 }
 
 struct Host {
@@ -21,13 +42,43 @@ struct Host {
 
 impl Host {
     fn start(metrics_open: bool) -> Self {
-        let bulkhead = Bulkhead::new("");
+        let bulkhead = Bulkhead::new(&toml());
         let file = bulkhead.path("bulkhead.toml");
         let toml = fs::read_to_string(&file).expect("the TOML is there");
         let closed = toml.replace("metrics_open = true", &format!("metrics_open = {metrics_open}"));
         fs::write(file, closed).expect("the TOML can be written");
         let running = bulkhead.start();
         Self { bulkhead, running }
+    }
+
+    /// The same with a message that waits, one that has died, and a secret.
+    fn with_something_to_lose() -> Self {
+        let host = Self::start(false);
+        let mut events = host.running.events("kinds=delivery").expect("there is a seat");
+        for (path, body) in
+            [("queues/in/messages", r#"{"body":"waits"}"#), ("queues/dying/messages", r#"{"body":"reject never"}"#)]
+        {
+            assert_eq!(host.running.api("POST", path, body).status, 200, "{path}");
+        }
+        assert_eq!(host.running.api("PUT", "secrets/it", r#"{"value":"kept"}"#).status, 204);
+        assert_eq!(events.next_event().expect("a delivery dies").data["outcome"], "dead");
+        host
+    }
+
+    /// Everything that a route could change.
+    fn standing(&self) -> Vec<Value> {
+        let ask = |path: &str| self.running.api("GET", path, "").json();
+        let mut all: Vec<Value> = ["dead", "secrets", "schedules"].iter().map(|path| ask(path)).collect();
+        let held = ask("connectors").as_array().into_iter().flatten().map(|it| it["held"].clone()).collect();
+        let mut queues = ask("queues");
+        // Only the age of what waits moves on.
+        for queue in queues.as_array_mut().into_iter().flatten() {
+            for subscription in queue["subscriptions"].as_array_mut().into_iter().flatten() {
+                subscription["oldest_seconds"].take();
+            }
+        }
+        all.extend([Value::Array(held), queues]);
+        all
     }
 
     fn token(&self) -> String {
@@ -37,10 +88,15 @@ impl Host {
 
     /// The status of a request with these headers.
     fn ask(&self, method: &str, path: &str, headers: &str) -> u16 {
+        self.send(method, path, headers, "").status
+    }
+
+    fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> Reply {
         let address = self.running.admin();
         let host = if headers.contains("Host:") { String::new() } else { format!("Host: {address}\r\n") };
-        let request = format!("{method} {path} HTTP/1.0\r\n{host}{headers}Content-Length: 0\r\n\r\n");
-        exchange(address, &request).expect("the host answers").status
+        let length = body.len();
+        let request = format!("{method} {path} HTTP/1.0\r\n{host}{headers}Content-Length: {length}\r\n\r\n{body}");
+        exchange(address, &request).expect("the host answers")
     }
 
     /// Stops; nobody was let in for this reason as often as the record says, and the log says it without the count.
@@ -78,6 +134,37 @@ fn nobody_is_let_in_without_the_token() {
     host.check(&host.token().replace("Bearer", "Basic"), 401);
     host.check(&host.token().replace("\r\n", "x\r\n"), 401);
     host.check_record("token", "", 5 * routes().len() as u64);
+}
+
+/// Each would do something if it were let in: that it is not is an answer for programs and people, and nothing else.
+#[test]
+fn whoever_is_refused_learns_why_and_has_changed_nothing() {
+    let host = Host::with_something_to_lose();
+    let (before, token, json) = (host.standing(), host.token(), "Content-Type: application/json\r\n");
+    let attempts = [
+        (json.to_owned(), 401),
+        (format!("{json}Authorization: Bearer wrong\r\n"), 401),
+        (format!("{json}{token}Origin: https://evil.example\r\n"), 403),
+        (format!("{json}{token}Sec-Fetch-Site: cross-site\r\n"), 403),
+        (format!("{json}{token}Host: evil.example\r\n"), 421),
+        (format!("{token}Content-Type: text/plain\r\n"), 415),
+    ];
+    for (method, path) in routes() {
+        // A body alone has a type.
+        let has_body = matches!(method, "POST" | "PUT");
+        for (headers, status) in attempts.iter().filter(|(_, status)| *status != 415 || has_body) {
+            let reply = host.send(method, &path, headers, if has_body { body_of(&path) } else { "" });
+            assert_eq!(reply.status, *status, "{method} {path} {headers}{}", reply.body);
+            let kind = reply.header("content-type");
+            assert_eq!(kind.as_deref(), Some("application/problem+json"), "{method} {path} {headers}");
+            let problem = reply.json();
+            assert_eq!((&problem["status"], &problem["type"]), (&json!(status), &json!("about:blank")), "{problem}");
+            assert!(["title", "detail"].iter().all(|name| problem[*name].as_str().is_some_and(|it| it.len() > 5)));
+        }
+    }
+    assert_eq!(host.standing(), before);
+    let actions = host.running.api("GET", "audit?kind=action", "").json();
+    assert_eq!(actions["records"].as_array().map(Vec::len), Some(1), "the secret that was there before: {actions}");
 }
 
 #[test]
@@ -145,6 +232,8 @@ fn no_answer_gives_a_page_of_another_site_permission() {
     let page = "Origin: https://evil.example\r\nAccess-Control-Request-Method: POST\r\n";
     for headers in [String::new(), page.to_owned(), host.token(), format!("{page}{}", host.token())] {
         for (method, path) in routes() {
+            // Its answer would go on.
+            let path = if path.ends_with("/events") { path + "?kinds=none" } else { path };
             for method in ["OPTIONS", method] {
                 let request =
                     format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\n{headers}Content-Length: 0\r\n\r\n");

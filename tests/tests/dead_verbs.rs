@@ -164,3 +164,22 @@ fn a_drop_is_confirmed_or_does_nothing() {
     assert_eq!(dead(&host, &["drop", "--reason", "this", "--yes"]).ok().output, "1 dropped\n");
     assert_eq!(reasons(&host.dead()), ["that"]);
 }
+
+/// What its list says of a group is enough to choose it.
+#[test]
+fn a_group_is_delivered_again_as_a_whole() {
+    let host = with_letters(&["reject order 17 is unknown", "reject no luck", "reject order 4711 is unknown"]);
+    let running = host.start();
+    let groups = running.api("GET", "dead/groups", "").json();
+    assert_eq!(groups[0]["reason"], "order N is unknown");
+    let listed = running.api("GET", "dead?group=order%20N%20is%20unknown", "").json();
+    assert_eq!(listed.as_array().map(Vec::len), Some(2), "{listed}");
+    let chosen = |reason: &Value| json!({ "filter": { "group": reason }, "dry_run": true }).to_string();
+    for (reason, count) in [(&groups[0]["reason"], 2), (&groups[1]["reason"], 1), (&json!("order 17 is unknown"), 0)] {
+        assert_eq!(running.api("POST", "dead/retry", &chosen(reason)).json(), json!({ "count": count }), "{reason}");
+    }
+    let dropped = json!({ "filter": { "group": groups[0]["reason"] } }).to_string();
+    assert_eq!(running.api("POST", "dead/drop", &dropped).json(), json!({ "count": 2 }));
+    let _ = running.terminate().ok();
+    assert_eq!(reasons(&host.dead()), ["no luck"]);
+}

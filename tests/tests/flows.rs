@@ -54,12 +54,12 @@ fn the_flow_of_an_outbox() {
 }
 
 #[test]
-fn a_flow_as_json_has_nodes_and_links_between_them() {
+fn a_flow_as_json_has_nodes_and_edges_between_them() {
     let flow = host("examples/saga/bulkhead.toml").run(&["graph", "--json"]).ok().json();
     let nodes: Vec<&Value> = flow["nodes"].as_array().unwrap().iter().map(|node| &node["id"]).collect();
-    let links = flow["links"].as_array().unwrap();
-    assert!(links.iter().all(|link| nodes.contains(&&link["from"]) && nodes.contains(&&link["to"])));
-    assert!(links.iter().any(|link| link["what"] == "dead letters"));
+    let edges = flow["edges"].as_array().unwrap();
+    assert!(edges.iter().all(|edge| nodes.contains(&&edge["from"]) && nodes.contains(&&edge["to"])));
+    assert!(edges.iter().any(|edge| edge["kind"] == "dead_letters" && edge["label"] == "dead letters"));
 }
 
 /// Without the schema, which is the plugin's and has tests there, and what differs from build to build.

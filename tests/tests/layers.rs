@@ -35,7 +35,10 @@ const LAYERS: [(&str, &[&str]); 8] = [
             "page",
         ],
     ),
-    ("vocabulary", &["message", "settlement", "limit", "mask", "metrics", "bindings", "clock", "id", "planted"]),
+    (
+        "vocabulary",
+        &["message", "settlement", "limit", "mask", "metrics", "feed", "bindings", "clock", "id", "planted"],
+    ),
 ];
 const OUTSIDE: usize = 6;
 

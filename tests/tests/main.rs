@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod admin_access;
+mod admin_api;
+mod api_document;
 mod audit;
 mod back_pressure;
 mod backups;
@@ -43,6 +45,7 @@ mod languages;
 mod layers;
 mod limits;
 mod listener_floods;
+mod masking;
 mod memory_budget;
 mod migrations;
 mod names;
@@ -84,9 +87,11 @@ mod suspects;
 mod swaps;
 mod targets;
 mod token_endpoints;
+mod top;
 mod traces;
 mod trespassing;
 mod trust;
+mod ui;
 mod unrun;
 mod upstream;
 mod vendors;

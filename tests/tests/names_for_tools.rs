@@ -2,9 +2,11 @@
 //! gone or changed breaks somebody's dashboard or script; a new one is written down here too.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use bulkhead_tests::{Answer, Bulkhead, Fixture, Metrics, Request, guest};
+use bulkhead_tests::{Answer, Bulkhead, Fixture, Metrics, Request, Running, exchange, guest, has_program};
 use serde_json::{Value, json};
 
 /// Long enough for a busy machine; every wait ends with the event itself.
@@ -111,6 +113,29 @@ fn every_metric_has_its_name_and_its_labels() {
     assert_eq!(running.metrics().families(), expected);
     let outcome = |outcome| running.metrics().value("bulkhead_deliveries_total", &[("outcome", outcome)]);
     assert!(["done", "retry", "dead"].into_iter().all(|name| outcome(name) > 0.0));
+    check_texts(&running);
+}
+
+/// Whoever asks for OpenMetrics gets it; everybody else gets the older text, and promtool finds nothing wrong with it.
+fn check_texts(running: &Running) {
+    let address = running.admin();
+    let scrape =
+        |accept: &str| exchange(address, &format!("GET /metrics HTTP/1.0\r\nHost: {address}\r\n{accept}\r\n")).unwrap();
+    let newer = scrape("Accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5\r\n");
+    assert!(newer.header("content-type").unwrap().starts_with("application/openmetrics-text; version=1.0.0"));
+    assert!(newer.body.contains("# TYPE bulkhead_deliveries counter\n") && newer.body.ends_with("# EOF\n"));
+    let older = scrape("");
+    assert!(older.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"));
+    assert_eq!(Metrics::read(&older.body).families(), Metrics::read(&newer.body).families());
+    if !has_program("promtool", "the text of /metrics is not checked") {
+        return;
+    }
+    let mut promtool = Command::new("promtool");
+    let mut checking =
+        promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    checking.stdin.take().unwrap().write_all(older.body.as_bytes()).unwrap();
+    let checked = checking.wait_with_output().unwrap();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 }
 
 /// What a value is made of: the names of its fields, and the type of each; a list by its first entry.
@@ -234,7 +259,8 @@ fn the_shape_of_a_backup_and_of_what_was_restored() {
 fn the_shapes_of_a_drawing_pages_and_an_examination() {
     let host = letters();
     let flow = json!({
-        "nodes": [{ "id": "text", "kind": "text", "name": "text" }], "links": [{ "from": "text", "to": "text", "what": "text" }],
+        "nodes": [{ "id": "text", "kind": "text", "name": "text", "label": "text" }],
+        "edges": [{ "from": "text", "to": "text", "kind": "text", "label": "text" }],
     });
     check(&host, &["graph"], 0, &flow);
     check(&host, &["docs", "pages"], 0, &json!({ "folder": "text", "pages": ["text"] }));

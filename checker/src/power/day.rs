@@ -7,13 +7,12 @@ use std::path::Path;
 use super::disk::Disk;
 use super::journal::Record;
 use super::recorder::{Recorder, Recording};
-use super::story::Story;
 use crate::faults::{Moment, Strike, Striker};
 use crate::host::Host;
-use crate::ledger::Ledger;
 use crate::record::Clock;
+use crate::story::Story;
 use crate::workload::{self, Places};
-use crate::{Beside, CONFIG, FAULTS, PRODUCER, SINK, Settings, Tickets, World};
+use crate::{Beside, CONFIG, Settings, Tickets, World};
 
 /// How the day's lives end, before the last one.
 const ENDS: [Strike; 3] =
@@ -68,11 +67,7 @@ pub(super) fn record(settings: &Settings, recorder: &Recorder) -> anyhow::Result
     let (disk, records) = recording.end()?;
     let clock = world.clock;
     drop(world);
-    let story = Story {
-        sendings: Ledger::read(&folder.join(PRODUCER))?,
-        receivings: Ledger::read(&folder.join(SINK))?,
-        faults: Ledger::read(&folder.join(FAULTS))?,
-    };
+    let story = Story::read(folder)?;
     Ok(Day { disk, records, story, clock, ticks_end_s })
 }
 

@@ -12,7 +12,6 @@ mod journal;
 mod plan;
 mod recorder;
 mod report;
-mod story;
 mod trial;
 
 use std::fs;

@@ -13,7 +13,7 @@ use crate::host::{Addresses, Host};
 use crate::ledger::Ledger;
 use crate::left::Left;
 use crate::pulse::Pulse;
-use crate::record::Receiving;
+use crate::record::{FaultKind, Receiving};
 use crate::sink::Sink;
 use crate::verdict::{self, Evidence, Violation};
 use crate::workload::{self, Places, TICKS};
@@ -76,7 +76,8 @@ impl Bench<'_> {
         let failed_us = tried.day.clock.now_us();
         let (ran, receivings) = self.run(tried.day, &host)?;
         let recovery = recording.map(Recording::end).transpose()?;
-        let story = tried.day.story.until(tried.day.at_us(position)).and_then(failed_us, receivings);
+        let story =
+            tried.day.story.until(tried.day.at_us(position)).and_then(FaultKind::PowerCut, failed_us, receivings);
         let violations = match ran {
             Ok(()) => {
                 let evidence = story.evidence(self.settings.seed);

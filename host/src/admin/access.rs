@@ -2,6 +2,7 @@
 //!
 //! A page in the operator's browser is an attacker here: the `Host` header must be one of ours (421), a foreign `Origin`
 //! or `Sec-Fetch-Site` is refused (403), a body must be JSON (415), and everything that shows data needs the token (401).
+//! The files of the web page hold none: a link to them may stand anywhere.
 //! Who is not let in is logged and recorded, without a word of the request.
 
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use sha2::Sha256;
 
 use super::Admin;
 use super::problem::Problem;
+use super::ui;
 use crate::audit::KeptOut;
 use crate::mask::Secret;
 
@@ -55,7 +57,8 @@ impl Access {
         if !self.hosts.contains(&host) {
             return Err(Bar::Host);
         }
-        if path == "/healthz" || path == "/readyz" || (path == "/metrics" && self.metrics_open) {
+        let is_page = ui::is_open(path) && (method == Method::GET || method == Method::HEAD);
+        if is_page || path == "/healthz" || path == "/readyz" || (path == "/metrics" && self.metrics_open) {
             return Ok(());
         }
         let is_foreign = text(header::ORIGIN).is_some_and(|origin| !self.is_own_origin(origin))

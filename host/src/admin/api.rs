@@ -1,14 +1,26 @@
-//! `/api/v1`: what the command line asks of a running host.
+//! `/api/v1`: what the command line and the web page ask of a running host.
 //!
-//! Handlers read and change the ledger and nothing else; who may call them is decided in [`super::access`]. Bodies are
-//! bounded. Dead letters, schedules and secrets have files of their own.
+//! The table of all routes; most have their handlers in files of their own. Who may call them is decided in
+//! [`super::access`], how they are described in [`openapi`]. Bodies are bounded.
 
+pub mod audit;
 mod backup;
+pub mod connectors;
 pub mod dead;
 pub mod deliveries;
+mod events;
+mod graph;
+pub mod logs;
+pub mod messages;
+pub mod openapi;
+mod query;
+pub mod queues;
 pub mod reload;
 pub mod schedules;
 pub mod secrets;
+pub mod series;
+pub mod shown;
+pub mod status;
 pub mod subscription;
 pub mod trace;
 
@@ -20,13 +32,18 @@ use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::routing::{MethodFilter, MethodRouter};
 use axum::{Json, Router};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use openapi::{Operation, op};
+use subscription::Forgotten;
 
 use super::problem::Problem;
 use super::{Admin, Live};
 use crate::audit::Event;
-use crate::config::closest;
+use crate::config::{Flow, closest};
 use crate::delivery::connector::Connector;
+use crate::host::Change;
 use crate::id;
 use crate::ledger::{AppendError, Directory, Ledger, QueueReport};
 use crate::message::{self, Draft, Header};
@@ -38,11 +55,17 @@ const BODY_BYTES_MAX: usize = 64 << 20;
 /// Seconds after which a sender may try again when a queue or the disk is full.
 const FULL_RETRY_SECONDS: u64 = 1;
 
-/// Makes the router and the list of its routes from one table, so that no route is in one of them only.
+/// Makes the router, the list of its routes and what each takes and answers from one table, so that no route is in one of
+/// them only.
 macro_rules! routes {
-    ($($path:literal => $($method:ident $handler:path),+;)+) => {
+    ($($path:literal => $($method:ident $handler:path = $operation:expr),+;)+) => {
         /// Method and path of every route, below `/api/v1`.
         pub const ROUTES: &[(&str, &str)] = &[$($((stringify!($method), $path)),+),+];
+
+        /// What each takes and answers, in the same order.
+        fn operations() -> Vec<Operation> {
+            vec![$($($operation),+),+]
+        }
 
         /// The routes.
         pub fn router() -> Router<Live> {
@@ -54,32 +77,60 @@ macro_rules! routes {
 }
 
 routes! {
-    "/queues" => GET queues;
-    "/queues/{name}/messages" => POST send;
-    "/queues/{name}/subscriptions/{connector}" => DELETE subscription::drop_one;
-    "/dead" => GET dead::list;
-    "/dead/groups" => GET dead::list_groups;
-    "/dead/retry" => POST dead::retry_many;
-    "/dead/drop" => POST dead::drop_many;
-    "/dead/{id}" => GET dead::show, DELETE dead::drop_one;
-    "/dead/{id}/retry" => POST dead::retry_one;
-    "/deliveries" => GET deliveries::list;
-    "/deliveries/{id}" => GET deliveries::show;
-    "/messages/{id}" => GET trace::show;
-    "/connectors/{name}/pause" => POST pause;
-    "/connectors/{name}/resume" => POST resume;
-    "/reload" => POST reload::reload;
-    "/check" => POST reload::check;
-    "/schedules" => GET schedules::list_all;
-    "/schedules/{connector}/fire" => POST schedules::fire_one;
-    "/backup" => POST backup::make;
-    "/secrets" => GET secrets::list;
-    "/secrets/{name}" => PUT secrets::set, DELETE secrets::remove;
+    "/status" => GET status::show = op("How the host is").answers::<status::Status>();
+    "/connectors" => GET connectors::list = op("All connectors, by their names").answers::<Vec<connectors::Entry>>();
+    "/connectors/{name}" => GET connectors::show = op("One connector, with all that it may do")
+        .answers::<connectors::InFull>();
+    "/connectors/{name}/logs" => GET logs::list = op("The last log lines of a connector")
+        .query::<logs::Wish>().answers::<logs::Page>();
+    "/connectors/{name}/pause" => POST pause = op("Pause a connector until it is resumed");
+    "/connectors/{name}/resume" => POST resume = op("Resume a connector that was paused, also by its brake");
+    "/graph" => GET graph::show = op("How data flows, as `bulkhead graph` draws it").answers::<Flow>();
+    "/series" => GET series::show = op("The figures of the last hour, step by step")
+        .query::<series::Wish>().answers::<series::Series>();
+    "/queues" => GET queues::list = op("All queues, with their subscriptions").answers::<Vec<QueueReport>>();
+    "/queues/{name}" => GET queues::show = op("One queue, with its policy").answers::<queues::InFull>();
+    "/queues/{name}/messages" =>
+        GET messages::list = op("Look at the messages of a queue").query::<messages::Wish>().answers::<messages::Page>(),
+        POST send = op("Accept messages into a queue").takes::<Incoming>().or_lines().answers::<Accepted>();
+    "/queues/{name}/subscriptions/{connector}" => DELETE subscription::drop_one =
+        op("Drop what a queue keeps for a connector that has left the configuration").answers::<Forgotten>();
+    "/dead" => GET dead::list = op("Dead letters, the oldest first").query::<dead::Wish>().answers::<Vec<dead::Entry>>();
+    "/dead/groups" => GET dead::list_groups = op("Dead letters together by reason")
+        .query::<dead::Which>().answers::<Vec<dead::group::Group>>();
+    "/dead/retry" => POST dead::retry_many = op("Deliver dead letters again")
+        .takes::<dead::Selection>().answers::<dead::Count>();
+    "/dead/drop" => POST dead::drop_many = op("Drop dead letters for ever")
+        .takes::<dead::Selection>().answers::<dead::Count>();
+    "/dead/{id}" =>
+        GET dead::show = op("One dead letter with its message").answers::<dead::Letter>(),
+        DELETE dead::drop_one = op("Drop a dead letter for ever").answers::<dead::Count>();
+    "/dead/{id}/retry" => POST dead::retry_one = op("Deliver a dead letter again").answers::<dead::Count>();
+    "/deliveries" => GET deliveries::list = op("Deliveries that are not settled, and those of the history")
+        .query::<deliveries::Wish>().answers::<deliveries::Page>();
+    "/deliveries/{id}" => GET deliveries::show = op("One delivery with its attempts").answers::<deliveries::Shown>();
+    "/messages/{id}" => GET trace::show = op("The tree of a message: what it was made from, and what was made of it")
+        .answers::<trace::Tree>();
+    "/schedules" => GET schedules::list_all = op("How every schedule stands")
+        .query::<schedules::Wanted>().answers::<Vec<schedules::Entry>>();
+    "/schedules/{connector}/fire" => POST schedules::fire_one = op("Fire a schedule by hand")
+        .takes::<schedules::Fire>().answers::<schedules::Fired>();
+    "/reload" => POST reload::reload = op("Read the configuration again").answers::<Change>();
+    "/check" => POST reload::check = op("What reading the configuration again would change").answers::<Change>();
+    "/audit" => GET audit::list = op("The audit record, the newest first").query::<audit::Wish>().answers::<audit::Page>();
+    "/events" => GET events::follow = op("What happens, as it happens").query::<events::Wish>().answers_events();
+    "/backup" => POST backup::make = op("Make a backup, and send it").answers_bytes("application/vnd.sqlite3");
+    "/secrets" => GET secrets::list = op("The names of the sealed secrets").answers::<Vec<String>>();
+    "/secrets/{name}" =>
+        PUT secrets::set = op("Seal a secret").takes::<secrets::NewValue>(),
+        DELETE secrets::remove = op("Remove a sealed secret");
+    "/openapi.json" => GET openapi::show = op("This document").answers_bytes("application/json");
 }
 
 /// One message as JSON: `body` is text, `body_base64` is bytes; one of them.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "NewMessage")]
 pub struct Incoming {
     /// Given by the sender; the host makes one where it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -99,7 +150,7 @@ pub struct Incoming {
 }
 
 /// The ids of what was accepted, in order.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Accepted {
     /// One for each message; a repeat answers the first one's.
     pub ids: Vec<String>,
@@ -136,10 +187,6 @@ impl Incoming {
             .map_err(|what| format!("the message is not accepted: {what}"))?;
         Ok(draft)
     }
-}
-
-async fn queues(State(admin): State<Admin>) -> Result<Json<Vec<QueueReport>>, Problem> {
-    Ok(Json(admin.queues()?))
 }
 
 async fn send(
@@ -249,6 +296,20 @@ pub fn unknown_queue(directory: &Directory, name: &str) -> Problem {
 #[must_use]
 pub fn unknown_connector(directory: &Directory, name: &str) -> Problem {
     unknown(&format!("there is no connector `{name}`"), name, directory.connectors().map(AsRef::as_ref))
+}
+
+/// The refusal of what is not there.
+fn not_found(detail: String) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, detail)
+}
+
+/// A look into the ledger that may go through many rows.
+async fn looked<T: Send + 'static>(
+    admin: Admin,
+    look: impl FnOnce(&Ledger) -> Result<T, Problem> + Send + 'static,
+) -> Result<Json<T>, Problem> {
+    let looked = tokio::task::spawn_blocking(move || look(&admin.ledger)).await;
+    looked.map_err(|error| Problem::from(anyhow::Error::from(error)))?.map(Json)
 }
 
 fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Problem {

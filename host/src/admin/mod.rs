@@ -1,11 +1,12 @@
-//! The admin listener: health, metrics and the API that the command line uses.
+//! The admin listener: health, metrics, the API that the command line uses, and the web page that asks it.
 //!
-//! Everything but `/healthz` and `/readyz` needs the bearer token that lies in `DATA_DIR/admin.token`. Which requests are
+//! Everything but `/healthz`, `/readyz` and the page's own files needs the bearer token that lies in `DATA_DIR/admin.token`. Which requests are
 //! let in is decided in [`access`], before any handler runs; handlers are in [`api`].
 
 pub mod access;
 pub mod api;
 pub mod problem;
+pub mod ui;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +19,12 @@ use axum::{Router, middleware};
 use tokio::sync::{Mutex, watch};
 
 use crate::audit::Audit;
-use crate::host::{Reloader, Roster};
+use crate::feed::Feed;
+use crate::host::series::Series;
+use crate::host::{InUse, Reloader, Roster};
 use crate::id::Name;
 use crate::ledger::{Directory, Ledger, QueueReport};
+use crate::mask::Masks;
 use crate::metrics::{Backlog, Metrics};
 use crate::secret_store::sealed::SealedStore;
 
@@ -41,12 +45,22 @@ pub struct Admin {
     pub metrics: Metrics,
     /// Where changes are recorded.
     pub audit: Audit,
+    /// What happens from now on.
+    pub feed: Feed,
+    /// What happened in the last hour.
+    pub series: Series,
+    /// The configuration.
+    pub in_use: InUse,
+    /// When the host was built, in milliseconds since the Unix epoch.
+    pub started_ms: u64,
     /// The connectors that run, at every moment.
     pub connectors: watch::Receiver<Arc<Roster>>,
     /// Their schedules, and those of the connectors that are not enabled.
     pub schedules: Arc<Vec<Scheduled>>,
     /// Values that are written and never read.
     pub sealed: Arc<SealedStore>,
+    /// What of messages is never shown.
+    pub masks: Masks,
     /// Held while a backup is made.
     pub backing_up: Arc<Mutex<()>>,
     /// Reads the configuration again.
@@ -71,11 +85,7 @@ impl Admin {
     /// How all queues stand now.
     fn queues(&self) -> anyhow::Result<Vec<QueueReport>> {
         let (mut reports, roster) = (self.ledger.queues()?, self.connectors.borrow().clone());
-        for report in &mut reports {
-            for subscription in &mut report.subscriptions {
-                subscription.in_flight = in_flight(&roster, &report.queue, &subscription.connector);
-            }
-        }
+        reports.iter_mut().for_each(|report| fill_in_flight(&roster, report));
         Ok(reports)
     }
 
@@ -104,9 +114,17 @@ impl Admin {
     }
 }
 
-/// How many deliveries of a queue's subscription are with a run: only the running host knows.
+/// Says of each subscription of a queue how many deliveries are with a run: only the running host knows.
+fn fill_in_flight(roster: &Roster, report: &mut QueueReport) {
+    for subscription in &mut report.subscriptions {
+        subscription.in_flight = in_flight(roster, &report.queue, &subscription.connector);
+    }
+}
+
 fn in_flight(roster: &Roster, queue: &str, connector: &str) -> u64 {
-    let running = roster.iter().find(|running| running.connector.name.as_str() == connector);
+    // They are in the order of their names.
+    let place = roster.binary_search_by(|running| running.connector.name.as_str().cmp(connector)).ok();
+    let running = place.and_then(|place| roster.get(place));
     let found = running.and_then(|running| running.subscriptions().find(|(name, _)| name.as_str() == queue));
     found.map_or(0, |(_, subscription)| subscription.counts().in_flight as u64)
 }
@@ -118,6 +136,7 @@ pub fn router(live: Live) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .nest("/api/v1", api::router())
+        .merge(ui::router())
         .fallback(problem::not_found)
         .layer(middleware::map_response(problem::document))
         .layer(middleware::from_fn_with_state(live.clone(), access::check))
@@ -134,12 +153,14 @@ async fn ready(State(admin): State<Admin>) -> Result<&'static str, Problem> {
     Ok("ok\n")
 }
 
-async fn metrics(State(admin): State<Admin>, headers: HeaderMap) -> Result<impl IntoResponse, Problem> {
+/// OpenMetrics for whoever asks for it, as Prometheus does; everybody else, `curl | promtool` too, gets the older text.
+async fn metrics(State(admin): State<Admin>, asked: HeaderMap) -> Result<impl IntoResponse, Problem> {
     admin.refresh()?;
-    let accepts = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
-    // Examples are what only OpenMetrics knows: who does not ask for that gets a text that is good for both.
-    let knows_examples = accepts.is_some_and(|accept| accept.contains("application/openmetrics-text"));
-    let text = if knows_examples { admin.metrics.text() } else { admin.metrics.plain_text() };
-    let headers = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
-    Ok((StatusCode::OK, headers, text))
+    let accepts = asked.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+    let (media_type, text) = if accepts.into_iter().any(|accept| accept.contains("application/openmetrics-text")) {
+        ("application/openmetrics-text; version=1.0.0; charset=utf-8", admin.metrics.text())
+    } else {
+        ("text/plain; version=0.0.4; charset=utf-8", admin.metrics.plain_text())
+    };
+    Ok(([(header::CONTENT_TYPE, media_type), (header::VARY, "accept")], text))
 }

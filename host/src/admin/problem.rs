@@ -2,6 +2,7 @@
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::config;
@@ -21,14 +22,21 @@ pub struct Problem {
     problems: Vec<config::Problem>,
 }
 
-#[derive(Serialize)]
-struct Document<'a> {
-    r#type: &'a str,
-    title: &'a str,
+/// As RFC 9457 has it.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Problem")]
+pub(super) struct Document {
+    /// Always `about:blank`: the status says what kind it is.
+    r#type: &'static str,
+    /// The status in words.
+    title: String,
+    /// The status.
     status: u16,
-    detail: &'a str,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    problems: &'a [config::Problem],
+    /// What happened, to which thing, and what to do.
+    detail: String,
+    /// Each thing that is wrong with a configuration.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    problems: Vec<config::Problem>,
 }
 
 impl Problem {
@@ -67,12 +75,12 @@ impl From<anyhow::Error> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let title = self.status.canonical_reason().unwrap_or("error");
-        let Self { status, detail, problems, .. } = &self;
+        let Self { status, detail, problems, retry_after_seconds } = self;
+        let title = status.canonical_reason().unwrap_or("error").to_owned();
         let document = Document { r#type: "about:blank", title, status: status.as_u16(), detail, problems };
         let body = serde_json::to_string(&document).unwrap_or_default();
-        let mut response = (self.status, [(header::CONTENT_TYPE, CONTENT_TYPE)], body).into_response();
-        if let Some(seconds) = self.retry_after_seconds {
+        let mut response = (status, [(header::CONTENT_TYPE, CONTENT_TYPE)], body).into_response();
+        if let Some(seconds) = retry_after_seconds {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
         response

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use data_encoding::HEXLOWER;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -37,14 +38,16 @@ impl Default for Bounds {
 }
 
 /// A line of the record.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Record {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "AuditRecord")]
+pub struct Record {
     /// From 1, without gaps.
-    pub(super) sequence: u64,
+    pub sequence: u64,
+    /// What it records.
     #[serde(flatten)]
-    pub(super) event: Event,
+    pub event: Event,
     /// Hash of the line before, without its end, in hexadecimal.
-    pub(super) previous: String,
+    pub previous: String,
 }
 
 /// The end of the record, to be added to.
@@ -89,6 +92,11 @@ impl Chain {
             chain.append(&[Event::new(Kind::Repair, "", &cut)]).with_context(cannot)?;
         }
         Ok(chain)
+    }
+
+    /// The number of the last record.
+    pub(super) fn sequence(&self) -> u64 {
+        self.sequence
     }
 
     /// Adds events; they are on disk when it returns. After an error none of them is in the record.

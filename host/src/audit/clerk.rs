@@ -14,11 +14,14 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::chain::{Bounds, Chain};
 use super::event::{Event, Kind};
 use super::fold::Folds;
 use super::{lock, note, told};
+use crate::feed::{self, Feed};
 
 /// Events that wait for the disk: refusals are folded before, so they come a few at a time.
 const QUEUE_MAX: usize = 1_024;
@@ -44,13 +47,13 @@ enum Slip {
 }
 
 impl Clerk {
-    /// Opens the record and starts the thread, which looks after `folds` too.
-    pub(super) fn start(folder: &Path, folds: Arc<Mutex<Folds>>) -> anyhow::Result<Self> {
+    /// Opens the record and starts the thread, which looks after `folds` too and tells `feed` what it has written.
+    pub(super) fn start(folder: &Path, folds: Arc<Mutex<Folds>>, feed: Feed) -> anyhow::Result<Self> {
         let chain = Chain::open(folder, Bounds::default())?;
         let (slips, handed_in) = sync_channel(QUEUE_MAX);
         let lost = Arc::<AtomicU64>::default();
         let folder = folder.to_owned();
-        let mut desk = Desk { folder, chain, folds, lost: lost.clone(), stuck: Vec::new(), is_failing: false };
+        let mut desk = Desk { folder, chain, folds, feed, lost: lost.clone(), stuck: Vec::new(), is_failing: false };
         let work = move || desk.work(&handed_in);
         let thread = thread::Builder::new().name("audit".to_owned()).spawn(work).context("cannot start the audit")?;
         Ok(Self { slips, lost, thread: Mutex::new(Some(thread)) })
@@ -81,11 +84,23 @@ impl Clerk {
     }
 }
 
+/// A record as it is told: without the hash of the line before, which nobody can check from here.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "AuditEvent")]
+pub struct Written {
+    /// From 1, without gaps.
+    pub sequence: u64,
+    /// What it records.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
 /// The thread's side.
 struct Desk {
     folder: PathBuf,
     chain: Chain,
     folds: Arc<Mutex<Folds>>,
+    feed: Feed,
     lost: Arc<AtomicU64>,
     /// Notes that could not be read, or that are in the record and could not be removed.
     stuck: Vec<PathBuf>,
@@ -136,7 +151,10 @@ impl Desk {
                 Ok(events) => match self.chain.append(&events) {
                     Err(error) => return self.tell_failure(events.len() as u64, &error),
                     Ok(()) => match fs::remove_file(&path) {
-                        Ok(()) => continue,
+                        Ok(()) => {
+                            self.tell(&events);
+                            continue;
+                        }
                         Err(error) => format!("is in the audit record, but cannot be removed: {error}"),
                     },
                 },
@@ -156,16 +174,26 @@ impl Desk {
             return;
         }
         match self.chain.append(&batch) {
-            Ok(()) if self.is_failing => {
-                self.is_failing = false;
-                tracing::warn!(lost, "the audit record is written again");
+            Ok(()) => {
+                if std::mem::take(&mut self.is_failing) {
+                    tracing::warn!(lost, "the audit record is written again");
+                }
+                self.tell(&batch);
             }
-            Ok(()) => {}
             Err(error) => {
                 let events = batch.iter().map(|event| if event.kind == Kind::Lost { event.count } else { 1 }).sum();
                 self.lost.fetch_add(events, Ordering::Relaxed);
                 self.tell_failure(events, &error);
             }
+        }
+    }
+
+    /// These are on disk, the last of the record.
+    fn tell(&self, written: &[Event]) {
+        let first = self.chain.sequence() + 1 - written.len() as u64;
+        for (sequence, event) in (first..).zip(written) {
+            let connector = event.connector.as_deref();
+            self.feed.tell(feed::Kind::Audit, connector, || Written { sequence, event: event.clone() });
         }
     }
 

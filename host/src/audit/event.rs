@@ -3,6 +3,7 @@
 //! Names and texts only: never a secret's value, a query or a body. Invariant: what an event says of itself is complete
 //! without the events beside it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::bounded;
@@ -10,8 +11,9 @@ use super::fold::{Folded, Subject};
 use crate::id::Name;
 
 /// What kind of thing happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "AuditKind")]
 pub enum Kind {
     /// A host started with a configuration.
     Start,
@@ -40,7 +42,7 @@ pub enum Kind {
 }
 
 /// An event; empty fields are left out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     /// When it was recorded, as RFC 3339.
     pub at: String,

@@ -10,18 +10,24 @@ mod copy;
 mod event;
 mod fold;
 mod note;
+mod page;
 mod verify;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::feed::Feed;
 use crate::id::Name;
 use crate::ledger::Ledger;
 
 pub use copy::{bytes, each_file, is_file};
 pub use event::{Event, Kind};
+pub use page::{Page, Sought};
 pub use verify::{Fault, Verified, verify};
+
+pub use chain::Record;
+pub use clerk::Written;
 
 use chain::{Bounds, Chain};
 use clerk::Clerk;
@@ -81,20 +87,20 @@ pub struct KeptOut {
 }
 
 impl Audit {
-    /// Goes on with the record of a data directory, which this process has locked.
+    /// Goes on with the record of a data directory, which this process has locked; what is in it is told to `feed`.
     ///
     /// # Errors
     /// The record cannot be read or written.
-    pub fn open(data_dir: &Path) -> anyhow::Result<Self> {
+    pub fn open(data_dir: &Path, feed: Feed) -> anyhow::Result<Self> {
         let folds = Arc::<Mutex<Folds>>::default();
-        let clerk = Clerk::start(&data_dir.join(FOLDER), folds.clone())?;
+        let clerk = Clerk::start(&data_dir.join(FOLDER), folds.clone(), feed)?;
         Ok(Self(Arc::new(Shared { folds, clerk: Some(clerk) })))
     }
 
     /// Goes on with the record where that is possible; without it work goes on, and the log says so.
     #[must_use]
-    pub fn open_or_warn(data_dir: &Path) -> Self {
-        Self::open(data_dir).unwrap_or_else(|error| {
+    pub fn open_or_warn(data_dir: &Path, feed: Feed) -> Self {
+        Self::open(data_dir, feed).unwrap_or_else(|error| {
             tracing::error!("nothing is audited until the next start: {error:#}");
             Self::default()
         })
@@ -226,7 +232,7 @@ mod tests {
     #[test]
     fn a_start_with_more_to_say_than_may_wait_loses_nothing() {
         let data = tempfile::tempdir().unwrap();
-        let audit = Audit::open(data.path()).unwrap();
+        let audit = Audit::open(data.path(), Feed::default()).unwrap();
         (0..5_000).for_each(|_| audit.note_in_turn(Event::new(Kind::Grants, "", "may do nothing")));
         audit.close(Event::new(Kind::Stop, "", ""));
         assert_eq!(verify(data.path()).unwrap().unwrap().records, 5_001);

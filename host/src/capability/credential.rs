@@ -9,7 +9,6 @@ pub mod oauth2;
 pub mod placeholder;
 pub(crate) mod scrub;
 pub mod sigv4;
-mod spelling;
 
 use data_encoding::BASE64;
 use http::Method;

@@ -1,19 +1,26 @@
 //! What a plugin says: `wasi:logging` and its standard output and error, as log lines with its connector's name.
 //!
-//! Bounded by `limits.log` for each call; what is more is dropped and counted. The end of standard error is kept, since a
-//! trap carries no text of its own. Invariant: control characters are escaped, so that a plugin cannot forge a line or
-//! steer a terminal.
+//! Bounded by `limits.log` for each call and by `limits.log_rate` for the connector; what is more is dropped and counted.
+//! The end of standard error is kept, since a trap carries no text of its own. Invariant: control characters are escaped,
+//! so that a plugin cannot forge a line or steer a terminal.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use bytes::Bytes;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime_wasi_io::poll::Pollable;
 use wasmtime_wasi_io::streams::{OutputStream, StreamResult};
 
-use super::Grants;
+use super::Call;
+use super::rate::Bucket;
+use super::veil::Veil;
 use crate::bindings::logging_draft::wasi::logging::logging::{self, Level};
+use crate::clock;
+use crate::feed::{Feed, Said};
 use crate::id::Name;
+use crate::limit::Rate;
 use crate::message::trace::Trace;
 
 /// Bytes of one line; a longer one is cut into several.
@@ -23,14 +30,29 @@ const TAIL_BYTES_MAX: usize = 2 * 1024;
 /// What a guest may write at once.
 const WRITE_BYTES_MAX: usize = 64 * 1024;
 
+/// What all sandboxes of a connector share.
+#[derive(Debug)]
+pub(super) struct Grant {
+    connector: Name,
+    rate: Bucket,
+    /// Lines over the rate that nobody was told of yet.
+    dropped: AtomicU64,
+    feed: Feed,
+}
+
 /// The log of one sandbox. Shared with the streams that the guest holds.
 #[derive(Debug)]
 pub(super) struct Session(Arc<Mutex<Lines>>);
 
 #[derive(Debug)]
 struct Lines {
-    connector: Name,
+    grant: Arc<Grant>,
+    veil: Veil,
+    /// The id of the message, and what it came from; empty before the first call.
     delivery: String,
+    queue: String,
+    /// Counted from 1; 0 before the first call.
+    attempt: u32,
     trace: Option<Trace>,
     bytes_left: u64,
     bytes_dropped: u64,
@@ -52,13 +74,45 @@ pub(super) struct Stream {
     channel: Channel,
 }
 
+impl Grant {
+    pub(super) fn new(connector: Name, rate: Rate, feed: Feed) -> Self {
+        Self { connector, rate: Bucket::new(rate), dropped: AtomicU64::new(0), feed }
+    }
+
+    /// Whether a line may be written now; one that may not is counted.
+    fn admits(&self) -> bool {
+        let now = Instant::now();
+        let admits = self.rate.take(now, now).is_ok();
+        if !admits {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        admits
+    }
+
+    /// Says how many lines were dropped since it was said last, if any were.
+    pub(super) fn tell_dropped(&self) -> u64 {
+        let lines = self.dropped.swap(0, Ordering::Relaxed);
+        if lines > 0 {
+            let connector = &self.connector;
+            let key = format!("connectors.{connector}.limits.log_rate");
+            let text = format!("{lines} log lines were dropped: the plugin logs more than `{key}` allows");
+            tracing::warn!(%connector, lines, key, "{text}");
+            self.feed.say(connector.as_str(), Said { at_ms: clock::wall_ms(), level: "warn", text, ..Said::default() });
+        }
+        lines
+    }
+}
+
 impl Session {
-    pub(super) fn new(grants: &Grants) -> Self {
+    pub(super) fn new(grant: Arc<Grant>, veil: Veil, bytes_max: u64) -> Self {
         Self(Arc::new(Mutex::new(Lines {
-            connector: grants.subject.name.clone(),
+            grant,
+            veil,
             delivery: String::new(),
+            queue: String::new(),
+            attempt: 0,
             trace: None,
-            bytes_left: grants.limits.log_bytes,
+            bytes_left: bytes_max,
             bytes_dropped: 0,
             out: Vec::new(),
             error: Vec::new(),
@@ -66,11 +120,15 @@ impl Session {
         })))
     }
 
-    pub(super) fn begin_call(&self, delivery: &str, trace: Option<Trace>, bytes_max: u64) {
+    pub(super) fn begin_call(&self, call: &Call<'_>, trace: Option<Trace>, bytes_max: u64) {
         let mut lines = lock(&self.0);
-        lines.delivery.clear();
-        lines.delivery.push_str(delivery);
-        lines.trace = trace;
+        let lines = &mut *lines;
+        let (id, attempt) = call.causes.first().map_or(("", 0), |cause| (cause.id, cause.attempt));
+        for (own, text) in [(&mut lines.delivery, id), (&mut lines.queue, call.queue)] {
+            own.clear();
+            own.push_str(text);
+        }
+        (lines.attempt, lines.trace) = (attempt, trace);
         (lines.bytes_left, lines.bytes_dropped) = (bytes_max, 0);
         lines.tail.clear();
     }
@@ -90,7 +148,8 @@ impl Session {
 
     /// The end of standard error in this call.
     pub(super) fn stderr_tail(&self) -> String {
-        String::from_utf8_lossy(&lock(&self.0).tail).into_owned()
+        let lines = lock(&self.0);
+        lines.veil.hide(&String::from_utf8_lossy(&lines.tail)).into_owned()
     }
 }
 
@@ -155,12 +214,18 @@ impl Lines {
         true
     }
 
+    /// A line over the rate is gone before it costs anything, also where the operator's filter lets none through.
     fn print(&self, level: Level, context: &str, text: &str) {
-        let (connector, delivery, text) = (&self.connector, self.delivery.as_str(), escaped(text));
+        if !self.grant.admits() {
+            return;
+        }
+        let (connector, delivery) = (&self.grant.connector, self.delivery.as_str());
+        let (context, text) = (escaped(&self.veil.hide(context)), escaped(&self.veil.hide(text)));
+        let attempt = (self.attempt > 0).then_some(self.attempt);
         let trace_id = self.trace.as_ref().map(Trace::id);
         macro_rules! line {
             ($level:ident) => {
-                tracing::$level!(target: "bulkhead::plugin", %connector, delivery, trace_id, context, "{text}")
+                tracing::$level!(target: "bulkhead::plugin", %connector, delivery, attempt, trace_id, context, "{text}")
             };
         }
         match level {
@@ -170,6 +235,21 @@ impl Lines {
             Level::Warn => line!(warn),
             Level::Error | Level::Critical => line!(error),
         }
+        let text = if context.is_empty() { text } else { format!("{context}: {text}") };
+        let delivery = (!delivery.is_empty()).then(|| format!("{connector}:{}:{delivery}", self.queue));
+        let trace_id = trace_id.map(str::to_owned);
+        let said = Said { at_ms: clock::wall_ms(), level: label(level), delivery, attempt, trace_id, text };
+        self.grant.feed.say(connector.as_str(), said);
+    }
+}
+
+fn label(level: Level) -> &'static str {
+    match level {
+        Level::Trace => "trace",
+        Level::Debug => "debug",
+        Level::Info => "info",
+        Level::Warn => "warn",
+        Level::Error | Level::Critical => "error",
     }
 }
 
@@ -196,7 +276,7 @@ impl logging::Host for super::Session {
         // A line that is filtered away costs its bytes too: a limit must not depend on the operator's filter.
         if lines.admit(context.len() + message.len()) {
             let end = message.floor_char_boundary(LINE_BYTES_MAX);
-            lines.print(level, &escaped(&context[..context.floor_char_boundary(TAIL_BYTES_MAX)]), &message[..end]);
+            lines.print(level, &context[..context.floor_char_boundary(TAIL_BYTES_MAX)], &message[..end]);
         }
     }
 }

@@ -10,7 +10,10 @@ use crate::metrics::{Effect, Figure};
 impl Session {
     fn record(&mut self, name: &str, labels: &[Label], figure: Figure) {
         let connector = &self.grants.subject.name;
-        let Err(reason) = self.grants.services.metrics.plugin(connector, name, labels, figure) else { return };
+        // A label is shown like any text.
+        let hidden = |(name, value): &Label| (name.clone(), self.hide(value).into_owned());
+        let hidden: Vec<Label> = labels.iter().map(hidden).collect();
+        let Err(reason) = self.grants.services.metrics.plugin(connector, name, &hidden, figure) else { return };
         let text = match reason {
             "too_many" => "a figure of the plugin is refused: a connector has 64 names and 512 sets of labels",
             "kind" => "a figure of the plugin is refused: its name is already one of another kind",

@@ -19,22 +19,29 @@ mod recorder;
 pub mod secrets;
 pub mod state;
 pub mod trace;
+mod veil;
 pub mod wasi;
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use recorder::Recorder;
 use tokio::runtime::Handle;
+use veil::Veil;
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
 
 use crate::audit::{Audit, Kind, Refused};
 use crate::bindings;
+use crate::bindings::bulkhead::connector::types;
 use crate::egress::{self, Egress};
+use crate::feed::Feed;
 use crate::id::Name;
 use crate::ledger::{Ledger, Reservation};
 use crate::limit::{Limit, Limits};
+use crate::mask::Masks;
+use crate::message::Header;
 use crate::message::trace::Trace;
 use crate::metrics::{Effect, Metrics};
 use crate::secret_store::SecretStore;
@@ -51,12 +58,16 @@ pub struct Services {
     pub metrics: Metrics,
     /// What is recorded, and logged without repeating it.
     pub audit: Audit,
+    /// Where it is told what happens.
+    pub feed: Feed,
     /// Values of secrets.
     pub secrets: Arc<SecretStore>,
     /// How requests go out.
     pub http: http::Services,
     /// Where traces go, if anywhere.
     pub tracer: Tracer,
+    /// What of messages is never shown.
+    pub masks: Masks,
 }
 
 impl Services {
@@ -66,7 +77,8 @@ impl Services {
         let (metrics, secrets) = (Metrics::default(), Arc::new(SecretStore::empty(Path::new(""))));
         let (audit, egress) = (Audit::default(), Egress::start(runtime, egress::Settings::default()));
         let http = http::Services::new(egress, secrets.clone(), metrics.clone(), audit.clone());
-        Self { ledger: None, metrics, audit, secrets, http, tracer: Tracer::default() }
+        let (feed, masks, tracer) = (Feed::default(), Masks::default(), Tracer::default());
+        Self { ledger: None, metrics, audit, feed, secrets, http, tracer, masks }
     }
 }
 
@@ -100,6 +112,7 @@ pub struct Grants {
     queue: queue::Grant,
     config: config::Grant,
     secrets: secrets::Grant,
+    log: Arc<log::Grant>,
     http: Arc<http::Grant>,
 }
 
@@ -126,6 +139,7 @@ impl Grants {
             config: config::Grant::new(config),
             secrets: secrets::Grant::new(allow.secrets, http::placed_secrets(&allow.http), services.secrets.clone()),
             http: http::Grant::new(&services.http, holder, allow.http, limits.clone()),
+            log: Arc::new(log::Grant::new(subject.name.clone(), limits.log_rate, services.feed.clone())),
             subject,
             limits,
         }
@@ -166,6 +180,13 @@ impl Grants {
     #[must_use]
     pub fn tracer(&self) -> &Tracer {
         &self.services.tracer
+    }
+
+    /// Says how many log lines went over the connector's rate since the last time, and counts that the limit bit.
+    pub fn tell_dropped(&self) {
+        if self.log.tell_dropped() > 0 {
+            self.services.metrics.limit_hit(&self.subject.name, Limit::Log);
+        }
     }
 
     /// What it permits, one permission a line, in plain words; nothing else has an effect on the world.
@@ -224,10 +245,16 @@ pub struct Cause<'a> {
     pub id: &'a str,
     /// How many connectors it has passed through.
     pub hops: u32,
+    /// Counted from 1.
+    pub attempt: u32,
     /// The trace that it belongs to, if any: what is made of it belongs to the same.
     pub trace: Option<Trace>,
     /// What other systems said beside it.
     pub state: Option<&'a str>,
+    /// Its headers.
+    pub headers: &'a [Header],
+    /// Its payload.
+    pub body: &'a [u8],
 }
 
 /// What a call has staged.
@@ -256,8 +283,8 @@ pub struct Session {
     wasi: wasi::State,
     http: http::Session,
     recorder: Recorder,
-    recording: Option<Box<Recording>>,
-    was_called: bool,
+    recording: (Option<Box<Recording>>, bool),
+    veil: Veil,
     held: Option<Duration>,
     lack: Option<Lack>,
 }
@@ -266,19 +293,20 @@ impl Session {
     /// For a fresh sandbox.
     #[must_use]
     pub fn new(grants: Arc<Grants>) -> Self {
-        let (mut table, recorder) = (ResourceTable::new(), Recorder::default());
+        let (mut table, veil) = (ResourceTable::new(), Veil::default());
+        let recorder = Recorder::behind(veil.clone());
         table.set_max_capacity(grants.limits.handles as usize);
         Self {
             table,
             memory: memory::Account::new(grants.limits.memory_bytes),
             queue: queue::Stage::default(),
             state: state::Stage::default(),
-            log: log::Session::new(&grants),
+            log: log::Session::new(grants.log.clone(), veil.clone(), grants.limits.log_bytes),
             wasi: wasi::State::default(),
             http: http::Session::recorded(grants.http.clone(), recorder.clone()),
             recorder,
-            recording: None,
-            was_called: false,
+            recording: (None, false),
+            veil,
             held: None,
             lack: None,
             grants,
@@ -288,20 +316,24 @@ impl Session {
     /// A call begins: counters start anew.
     pub fn begin_call(&mut self, call: &Call<'_>) {
         (self.held, self.lack) = (None, None);
+        let masks = &self.grants.services.masks;
+        if !masks.is_empty() {
+            self.veil.lay(masks.repeats(call.causes.iter().map(|cause| (cause.headers, cause.body))));
+        }
         self.memory.begin_call();
         self.recorder.begin_call();
         self.queue.begin_call(call);
         self.state.begin_call(call.segment);
         let needs_id = call.causes.len() == 1 && self.grants.http.gives_keys();
-        (self.recording, self.was_called) = (trace::record(&self.grants, call), true);
-        let (trace, traced) = trace::of_call(&self.grants, call, self.recording.as_deref());
+        self.recording = (trace::record(&self.grants, call), true);
+        let (trace, traced) = trace::of_call(&self.grants, call, self.recording.0.as_deref());
         self.http.begin_call(http::CallScope {
             message_id: call.causes.first().filter(|_| needs_id).map(|cause| cause.id.to_owned()),
             deadline: call.deadline,
             barrier: call.barrier.clone(),
             traced,
         });
-        self.log.begin_call(call.causes.first().map_or("", |cause| cause.id), trace, self.grants.limits.log_bytes);
+        self.log.begin_call(call, trace, self.grants.limits.log_bytes);
     }
 
     /// A call has ended: takes what it staged.
@@ -333,7 +365,7 @@ impl Session {
 
     /// Takes what is recorded of the call that has ended, where its trace is; and whether there was a call.
     pub fn take_recording(&mut self) -> (Option<Box<Recording>>, bool) {
-        (self.recording.take(), std::mem::take(&mut self.was_called))
+        std::mem::take(&mut self.recording)
     }
 
     /// What its connector may do.
@@ -359,19 +391,37 @@ impl Session {
         self.log.stderr_tail()
     }
 
+    /// A text about the present call, as an operator may see it.
+    #[must_use]
+    pub fn hide<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.veil.hide(text)
+    }
+
+    /// A plugin's answer, likewise.
+    #[must_use]
+    pub fn veiled(&self, failure: types::Failure) -> types::Failure {
+        match failure {
+            types::Failure::Reject(reason) => types::Failure::Reject(self.hide(&reason).into_owned()),
+            types::Failure::Retry(mut retry) => {
+                retry.reason = self.hide(&retry.reason).into_owned();
+                types::Failure::Retry(retry)
+            }
+        }
+    }
+
     /// An effect was refused: counts it, records it, and tells the operator what to change. `key` is what would allow it;
     /// empty where nothing would.
     fn refuse(&self, effect: Effect, reason: &'static str, key: &str, text: &str) {
         let (connector, subject) = (&self.grants.subject.name, effect.label());
         self.grants.services.metrics.denied(connector, effect, reason);
-        let refused = Refused { kind: Kind::Refusal, connector, subject, reason, key, text };
+        let refused = Refused { kind: Kind::Refusal, connector, subject, reason, key, text: &self.hide(text) };
         self.grants.services.audit.refused(&refused);
     }
 
     /// An effect was refused for a limit; `key` is what moves it, empty where nothing does.
     fn refuse_over(&self, effect: Effect, limit: Limit, key: &str, text: &str) {
         self.grants.services.metrics.denied(&self.grants.subject.name, effect, "limit");
-        self.grants.over(limit, key, text);
+        self.grants.over(limit, key, &self.hide(text));
     }
 
     /// The gate held the call back: a retry costs no attempt.
@@ -436,7 +486,7 @@ pub fn link(linker: &mut Linker<Session>) -> wasmtime::Result<()> {
     config::link(linker)?;
     state::link(linker)?;
     log::link(linker)?;
-    connector::types::add_to_linker::<Session, HasSelf<Session>>(linker, |session| session)?;
+    types::add_to_linker::<Session, HasSelf<Session>>(linker, |session| session)?;
     http::add_to_linker(linker, |session: &mut Session| &mut session.http)?;
     http::add_streaming_to_linker(linker, |session: &mut Session| session.http.view(&mut session.table))?;
     connector::queue::add_to_linker::<Session, HasSelf<Session>>(linker, |session| session)?;
@@ -446,4 +496,4 @@ pub fn link(linker: &mut Linker<Session>) -> wasmtime::Result<()> {
     connector::reveal::add_to_linker::<Session, HasSelf<Session>>(linker, |session| session)
 }
 
-impl bindings::bulkhead::connector::types::Host for Session {}
+impl types::Host for Session {}

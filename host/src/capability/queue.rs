@@ -414,7 +414,7 @@ impl Host for Session {
         let before = self.queue.staged.len();
         let staged = self.queue.stage(&self.grants, &queue, messages);
         if staged.is_ok()
-            && let Some(recording) = &mut self.recording
+            && let Some(recording) = &mut self.recording.0
         {
             self.queue.record(&self.grants, &queue, before, recording);
         }

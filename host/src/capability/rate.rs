@@ -3,36 +3,10 @@
 //! Pure arithmetic: who waits is the caller. A full bucket holds what one period allows, and fills up evenly. Invariant:
 //! tokens that are taken in advance are owed, so those who wait are served in their order and the rate holds.
 
-use std::num::NonZeroU32;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How much in which time, as in `rate = "10/s"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
-    amount: NonZeroU32,
-    per: Duration,
-}
-
-impl Rate {
-    /// `amount` in the time `per`.
-    #[must_use]
-    pub fn new(amount: NonZeroU32, per: Duration) -> Self {
-        Self { amount, per }
-    }
-
-    /// From one token to the next.
-    #[must_use]
-    pub fn step(self) -> Duration {
-        self.per / self.amount.get()
-    }
-}
-
-impl std::fmt::Display for Rate {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{} in {:?}", self.amount, self.per)
-    }
-}
+pub use crate::limit::Rate;
 
 /// Holds back what goes over a [`Rate`].
 #[derive(Debug)]
@@ -73,7 +47,7 @@ impl Bucket {
         let mut full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
         let step = self.rate.step();
         let full_after = full_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now)) + step;
-        let wait = full_after.saturating_sub(self.rate.per);
+        let wait = full_after.saturating_sub(self.rate.per());
         if !waits(wait) {
             return Err(TooLong { wait });
         }
@@ -84,6 +58,8 @@ impl Bucket {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);

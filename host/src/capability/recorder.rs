@@ -5,11 +5,15 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::veil::Veil;
 use crate::settlement::attempt::{EFFECTS_MAX, Effect};
 
 /// The effects of one sandbox's present call. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Recorder(Arc<Mutex<Noted>>);
+pub(super) struct Recorder {
+    noted: Arc<Mutex<Noted>>,
+    veil: Veil,
+}
 
 #[derive(Debug, Default)]
 struct Noted {
@@ -27,6 +31,16 @@ pub(super) struct Begun {
 }
 
 impl Recorder {
+    /// One that notes of addresses only what may be shown.
+    pub(super) fn behind(veil: Veil) -> Self {
+        Self { noted: Arc::default(), veil }
+    }
+
+    /// A text about the present call, as an operator may see it.
+    pub(super) fn veil(&self) -> &Veil {
+        &self.veil
+    }
+
     /// A call begins: its list is empty.
     pub(super) fn begin_call(&self) {
         let mut noted = self.lock();
@@ -42,7 +56,8 @@ impl Recorder {
     }
 
     /// Notes a request that is about to be sent.
-    pub(super) fn begin(&self, method: &str, url: String) -> Begun {
+    pub(super) fn begin(&self, method: &str, url: &str) -> Begun {
+        let url = self.veil.hide(url).into_owned();
         let mut noted = self.lock();
         let place = (noted.effects.len() < EFFECTS_MAX).then_some(noted.effects.len());
         if place.is_some() {
@@ -59,7 +74,7 @@ impl Recorder {
     }
 
     fn lock(&self) -> MutexGuard<'_, Noted> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

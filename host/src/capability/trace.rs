@@ -6,6 +6,7 @@
 use http::Method;
 
 use super::http::{GrantSettings, Target, Traced};
+use super::veil::Veil;
 use super::{Call, Grants, Session};
 use crate::bindings::bulkhead::connector::trace::{Attribute, Host, Value};
 use crate::id::Name;
@@ -83,16 +84,16 @@ pub(super) fn requested(
     trace: &Traced,
     connector: &Name,
     method: &Method,
-    to: (&Target, &GrantSettings),
+    to: (&Target, &str, &GrantSettings),
     resent: u32,
 ) -> Span {
-    let (target, settings) = to;
+    let (target, host, settings) = to;
     let (name, method) = name_of(method.as_str());
     let mut span = Span::new(trace.trace.next(), Some(trace.trace.step()), Kind::Client, name);
     span.state.clone_from(&trace.state);
     span.set("bulkhead.connector", connector.to_string());
     span.set("http.request.method", method);
-    span.set("server.address", target.host_text().to_owned());
+    span.set("server.address", host.to_owned());
     span.set("server.port", target.port());
     span.set("url.scheme", target.scheme().as_str());
     span.set("bulkhead.http.grant", settings.pattern.as_str().to_owned());
@@ -127,24 +128,27 @@ impl Session {
 
 impl Host for Session {
     fn set_attribute(&mut self, key: String, value: Value) {
-        let Some(recording) = &mut self.recording else { return };
-        let added = recording.set_attribute(key, own(value));
+        let Some(recording) = &mut self.recording.0 else { return };
+        let (key, value) = own(&self.veil, (key, value));
+        let added = recording.set_attribute(key, value);
         self.note_unfit(added);
     }
 
     fn add_event(&mut self, name: String, attributes: Vec<Attribute>) {
-        let Some(recording) = &mut self.recording else { return };
-        let attributes = attributes.into_iter().map(|(key, value)| (key, own(value))).collect();
-        let added = recording.add_event(&name, attributes);
+        let Some(recording) = &mut self.recording.0 else { return };
+        let attributes = attributes.into_iter().map(|attribute| own(&self.veil, attribute)).collect();
+        let added = recording.add_event(&self.veil.hide(&name), attributes);
         self.note_unfit(added);
     }
 }
 
-fn own(value: Value) -> span::Value {
-    match value {
-        Value::Text(text) => text.into(),
+/// What a plugin says, without what of its messages is shown nowhere.
+fn own(veil: &Veil, (key, value): Attribute) -> (String, span::Value) {
+    let value = match value {
+        Value::Text(text) => veil.hide(&text).into_owned().into(),
         Value::Integer(number) => number.into(),
         Value::Number(number) => span::Value::Number(number),
         Value::Boolean(is) => span::Value::Boolean(is),
-    }
+    };
+    (veil.hide(&key).into_owned(), value)
 }

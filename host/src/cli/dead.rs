@@ -183,6 +183,7 @@ impl Filter {
             connector: self.connector.map(|name| name.to_string()),
             queue: self.queue.map(|name| name.to_string()),
             reason: self.reason,
+            group: None,
             since: self.since.map(|since| since.read().to_string()),
             ids: None,
         }

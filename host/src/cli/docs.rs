@@ -11,12 +11,12 @@ use std::process::ExitCode;
 use jiff::Timestamp;
 use tokio::runtime::Handle;
 
-use super::graph::{Flow, times};
+use super::graph::mermaid;
 use super::main::{Outcome, complain_of};
 use super::output::{counted, print};
 use super::{Docs, unusable};
 use crate::clock::{rfc3339, wall};
-use crate::config::{Config, Connector, Loaded};
+use crate::config::{Config, Connector, Flow, Loaded, times};
 use crate::host;
 use crate::metrics::Metrics;
 use crate::page;
@@ -55,7 +55,7 @@ pub async fn run(loaded: &Loaded, arguments: &Docs, as_json: bool) -> Outcome {
 }
 
 fn index(config: &Config) -> String {
-    let mut text = format!("# Integrations\n\n```mermaid\n{}```\n\n", Flow::of(config).mermaid());
+    let mut text = format!("# Integrations\n\n```mermaid\n{}```\n\n", mermaid(&Flow::of(config)));
     text.push_str("| connector | plugin | runs |\n| --- | --- | --- |\n");
     for connector in &config.connectors {
         let name = &connector.name;
@@ -72,7 +72,7 @@ fn of(connector: &Connector, inspection: Option<&Inspection>, from: Timestamp) -
     if !connector.enabled {
         text.push_str("It is not enabled: it keeps its messages, and nothing runs.\n\n");
     }
-    let _ = writeln!(text, "```mermaid\n{}```\n", Flow::around(connector).mermaid());
+    let _ = writeln!(text, "```mermaid\n{}```\n", mermaid(&Flow::around(connector)));
     for line in started_by(connector) {
         let _ = writeln!(text, "- It runs {line}.");
     }

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use super::diagnostic::Colours;
 use super::{
     Cli, Command, audit, backup, check, dead, docs, doctor, explain, generate, graph, inspect, load, lock, parse,
-    pause, queues, reload, run, schedules, schema, secrets, send, trace, unusable,
+    pause, queues, reload, run, schedules, schema, secrets, send, top, trace, ui, unusable,
 };
 use crate::admin::problem::Problem;
 use crate::config::{self, Loaded};
@@ -87,6 +87,8 @@ pub fn main() -> ExitCode {
         Command::Trace { message_id } => {
             with_config(&cli, |loaded| done(trace::run(&loaded.config, message_id, cli.json)))
         }
+        Command::Top(arguments) => with_config(&cli, |loaded| done(top::run(&loaded.config, *arguments))),
+        Command::Ui => with_config(&cli, |loaded| ui::run(&loaded.config, cli.json).map(|()| ExitCode::SUCCESS)),
         Command::Doctor => doctor(&cli),
         Command::Graph { format } => with_config(&cli, |loaded| {
             graph::run(&loaded.config, *format, cli.json)?;

@@ -26,7 +26,9 @@ pub mod schema;
 pub mod secrets;
 pub mod send;
 pub mod target;
+pub mod top;
 pub mod trace;
+pub mod ui;
 mod watch;
 
 use std::net::SocketAddr;
@@ -36,6 +38,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
+
+pub use top::Top;
 
 use crate::admin::api::schedules::NEXT;
 use crate::config;
@@ -114,6 +118,8 @@ pub enum Command {
         #[arg(value_name = "MESSAGE_ID")]
         message_id: String,
     },
+    /// Show the running host at a glance, each second anew
+    Top(Top),
     /// Keep values of secrets encrypted in the data directory
     Secrets {
         /// What to do with them.
@@ -128,6 +134,8 @@ pub enum Command {
     },
     /// Write a page in Markdown for each connector: what it connects, what it may do, when it runs, what it takes
     Docs(Docs),
+    /// Print the address of the web page of the host that runs here, with its token: open it in a browser
+    Ui,
     /// Look at the machine, the data directory, secrets and plugins: exit code 1 where something would not work
     Doctor,
     /// Copy the ledger, the sealed secrets and the audit record into one file, also while a host runs

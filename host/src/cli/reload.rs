@@ -52,7 +52,7 @@ async fn told(verb: &str, config: &Config, address: SocketAddr, as_json: bool) -
 }
 
 /// Nobody has answered, or the host could not do it.
-fn unanswered(error: anyhow::Error, config: &Config) -> anyhow::Error {
+pub(super) fn unanswered(error: anyhow::Error, config: &Config) -> anyhow::Error {
     let data_dir = &config.host.data_dir;
     if Ledger::lock(data_dir).is_err() {
         return error;

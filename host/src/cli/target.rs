@@ -18,6 +18,7 @@ use crate::egress::own_admin::OwnAdmin;
 use crate::host;
 use crate::id::Name;
 use crate::ledger::{Directory, Ledger, OpenError, QueueReport, Settings};
+use crate::mask::Masks;
 use crate::metrics::{Held, Metrics};
 use crate::secret_store::token;
 use crate::settlement::ConnectorId;
@@ -35,6 +36,7 @@ pub struct Alone {
     ledger: Ledger,
     directory: Directory,
     schedules: Vec<schedules::Scheduled>,
+    masks: Masks,
     data_dir: PathBuf,
 }
 
@@ -50,7 +52,8 @@ impl Target {
             Ok(ledger) => {
                 let directory = ledger.configure(&host::layout(config)).map_err(Failed::Unusable)?;
                 let schedules = schedules::of_config(config, &directory);
-                Ok(Self::Stopped(Alone { ledger, directory, schedules, data_dir: data_dir.clone() }))
+                let (masks, data_dir) = (config.host.masks.clone(), data_dir.clone());
+                Ok(Self::Stopped(Alone { ledger, directory, schedules, masks, data_dir }))
             }
             Err(OpenError::Locked { .. }) => {
                 let token = token::load(data_dir)
@@ -159,7 +162,7 @@ impl Target {
     pub async fn dead_show(&self, id: &str) -> anyhow::Result<dead::Letter> {
         match self {
             Self::Running(admin) => admin.get(&format!("dead/{id}")).await,
-            Self::Stopped(alone) => Ok(dead::letter(&alone.ledger, id)?),
+            Self::Stopped(alone) => Ok(dead::letter(&alone.ledger, &alone.masks, id)?),
         }
     }
 
@@ -171,7 +174,7 @@ impl Target {
         match self {
             Self::Running(admin) => admin.post("dead/retry", serde_json::to_vec(selection)?).await,
             Self::Stopped(alone) => {
-                let retried = dead::retry(&alone.ledger, &alone.directory, selection).await?;
+                let retried = dead::retry(&alone.ledger, &alone.directory, &alone.masks, selection).await?;
                 selection.event("dead retry", retried).into_iter().for_each(|event| alone.record(event));
                 Ok(retried)
             }

@@ -149,6 +149,7 @@ fn limits(view: &View<'_>) -> Limits {
         publish_bytes: view.size("publish_bytes"),
         handles: view.integer("handles"),
         log_bytes: view.size("log"),
+        log_rate: view.rate_if("log_rate").unwrap_or(Limits::default().log_rate),
         requests: view.integer("requests"),
         requests_at_once: view.integer("requests_at_once"),
         request_bytes: view.size("request_bytes"),

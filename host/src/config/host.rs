@@ -7,7 +7,7 @@ use super::otlp::otlp;
 use super::problem::Report;
 use super::quantity::show_size;
 use super::view::View;
-use super::{Config, Host, RUNS_PER_CORE, credential, machine};
+use super::{Config, Host, RUNS_PER_CORE, credential, machine, mask};
 use crate::egress::proxy::{self, Proxy};
 use crate::egress::trust::Roots;
 use crate::limit::CompileLimits;
@@ -42,6 +42,7 @@ pub(super) fn host(view: &View<'_>, secrets: &[&str], report: &mut Report<'_>) -
         roots,
         proxy,
         otlp: otlp(view, secrets, report),
+        masks: mask::masks(&view.child_or_empty("mask"), report),
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod credential;
 mod limits;
+mod mask;
 mod otlp;
 mod route;
 mod verify;
@@ -17,6 +18,7 @@ use super::schema::{Key, Kind, Section};
 use crate::delivery::retry::DELAY_MAX;
 use credential::{AUTH, HOST_PROXY_AUTH, PLACEHOLDER};
 use limits::{HOST_COMPILE, LIMITS};
+use mask::HOST_MASK;
 use otlp::HOST_OTLP;
 use route::ROUTE;
 use webhook::WEBHOOK;
@@ -113,7 +115,7 @@ static HOST: Section = Section {
         ),
         Key::new("tls", Kind::Table(&HOST_TLS), Unset, "Certificates."),
         Key::new("proxy", Kind::Table(&HOST_PROXY), Unset, "The way out for requests to public places."),
-        Key::later("mask", "Headers and body pointers that are never shown."),
+        Key::new("mask", Kind::Table(&HOST_MASK), Unset, "What of messages is never shown."),
         Key::new("otlp", Kind::Table(&HOST_OTLP), Unset, "Where traces go."),
     ],
 };

@@ -9,6 +9,7 @@ mod difference;
 mod document;
 mod environment;
 mod excerpt;
+mod flow;
 mod grant;
 mod host;
 mod idle;
@@ -16,6 +17,7 @@ mod json_schema;
 mod keys;
 mod lock;
 mod machine;
+mod mask;
 mod notice;
 mod otlp;
 mod plugin_schema;
@@ -47,6 +49,7 @@ use crate::id::Name;
 use crate::ledger::{From, QueuePolicy, Route, led_to};
 use crate::limit::{CompileLimits, Limits, MESSAGE_BYTES_DEFAULT};
 use crate::listener::tls;
+use crate::mask::Masks;
 use crate::secret_store;
 use crate::settlement::attempt::Keep;
 use crate::telemetry::otlp::Settings as Otlp;
@@ -58,6 +61,7 @@ use problem::Report;
 use view::View;
 
 pub use excerpt::Mark;
+pub use flow::{Edge, EdgeKind, Flow, Node, NodeKind, times};
 pub use json_schema::json_schema;
 pub use keys::BUILTINS;
 pub use lock::{Lock, Locked};
@@ -305,6 +309,8 @@ pub struct Host {
     pub proxy: Option<Proxy>,
     /// Where traces go.
     pub otlp: Option<Otlp>,
+    /// What of messages is never shown.
+    pub masks: Masks,
 }
 
 /// Where a plugin's bytes come from.

@@ -9,7 +9,8 @@ use super::document::{Place, Sources};
 use super::excerpt::Mark;
 
 /// One thing wrong in the configuration, or most likely not meant.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[schemars(rename = "ConfigProblem")]
 pub struct Problem {
     /// Whether it keeps the configuration from being used.
     pub severity: Severity,
@@ -52,7 +53,7 @@ impl Problem {
 }
 
 /// Whether a problem keeps the configuration from being used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Nothing starts.

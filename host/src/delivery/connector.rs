@@ -12,6 +12,7 @@ use super::outcome;
 use super::retry::Policy;
 use super::segment::Segment;
 use super::supersession::Supersession;
+use super::teller::Teller;
 use super::tracing::{Source, Told, Tracing};
 use crate::capability::rate::Bucket;
 use crate::clock::Clock;
@@ -48,6 +49,8 @@ pub struct Connector {
     pub hold: Hold,
     /// What it counts.
     pub metrics: ConnectorMetrics,
+    /// What it tells of its deliveries.
+    pub teller: Teller,
     /// Where settlements go.
     pub ledger: Ledger,
     /// Ledger time.
@@ -79,10 +82,14 @@ impl Connector {
             }
             Outcome::Retry { reason, charged, .. } => {
                 self.metrics.retry.inc();
+                if *charged {
+                    self.teller.failed(reason);
+                }
                 tracing::debug!(connector = %name, message_id, trace_id, attempt, charged, reason, "delivery is put off");
             }
             Outcome::Dead { reason } => {
                 self.metrics.dead.inc();
+                self.teller.failed(reason);
                 tracing::warn!(connector = %name, message_id, trace_id, attempt, reason, "delivery became a dead letter");
                 if self.brake.died() {
                     self.put_brake_on(reason).await;
@@ -110,7 +117,8 @@ impl Connector {
             }
             let mut record = Record::empty(self.clock.now_ms());
             let source = Source::Queue(queue.as_str());
-            segment.tell(self.tracing.ended(source, &delivery, &mut record, Some("crash"), &outcome));
+            segment.trace(self.tracing.ended(source, &delivery, &mut record, Some("crash"), &outcome));
+            segment.tell(self.teller.ended(queue.as_str(), &delivery, record.started_ms, &outcome));
             segment.note(self.history.failure(queue.as_str(), &delivery, record, &outcome));
             segment.settle(delivery.origin, outcome);
         }
@@ -118,6 +126,7 @@ impl Connector {
         self.ledger.settle(closed.settlement).await?;
         self.history.note(closed.attempts);
         closed.told.into_iter().for_each(Told::committed);
+        self.teller.tell(closed.ended);
         Ok(())
     }
 

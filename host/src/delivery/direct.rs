@@ -18,7 +18,7 @@ use crate::message::request::Answer;
 use crate::runtime::failure::Failure;
 use crate::runtime::permit::Permit;
 use crate::runtime::{Engine, Scope};
-use crate::settlement::attempt::Attempt;
+use crate::settlement::attempt::{Attempt, FAILED};
 use crate::settlement::{Barrier, Delivery, Mark, Origin, Outcome, Publish, SettleError, Settlement, SubscriptionId};
 
 /// Conflicts in a row after which it runs with the connector's other runs held back.
@@ -77,6 +77,7 @@ impl Direct {
                     self.count(started_ms, told.as_ref());
                     connector.history.note(kept);
                     told.into_iter().for_each(Told::committed);
+                    connector.teller.tell(connector.teller.ended(&self.inbox, &delivery, started_ms, &Outcome::Done));
                     return Ok(answer);
                 }
                 Err(SettleError::Closed) => return Err(Unanswered::Closed),
@@ -122,14 +123,16 @@ impl Direct {
             }
             Err(failure) => (Err(failure), Record::empty(started_ms)),
         };
-        connector.metrics.attempt_seconds.observe(started.elapsed().as_secs_f64(), record.trace().as_ref());
+        connector.metrics.attempted(started.elapsed().as_secs_f64(), record.trace().as_ref());
         (called, record)
     }
 
     fn fail(&self, delivery: &Delivery, mut record: Record, failure: Failure) -> Unanswered {
         self.connector.tracing.unanswered(&self.inbox, delivery, &mut record, &failure);
-        let history = &self.connector.history;
-        history.note([history.unanswered(&self.inbox, delivery, record, failure.reason())]);
+        let (history, teller, reason) = (&self.connector.history, &self.connector.teller, failure.reason());
+        teller.failed(reason);
+        teller.tell(teller.ended_as(&self.inbox, delivery, record.started_ms, (FAILED, Some(reason))));
+        history.note([history.unanswered(&self.inbox, delivery, record, reason)]);
         Unanswered::Failed(failure)
     }
 

@@ -16,6 +16,7 @@ use super::segment::{Closed, Segment};
 use super::tracing::{Source, Told};
 use super::{Staged, outcome};
 use crate::broker::{Batch, Worker};
+use crate::feed::Delivered;
 use crate::ledger::Receipt;
 use crate::runtime::failure::Failure;
 use crate::runtime::permit::Permit;
@@ -54,12 +55,13 @@ pub struct Place {
     pub is_ordered: bool,
 }
 
-/// A settlement on its way to the disk, and when what it settles was accepted: counted, and kept, when it is there.
+/// A settlement on its way to the disk, and when what it settles was accepted: counted, kept, and told, when it is there.
 struct Handed {
     receipt: Receipt,
     accepted_ms: Vec<u64>,
     attempts: Vec<Attempt>,
     told: Vec<Told>,
+    ended: Vec<Delivered>,
 }
 
 impl Handing {
@@ -171,7 +173,8 @@ impl Handing {
         let published = |publish: &Publish| connector.plugin.grants().published(publish, true);
         for delivery in deliveries {
             let done = Outcome::Done;
-            self.segment.tell(connector.tracing.ended(Source::Queue(queue), &delivery, &mut record, None, &done));
+            self.segment.trace(connector.tracing.ended(Source::Queue(queue), &delivery, &mut record, None, &done));
+            self.segment.tell(connector.teller.ended(queue, &delivery, record.started_ms, &done));
             self.segment.note(connector.history.success(queue, &delivery, &record, &staged, published));
             self.segment.settle(delivery.origin, Outcome::Done);
             self.segment.keep(delivery);
@@ -192,9 +195,10 @@ impl Handing {
         self.hand_in(permit).await?;
         let kind = failure.kind();
         let outcome = self.failed(delivery, failure).await;
+        self.tell(delivery, record.started_ms, &outcome);
         let (connector, queue) = (&self.connector, self.entry.queue());
         let told = connector.tracing.ended(Source::Queue(queue), delivery, &mut record, Some(kind), &outcome);
-        self.segment.tell(told);
+        self.segment.trace(told);
         self.segment.note(connector.history.failure(queue, delivery, record, &outcome));
         self.end_without_success(delivery, outcome);
         self.hand_in(permit).await
@@ -209,12 +213,17 @@ impl Handing {
     ) -> Result<(), SettleError> {
         self.hand_in(permit).await?;
         self.connector.report(delivery, &Outcome::Superseded).await;
+        self.tell(delivery, record.started_ms, &Outcome::Superseded);
         let (queue, end) = (self.entry.queue(), Outcome::Superseded);
         let told = self.connector.tracing.ended(Source::Queue(queue), delivery, &mut record, None, &end);
-        self.segment.tell(told);
+        self.segment.trace(told);
         self.segment.note(self.connector.history.failure(queue, delivery, record, &Outcome::Superseded));
         self.end_without_success(delivery, Outcome::Superseded);
         self.hand_in(permit).await
+    }
+
+    fn tell(&mut self, delivery: &Delivery, started_ms: u64, outcome: &Outcome) {
+        self.segment.tell(self.connector.teller.ended(self.entry.queue(), delivery, started_ms, outcome));
     }
 
     fn end_without_success(&mut self, delivery: &Delivery, outcome: Outcome) {
@@ -251,7 +260,8 @@ impl Handing {
                 Some(_) if connector.hold.is_stopped() => released.push(delivery),
                 Some(outcome) => {
                     connector.report(&delivery, &outcome).await;
-                    self.segment.tell(connector.tracing.unrun(self.entry.queue(), &delivery, &outcome));
+                    self.tell(&delivery, now.due_ms, &outcome);
+                    self.segment.trace(connector.tracing.unrun(self.entry.queue(), &delivery, &outcome));
                     self.segment.settle(delivery.origin, outcome);
                 }
             }
@@ -275,9 +285,12 @@ impl Handing {
         self.turn = None;
         let Some(delivery) = broken.broke() else { return Ok(()) };
         let outcome = self.failed(&delivery, failure).await;
+        self.tell(&delivery, self.connector.clock.now_ms(), &outcome);
         self.end_without_success(&delivery, outcome);
         let Some(closed) = self.segment.close() else { return Ok(()) };
-        broken.settle(closed.settlement).await
+        broken.settle(closed.settlement).await?;
+        self.connector.teller.tell(closed.ended);
+        Ok(())
     }
 
     /// Hands in the segment, and waits where too much is on its way, or where state was touched.
@@ -300,10 +313,10 @@ impl Handing {
     /// Answers the deliveries that must run again if the state conflicts.
     fn settle(&mut self, closed: Closed) -> Vec<Delivery> {
         self.segments += 1;
-        let Closed { settlement, accepted_ms, attempts, told, deliveries, reservation } = closed;
+        let Closed { settlement, accepted_ms, attempts, ended, told, deliveries, reservation } = closed;
         let receipt = self.worker.settle(settlement);
         drop(reservation);
-        self.outstanding.push_back(Handed { receipt, accepted_ms, attempts, told });
+        self.outstanding.push_back(Handed { receipt, accepted_ms, attempts, ended, told });
         deliveries
     }
 
@@ -329,6 +342,7 @@ impl Handing {
     fn finished(&self, handed: Handed) {
         self.count(&handed);
         self.connector.history.note(handed.attempts);
+        self.connector.teller.tell(handed.ended);
         handed.told.into_iter().for_each(Told::committed);
     }
 

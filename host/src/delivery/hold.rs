@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use tokio::sync::watch;
 
+use crate::clock::{self, rfc3339};
+use crate::feed::{Feed, HeldChange, Kind};
 use crate::id::Name;
 use crate::metrics::{Held, Metrics};
 
@@ -16,6 +18,7 @@ use crate::metrics::{Held, Metrics};
 pub struct Hold {
     connector: Name,
     metrics: Metrics,
+    feed: Feed,
     /// How many say so; none says it of a reason that is not here.
     reasons: watch::Sender<BTreeMap<Held, usize>>,
 }
@@ -23,8 +26,8 @@ pub struct Hold {
 impl Hold {
     /// Nothing holds it yet.
     #[must_use]
-    pub fn new(connector: Name, metrics: Metrics) -> Self {
-        Self { connector, metrics, reasons: watch::Sender::default() }
+    pub fn new(connector: Name, metrics: Metrics, feed: Feed) -> Self {
+        Self { connector, metrics, feed, reasons: watch::Sender::default() }
     }
 
     /// Adds a reason.
@@ -54,9 +57,18 @@ impl Hold {
             }
             let is_other = (before > 0) != (after > 0);
             if is_other {
-                self.metrics.held(&self.connector, reason, after > 0);
+                self.tell(reason, after > 0);
             }
             is_other
+        });
+    }
+
+    fn tell(&self, reason: Held, is_held: bool) {
+        let connector = &self.connector;
+        self.metrics.held(connector, reason, is_held);
+        self.feed.tell(Kind::Held, Some(connector.as_str()), || {
+            let (at, connector) = (rfc3339(clock::wall_ms()), connector.to_string());
+            HeldChange { at, connector, reason: reason.label(), is_held }
         });
     }
 

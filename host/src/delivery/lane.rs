@@ -194,7 +194,7 @@ impl Lane {
     /// A call has ended: its sandbox may be called again, unless the call did not succeed.
     fn called(&mut self, sandbox: Sandbox, started: Instant, record: &Record) {
         let (seconds, trace) = (started.elapsed().as_secs_f64(), record.trace());
-        self.connector.metrics.attempt_seconds.observe(seconds, trace.as_ref());
+        self.connector.metrics.attempted(seconds, trace.as_ref());
         self.sandbox = (!sandbox.is_finished()).then_some(sandbox);
     }
 

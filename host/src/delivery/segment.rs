@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::tracing::Told;
+use crate::feed::Delivered;
 use crate::ledger::Reservation;
 use crate::settlement::attempt::Attempt;
 use crate::settlement::{
@@ -31,6 +32,7 @@ pub struct Segment {
     deliveries: Vec<Delivery>,
     attempts: Vec<Attempt>,
     told: Vec<Told>,
+    ended: Vec<Delivered>,
 }
 
 /// A segment that is closed: what to commit, and what to run again if state had changed.
@@ -43,6 +45,8 @@ pub struct Closed {
     /// To be kept once it is committed.
     pub attempts: Vec<Attempt>,
     /// To be told once it is committed.
+    pub ended: Vec<Delivered>,
+    /// The same for whoever collects traces.
     pub told: Vec<Told>,
     /// The deliveries of a segment that touched state; empty otherwise.
     pub deliveries: Vec<Delivery>,
@@ -66,6 +70,7 @@ impl Segment {
             deliveries: Vec::new(),
             attempts: Vec::new(),
             told: Vec::new(),
+            ended: Vec::new(),
         }
     }
 
@@ -114,8 +119,13 @@ impl Segment {
         self.attempts.extend(attempt);
     }
 
-    /// Notes what is told of a delivery whose outcome this segment holds, to whoever collects traces.
-    pub fn tell(&mut self, told: Option<Told>) {
+    /// Notes what is told of a delivery whose outcome this segment holds.
+    pub fn tell(&mut self, ended: Option<Delivered>) {
+        self.ended.extend(ended);
+    }
+
+    /// The same for whoever collects traces.
+    pub fn trace(&mut self, told: Option<Told>) {
         let place = self.deliveries.len();
         self.told.extend(told.map(|told| told.at(place)));
     }
@@ -143,8 +153,8 @@ impl Segment {
             tick: ended.tick,
             mark: None,
         };
-        let (attempts, told, reservation) = (ended.attempts, ended.told, ended.reservation);
-        Some(Closed { settlement, accepted_ms, attempts, told, deliveries, reservation })
+        let (attempts, reservation, told, ended) = (ended.attempts, ended.reservation, ended.told, ended.ended);
+        Some(Closed { settlement, accepted_ms, attempts, ended, told, deliveries, reservation })
     }
 }
 

@@ -25,6 +25,7 @@ use crate::delivery::direct::Direct;
 use crate::delivery::history::History;
 use crate::delivery::hold::Hold;
 use crate::delivery::supersession::Supersession;
+use crate::delivery::teller::Teller;
 use crate::delivery::tracing::Tracing;
 use crate::id::Name;
 use crate::ledger::{self, ConnectorLayout, Directory, Layout, Ledger, Ordering, QueuePolicy, StateUsage};
@@ -113,7 +114,8 @@ impl Assembly<'_> {
         let lineage = self.directory.lineage(name.as_str()).map_or_else(|| name.clone(), Name::stored);
         let plugin = self.plugin(settings, source, Subject { name: name.clone(), lineage: lineage.clone(), id })?;
         let metrics = &self.services.metrics;
-        let hold = Hold::new(name.clone(), metrics.clone());
+        let feed = &self.services.feed;
+        let hold = Hold::new(name.clone(), metrics.clone(), feed.clone());
         for reason in self.ledger.holds(id)? {
             hold.set(reason);
             tracing::warn!(connector = %name, reason = reason.label(), "held since before this start: `bulkhead resume {name}`");
@@ -130,6 +132,7 @@ impl Assembly<'_> {
             brake: Brake::new(settings.brake),
             hold,
             metrics: metrics.of_connector(name),
+            teller: Teller::new(name.clone(), feed.clone(), self.ledger.clock().clone()),
             ledger: self.ledger.clone(),
             clock: self.ledger.clock().clone(),
             permits: self.permits.clone(),

@@ -1,6 +1,7 @@
-//! Bounds that no delivery checks: of dead letters, and of unfinished messages.
+//! Bounds that no delivery checks, or tells of: of dead letters, of unfinished messages, and of log lines.
 //!
-//! Looked at now and then; a connector at the bound of its dead letters is held, one with too much unfinished is shown.
+//! Looked at now and then; a connector at the bound of its dead letters is held, one with too much unfinished is shown, and
+//! of one that logs too much it is said how much of it was dropped.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,11 @@ impl Host {
         let all = roster.borrow().clone();
         all.iter().for_each(|running| look(running, &ledger));
         keep(roster, ledger, stop)
+    }
+
+    /// What nobody was told of since the last look.
+    pub(super) fn tell_dropped_lines(&self) {
+        self.roster.borrow().iter().for_each(|running| running.connector.plugin.grants().tell_dropped());
     }
 }
 
@@ -48,4 +54,5 @@ pub(super) fn look(running: &Running, ledger: &Ledger) {
     }
     let is_pending = running.subscriptions().any(|(_, subscription)| subscription.counts().is_held);
     connector.hold.show(Held::Pending, is_pending);
+    connector.plugin.grants().tell_dropped();
 }

@@ -10,13 +10,16 @@ use tokio_util::task::TaskTracker;
 use super::Host;
 use super::assembly::{Assembly, Member, layout};
 use super::plugins::Plugins;
-use super::reload::{Present, Reading, Reloader, way_out};
+use super::reload::{Present, Reading, Reloader, Telling, way_out};
 use super::running::Roster;
+use super::series::Series;
 use crate::audit::{Audit, Event, Kind};
 use crate::broker::Broker;
 use crate::capability::{Services, http};
+use crate::clock;
 use crate::config::{self, Loaded};
 use crate::egress::Egress;
+use crate::feed::Feed;
 use crate::id::Name;
 use crate::ledger::{Directory, Ledger};
 use crate::metrics::Metrics;
@@ -39,13 +42,16 @@ impl Host {
         ledger: Ledger,
         metrics: Metrics,
     ) -> anyhow::Result<Self> {
-        let audit = Audit::open_or_warn(&loaded.config.host.data_dir);
+        let feed = Feed::default();
+        let audit = Audit::open_or_warn(&loaded.config.host.data_dir, feed.clone());
         audit.note(start_of(&loaded.config.origin));
         let secrets = Arc::new(secrets);
         let egress = Egress::start(Handle::current(), way_out(&loaded.config));
         let http = http::Services::new(egress, secrets.clone(), metrics.clone(), audit.clone());
         let (tracer, exporter) = tracing_of(&loaded.config, &metrics, &audit, &secrets);
-        let services = Services { ledger: Some(ledger.clone()), metrics, audit: audit.clone(), secrets, http, tracer };
+        let (ledger_too, masks) = (Some(ledger.clone()), loaded.config.host.masks.clone());
+        let services =
+            Services { ledger: ledger_too, metrics, audit: audit.clone(), feed, secrets, http, tracer, masks };
         let present = Present::new(loaded, plugins, services, false);
         let connected = Self::connect(present, reading, ledger, exporter).await;
         connected.inspect_err(|error| audit.close(Event::failed(error)))
@@ -57,12 +63,16 @@ impl Host {
         ledger: Ledger,
         exporter: Option<Exporter>,
     ) -> anyhow::Result<Self> {
-        let Services { metrics, audit, secrets, .. } = present.services.clone();
+        let Services { metrics, audit, feed, secrets, .. } = present.services.clone();
         let directory = Arc::new(ledger.configure(&layout(present.config()))?);
         metrics.configured(&present.config().origin.sha256);
         let permits = Permits::new(present.budget(), metrics.sandbox_reserved_bytes());
         let (engine, broker) = (present.plugins.engine.clone(), Broker::local(ledger.clone())?);
-        let (reloader, orders) = Reloader::new(reading, present, metrics.clone(), audit.clone());
+        let (reloader, orders) = Reloader::new(
+            reading,
+            present,
+            Telling { metrics: metrics.clone(), audit: audit.clone(), feed: feed.clone() },
+        );
         let mut host = Self {
             engine,
             ledger,
@@ -70,6 +80,9 @@ impl Host {
             broker,
             metrics,
             audit,
+            feed,
+            series: Series::new(),
+            started_ms: clock::wall_ms(),
             sealed: secrets.sealed().clone(),
             backing_up: Arc::default(),
             permits,

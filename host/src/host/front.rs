@@ -10,7 +10,7 @@ use anyhow::Context;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::Host;
+use super::{Host, InUse};
 use crate::admin::access::Access;
 use crate::admin::api::schedules;
 use crate::admin::{self, Admin, Live};
@@ -107,9 +107,14 @@ impl Host {
             directory: self.directory.clone(),
             metrics: self.metrics.clone(),
             audit: self.audit.clone(),
+            feed: self.feed.clone(),
+            series: self.series.clone(),
+            in_use: InUse::new(config.clone()),
+            started_ms: self.started_ms,
             connectors: self.roster.subscribe(),
             schedules: Arc::new(schedules::of_config(config.config(), &self.directory)),
             sealed: self.sealed.clone(),
+            masks: config.config().host.masks.clone(),
             backing_up: self.backing_up.clone(),
             reloader: self.reloader.clone(),
             access: access.clone(),

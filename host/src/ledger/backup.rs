@@ -19,6 +19,7 @@ use super::preview::open_unchanging;
 use super::read::{MESSAGE, message};
 use super::schema::unsql;
 use super::{Ledger, OpenError, schema};
+use crate::planted::{self, Bug};
 
 /// "BULB": marks a SQLite file as a backup of a ledger, so that neither is taken for the other.
 const APPLICATION_ID: i32 = 0x4255_4c42;
@@ -114,6 +115,9 @@ impl Ledger {
         from.execute("VACUUM INTO ?1", [target]).with_context(unwritten)?;
         drop(from);
         let copy = open_to_write(path).with_context(unwritten)?;
+        if planted::has(Bug::PartialBackup) {
+            copy.execute("DELETE FROM message WHERE id IN (SELECT max(id) FROM message GROUP BY id >> 40)", [])?;
+        }
         copy.execute_batch(ABOUT)?;
         copy.execute("INSERT INTO backup_about VALUES (?1, ?2)", [&made_at, env!("CARGO_PKG_VERSION")])?;
         attach(&mut |name, bytes| {

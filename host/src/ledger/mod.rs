@@ -8,6 +8,7 @@ mod account;
 mod append;
 mod backup;
 mod book;
+mod browse;
 mod checkpoint;
 mod checksum;
 mod configure;
@@ -67,6 +68,7 @@ use crate::settlement::{ConnectorId, Lack, Origin, QueueId, SettleError, Settlem
 pub use account::Reservation;
 pub use append::Appended;
 pub use backup::{Backup, Contents, NoRoom};
+pub use browse::{Lying, Stored};
 pub use configure::{ConnectorLayout, Consumption, Directory, Layout, Orphan};
 pub use dead::{DeadLetter, DeadSummary, FailedAttempt, Redrive};
 pub use disk::{Disk, Room};

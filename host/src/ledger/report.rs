@@ -1,6 +1,7 @@
 //! How queues and subscriptions stand, from their counters: never from sums over messages.
 
 use rusqlite::{Connection, OptionalExtension, params};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Ledger;
@@ -8,7 +9,8 @@ use super::schema::{row_id, unsql};
 use crate::id::Name;
 
 /// One queue.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Queue")]
 pub struct QueueReport {
     /// Its name; an inbox's begins with `@`.
     pub queue: String,
@@ -23,7 +25,8 @@ pub struct QueueReport {
 }
 
 /// One connector reading a queue.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Subscription")]
 pub struct SubscriptionReport {
     /// The connector's name.
     pub connector: String,
@@ -46,15 +49,36 @@ impl Ledger {
     /// # Errors
     /// The file could not be read.
     pub fn queues(&self) -> anyhow::Result<Vec<QueueReport>> {
+        self.reports(None, None)
+    }
+
+    /// The queues that a connector reads or has read, each with all its subscriptions.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub fn queues_read_by(&self, connector: &str) -> anyhow::Result<Vec<QueueReport>> {
+        self.reports(None, Some(connector))
+    }
+
+    /// One queue with its subscriptions, also one that no configuration names any more.
+    ///
+    /// # Errors
+    /// The file could not be read.
+    pub fn queue_report(&self, name: &str) -> anyhow::Result<Option<QueueReport>> {
+        Ok(self.reports(Some(name), None)?.pop())
+    }
+
+    fn reports(&self, name: Option<&str>, reader: Option<&str>) -> anyhow::Result<Vec<QueueReport>> {
         let now_ms = self.clock().now_ms();
         let reports = self.shared().readers.read(|db| {
             let mut statement = db.prepare_cached(
                 "SELECT id, name, tail - removed + stragglers + parked,
                  max(tail_bytes - removed_bytes, 0) + straggler_bytes + parked_bytes, tail,
                  parked - (SELECT coalesce(sum(parked), 0) FROM subscription WHERE queue = queue.id)
-                 FROM queue ORDER BY name",
+                 FROM queue WHERE (?1 IS NULL OR name = ?1) AND (?2 IS NULL OR id IN (SELECT queue FROM subscription
+                 JOIN connector ON connector.id = connector WHERE connector.name = ?2)) ORDER BY name",
             )?;
-            let mut rows = statement.query([])?;
+            let mut rows = statement.query([name, reader])?;
             let mut reports = Vec::new();
             while let Some(row) = rows.next()? {
                 let (tail, delayed) = (unsql(row.get(4)?), unsql(row.get(5)?));

@@ -2,6 +2,7 @@
 //!
 //! How they are counted is [`super`]'s. A new metric is a field here, a line in [`Families::register`] and a method there.
 
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric};
@@ -12,7 +13,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use super::timing::{Examples, Timing};
-use super::{FloatGauge, PluginMetrics};
+use super::{FloatGauge, PluginMetrics, Spread};
 
 macro_rules! labels {
     ($($name:ident { $($field:ident),* })*) => {
@@ -42,15 +43,17 @@ labels! {
 #[derive(Clone)]
 pub(super) struct Seconds;
 
-impl MetricConstructor<Histogram> for Seconds {
-    fn new_metric(&self) -> Histogram {
-        Histogram::new(Self::buckets())
-    }
+/// How many there are, beside the one without an end.
+pub(super) const SECONDS_BUCKETS: u16 = 21;
+
+/// Their ends.
+pub(super) fn seconds_buckets() -> impl Iterator<Item = f64> {
+    exponential_buckets(0.000_1, 2.0, SECONDS_BUCKETS)
 }
 
-impl Seconds {
-    pub(super) fn buckets() -> impl Iterator<Item = f64> {
-        exponential_buckets(0.000_1, 2.0, 21)
+impl MetricConstructor<Histogram> for Seconds {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(seconds_buckets())
     }
 }
 
@@ -60,6 +63,8 @@ pub(super) type SecondsFamily<Labels> = Family<Labels, Histogram, Seconds>;
 pub(super) struct Families {
     pub(super) registry: Mutex<Registry>,
     pub(super) plugin: PluginMetrics,
+    /// What `attempt_seconds` counts, by connector, to be read.
+    pub(super) attempts: Mutex<HashMap<String, Spread>>,
     pub(super) deliveries: Family<Delivered, Counter>,
     pub(super) attempt_seconds: Family<OfConnector, Timing, Examples>,
     pub(super) delivery_seconds: Family<OfConnector, Timing, Examples>,
@@ -98,6 +103,7 @@ impl Families {
         Self {
             registry: Mutex::new(Registry::default()),
             plugin: PluginMetrics::default(),
+            attempts: Mutex::default(),
             deliveries: Family::default(),
             attempt_seconds: Family::new_with_constructor(examples),
             delivery_seconds: Family::new_with_constructor(examples),

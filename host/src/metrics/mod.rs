@@ -2,10 +2,12 @@
 //!
 //! Families are reached through typed methods, so that labels come from the configuration and from fixed words, never
 //! from guest or message text. Hot paths resolve their own [`ConnectorMetrics`] once and count without a lookup.
-//! Units are base units (seconds, bytes), as Prometheus asks; the text is OpenMetrics 1.0.
+//! Units are base units (seconds, bytes), as Prometheus asks; the text is OpenMetrics 1.0, or the older one.
 
 mod families;
 mod plugin;
+mod spread;
+mod text;
 mod timing;
 
 use std::sync::{Arc, PoisonError};
@@ -16,8 +18,10 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use crate::id::Name;
 use crate::limit::Limit;
+use crate::message::trace::Trace;
 
 pub use plugin::{Figure, PluginMetrics};
+pub use spread::{Counts, Spread};
 pub use timing::Timing;
 
 use timing::Examples;
@@ -151,11 +155,21 @@ pub struct ConnectorMetrics {
     /// Made a dead letter.
     pub dead: Counter,
     /// Wall time of one attempt.
-    pub attempt_seconds: Timing,
+    attempt_seconds: Timing,
+    /// The same, to be read.
+    pub attempts: Spread,
     /// From enqueue to settled.
     pub delivery_seconds: Timing,
     /// Settlements discarded because state had changed.
     pub conflicts: Counter,
+}
+
+impl ConnectorMetrics {
+    /// An attempt has ended that took so long; `trace` is its own, where it is recorded.
+    pub fn attempted(&self, seconds: f64, trace: Option<&Trace>) {
+        self.attempt_seconds.observe(seconds, trace);
+        self.attempts.observe(seconds);
+    }
 }
 
 impl Metrics {
@@ -184,9 +198,16 @@ impl Metrics {
             retry: deliveries("retry"),
             dead: deliveries("dead"),
             attempt_seconds: self.0.attempt_seconds.get_or_create_owned(&labels),
+            attempts: self.attempts_of(connector),
             delivery_seconds: self.0.delivery_seconds.get_or_create_owned(&labels),
             conflicts: self.0.conflicts.get_or_create_owned(&labels),
         }
+    }
+
+    /// They go on where a connector is built anew.
+    fn attempts_of(&self, connector: &Name) -> Spread {
+        let mut attempts = self.0.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        attempts.entry(connector.to_string()).or_default().clone()
     }
 
     /// How all subscriptions stand, and the dead letters of each connector; what is not named is not shown any more.
@@ -253,6 +274,12 @@ impl Metrics {
     /// Size of the write-ahead log.
     pub fn ledger_wal(&self, bytes: u64) {
         self.0.ledger_wal_bytes.set(signed(bytes));
+    }
+
+    /// The size that was told last.
+    #[must_use]
+    pub fn ledger_wal_bytes(&self) -> u64 {
+        u64::try_from(self.0.ledger_wal_bytes.get()).unwrap_or(0)
     }
 
     /// A connector is held back for a reason, or no longer.
@@ -347,10 +374,10 @@ impl Metrics {
         self.0.plugin.record(&mut registry, connector, name, labels, figure)
     }
 
-    /// All metrics as text for readers who know of no examples.
+    /// All metrics in the older text of Prometheus.
     #[must_use]
     pub fn plain_text(&self) -> String {
-        timing::without_examples(&self.text())
+        text::plain(&self.text())
     }
 
     /// All metrics as OpenMetrics text.

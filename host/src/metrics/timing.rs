@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::MetricConstructor;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 
-use super::families::Seconds;
+use super::families::{Seconds, seconds_buckets};
 use crate::clock;
 use crate::message::trace::Trace;
 
@@ -38,7 +38,7 @@ impl MetricConstructor<Timing> for Examples {
     fn new_metric(&self) -> Timing {
         Timing(match self {
             Self::None => Form::Plain(Seconds.new_metric()),
-            Self::Traces => Form::WithExamples(HistogramWithExemplars::new(Seconds::buckets())),
+            Self::Traces => Form::WithExamples(HistogramWithExemplars::new(seconds_buckets())),
         })
     }
 }
@@ -72,13 +72,4 @@ impl EncodeMetric for Timing {
     fn metric_type(&self) -> MetricType {
         Self::TYPE
     }
-}
-
-/// The same text without examples, for readers of the older format, who know none.
-pub(super) fn without_examples(text: &str) -> String {
-    let bare = |line: &str| match line.split_once(" # {") {
-        Some((figure, _)) if !line.starts_with('#') => format!("{figure}\n"),
-        _ => format!("{line}\n"),
-    };
-    text.lines().map(bare).collect()
 }

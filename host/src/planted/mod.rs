@@ -33,6 +33,8 @@ pub enum Bug {
     ReorderWithinKey,
     /// State is written whatever others have written meanwhile.
     StateUnchecked,
+    /// A backup lacks the last message of each queue.
+    PartialBackup,
     /// A function of the host panics when a plugin publishes [`PANIC`].
     HostPanic,
 }
@@ -42,7 +44,7 @@ pub const PANIC: &[u8] = b"panic";
 
 impl Bug {
     /// Every one.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::AckBeforeCommit,
         Self::SkipFsync,
         Self::DropOnRotation,
@@ -51,6 +53,7 @@ impl Bug {
         Self::ReuseId,
         Self::ReorderWithinKey,
         Self::StateUnchecked,
+        Self::PartialBackup,
         Self::HostPanic,
     ];
 
@@ -66,6 +69,7 @@ impl Bug {
             Self::ReuseId => "reuse-id",
             Self::ReorderWithinKey => "reorder-within-key",
             Self::StateUnchecked => "state-unchecked",
+            Self::PartialBackup => "partial-backup",
             Self::HostPanic => "host-panic",
         }
     }

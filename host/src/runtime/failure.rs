@@ -104,7 +104,7 @@ impl Failure {
         let ended = session.end_call();
         session.note_dropped(&ended);
         let over = OverLimit::of(error);
-        let what = over.map_or_else(|| describe(error), |over| over.what.to_owned());
+        let what = over.map_or_else(|| session.hide(&describe(error)).into_owned(), |over| over.what.to_owned());
         let limit = over.map(|over| over.limit).or_else(|| limit_of(error, &what));
         let Some(limit) = limit.or(memory_refused.then_some(Limit::Memory)) else {
             return Self::trap(&what, &session.stderr_tail());
@@ -130,7 +130,7 @@ impl Failure {
                 Self::limit(session, limit, key.as_deref(), INTERRUPTED)
             }
             Cut::Panic(text) => {
-                let grants = session.grants();
+                let (grants, text) = (session.grants(), session.hide(&text));
                 grants.metrics().panicked();
                 tracing::error!(connector = %grants.connector(), "the host failed in a run, which alone is charged: {text}");
                 Self::trap(&format!("the host failed while it ran: {text}"), &session.stderr_tail())

@@ -295,8 +295,9 @@ impl Sandbox {
         let (answer, ended) = self.end(answered)?;
         let webhook::Response { status, headers, body } = answer.map_err(|failure| {
             self.is_finished = true;
-            self.store.data().note_dropped(&ended);
-            Failure::of_plugin(failure, ended.held)
+            let session = self.store.data();
+            session.note_dropped(&ended);
+            Failure::of_plugin(session.veiled(failure), ended.held)
         })?;
         if !(200..=599).contains(&status) {
             self.is_finished = true;
@@ -365,16 +366,17 @@ impl Sandbox {
             Ok(()) => Ok(staged(ended)),
             Err(failure) => {
                 self.is_finished = true;
-                self.store.data().note_dropped(&ended);
-                Err(Failure::of_plugin(failure, ended.held))
+                let session = self.store.data();
+                session.note_dropped(&ended);
+                Err(Failure::of_plugin(session.veiled(failure), ended.held))
             }
         }
     }
 
     fn end_batch(&mut self, answers: Vec<Result<(), types::Failure>>, mut ended: Ended) -> BatchResult {
-        let held = ended.held;
-        let results: Vec<_> =
-            answers.into_iter().map(|answer| answer.map_err(|failure| Failure::of_plugin(failure, held))).collect();
+        let (held, session) = (ended.held, self.store.data());
+        let failed = |failure| Failure::of_plugin(session.veiled(failure), held);
+        let results: Vec<_> = answers.into_iter().map(|answer| answer.map_err(failed)).collect();
         if results.iter().all(Result::is_ok) {
             return BatchResult { results, staged: staged(ended), rerun_succeeded: false };
         }
@@ -426,8 +428,10 @@ fn begin(
 
 fn cause<'a>(tracer: &Tracer, delivery: &'a Delivery) -> Cause<'a> {
     let message = &delivery.message;
-    let trace = tracer.of_message(&message.id, message.parent.as_deref(), &message.headers);
-    Cause { id: &message.id, hops: message.hops, trace, state: trace.and_then(|_| trace::state_of(&message.headers)) }
+    let Message { id, hops, headers, body, .. } = message;
+    let trace = tracer.of_message(id, message.parent.as_deref(), headers);
+    let state = trace.and_then(|_| trace::state_of(headers));
+    Cause { id, hops: *hops, attempt: delivery.attempt, trace, state, headers, body }
 }
 
 fn borrowed(headers: &[Header]) -> Vec<(&str, &str)> {

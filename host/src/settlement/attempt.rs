@@ -3,6 +3,7 @@
 //! Names, sizes and times only: no body, no value of a header or a secret, no query. Invariant: an attempt is kept after
 //! what it came to is on disk, never before.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ConnectorId;
@@ -57,7 +58,7 @@ pub struct Attempt {
 }
 
 /// What an attempt did to the world.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "effect", rename_all = "snake_case")]
 pub enum Effect {
     /// A request was sent.

@@ -13,6 +13,7 @@ mod gate_flow;
 mod gate_limits;
 mod gate_streaming;
 mod gate_targets;
+mod masks;
 mod pattern;
 #[path = "../properties/mod.rs"]
 mod properties;

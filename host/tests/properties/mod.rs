@@ -6,3 +6,4 @@ pub mod addresses;
 pub mod config;
 pub mod grants;
 pub mod headers;
+pub mod masks;

@@ -12,9 +12,11 @@ use bulkhead_host::capability::queue::Target;
 use bulkhead_host::capability::{Allow, Grants, Services, Subject};
 use bulkhead_host::clock::Clock;
 use bulkhead_host::egress::Egress;
+use bulkhead_host::feed::Feed;
 use bulkhead_host::id::Name;
 use bulkhead_host::ledger::{ConnectorLayout, Layout, Ledger, QueuePolicy, Settings, StateUsage};
 use bulkhead_host::limit::Limits;
+use bulkhead_host::mask::Masks;
 use bulkhead_host::message::Message;
 use bulkhead_host::metrics::Metrics;
 use bulkhead_host::runtime::compile::{Compiled, LoadError, Maker, compile};
@@ -117,8 +119,16 @@ fn services(ledger: &Ledger, metrics: &Metrics, folder: &Path) -> Services {
     let egress = Egress::start(tokio::runtime::Handle::current(), bulkhead_host::egress::Settings::default());
     let http =
         bulkhead_host::capability::http::Services::new(egress, secrets.clone(), metrics.clone(), Audit::default());
-    let (ledger, metrics, audit) = (Some(ledger.clone()), metrics.clone(), Audit::default());
-    Services { ledger, metrics, audit, secrets, http, tracer: Tracer::default() }
+    Services {
+        ledger: Some(ledger.clone()),
+        metrics: metrics.clone(),
+        audit: Audit::default(),
+        feed: Feed::default(),
+        secrets,
+        http,
+        tracer: Tracer::default(),
+        masks: Masks::default(),
+    }
 }
 
 fn secret(path: &Path) -> Source {

@@ -8,12 +8,14 @@ mod backlog;
 mod bare;
 mod connectors;
 mod flood;
+mod footprint;
 mod gate;
 mod kills;
 mod lone;
 mod native;
 mod neighbour;
 mod order;
+mod page;
 mod peers;
 mod pipeline;
 mod receiver;
@@ -59,7 +61,7 @@ struct Arguments {
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
-    /// Parts to measure: sandbox, start, reload, gate, kills, neighbour, schedules, ingest, roundtrip, lone, send, redrive, pipeline, tracing, connectors, backlog; all when none is named
+    /// Parts to measure: sandbox, start, reload, footprint, page, gate, kills, neighbour, schedules, ingest, roundtrip, lone, send, redrive, pipeline, tracing, connectors, backlog; all when none is named
     parts: Vec<Part>,
 }
 
@@ -72,6 +74,8 @@ enum Part {
     Backlog,
     Start,
     Reload,
+    Footprint,
+    Page,
     Gate,
     Kills,
     Neighbour,
@@ -83,10 +87,12 @@ enum Part {
     Connectors,
 }
 
-const ALL: [Part; 16] = [
+const ALL: [Part; 18] = [
     Part::Sandbox,
     Part::Start,
     Part::Reload,
+    Part::Footprint,
+    Part::Page,
     Part::Gate,
     Part::Kills,
     Part::Neighbour,
@@ -124,6 +130,7 @@ fn main() -> anyhow::Result<ExitCode> {
 fn measure(part: Part, arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
     match part {
         Part::Sandbox => sandbox::measure(),
+        Part::Footprint => footprint::measure(),
         Part::Gate => gate::measure(),
         Part::Kills => kills::measure(),
         Part::Neighbour => neighbour::measure(),
@@ -142,6 +149,12 @@ fn measure(part: Part, arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
             "ms",
             &reload::rounds()?,
             "from the request until it is answered, 1,000 connectors of one plugin, one of them changed",
+        )]),
+        Part::Page => Ok(vec![Figure::of_rounds(
+            "ui_first_load_kb",
+            "KiB",
+            &[page::first_load_kib()?],
+            "all files of the web page with their headers, uncompressed, before the first answer of the API",
         )]),
         Part::Start => Ok(vec![Figure::of_rounds(
             "start_100_connectors_ms",

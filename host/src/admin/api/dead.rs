@@ -9,21 +9,25 @@ pub mod group;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Problem, malformed, unknown_connector};
+use super::query::{Asked, Nothing, PageSize};
+use super::shown::{Contents, Part, shown};
+use super::{Problem, malformed, not_found, unknown_connector};
 use crate::admin::Admin;
 use crate::audit::Event;
 use crate::clock::rfc3339;
 use crate::config;
 use crate::ledger::{DeadLetter, DeadSummary, Directory, FailedAttempt, Ledger, Redrive};
+use crate::mask::{Masks, Repeats};
 use crate::message::Header;
 use crate::settlement::attempt::Effect;
 use crate::settlement::{self, SubscriptionId};
 pub use filter::Filter;
-use filter::Wanted;
+use filter::{PAGE, Wanted};
 use group::Group;
 
 /// From the end of an attempt until it is on disk, in milliseconds, also on a disk that was full for a while.
@@ -32,7 +36,8 @@ const SETTLED_WITHIN_MS: u64 = 600_000;
 const SPREAD_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// One dead letter in a list.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "DeadLetter")]
 pub struct Entry {
     /// Names the letter.
     pub id: String,
@@ -51,7 +56,8 @@ pub struct Entry {
 }
 
 /// A dead letter with its message.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "DeadLetterInFull")]
 pub struct Letter {
     /// What the list shows.
     #[serde(flatten)]
@@ -77,7 +83,8 @@ pub struct Letter {
 }
 
 /// One failed attempt.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "FailedAttempt")]
 pub struct Attempt {
     /// When, as RFC 3339.
     pub at: String,
@@ -92,7 +99,7 @@ pub struct Attempt {
 }
 
 /// Which letters, and how they are delivered again.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Selection {
     /// Only these.
@@ -116,20 +123,47 @@ pub struct Selection {
 }
 
 /// How many letters were meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Count {
     /// So many.
     pub count: usize,
 }
 
-/// `?connector=NAME&queue=NAME&reason=TEXT&since=TIME&after=ID`.
-#[derive(Debug, Default, Deserialize)]
+/// `?connector=NAME&queue=NAME&reason=TEXT&group=REASON&since=TIME&after=ID&limit=N`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Wish {
+    /// Died in this connector.
     connector: Option<String>,
+    /// Came from this queue.
     queue: Option<String>,
+    /// The reason of the last attempt contains this text, in upper or lower case.
     reason: Option<String>,
+    /// The reason of the last attempt is this one without its numbers and ids, as `reason` of a group is.
+    group: Option<String>,
+    /// Died at this time or later, as RFC 3339.
     since: Option<String>,
+    /// The id of the last letter of the page before.
     after: Option<String>,
+    /// Letters of a page; 1,000 where it is left out.
+    #[serde(default = "PageSize::largest")]
+    limit: PageSize,
+}
+
+/// `?connector=NAME&queue=NAME&reason=TEXT&group=REASON&since=TIME`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Which {
+    /// Died in this connector.
+    connector: Option<String>,
+    /// Came from this queue.
+    queue: Option<String>,
+    /// The reason of the last attempt contains this text, in upper or lower case.
+    reason: Option<String>,
+    /// The reason of the last attempt is this one without its numbers and ids, as `reason` of a group is.
+    group: Option<String>,
+    /// Died at this time or later, as RFC 3339.
+    since: Option<String>,
 }
 
 impl Selection {
@@ -148,8 +182,8 @@ impl Selection {
         self.body.is_some() || self.body_base64.is_some()
     }
 
-    /// The payload that takes the place of a letter's own.
-    fn edited(&self) -> Result<Option<Vec<u8>>, Problem> {
+    /// The payload that takes the place of a letter's own, with its id.
+    fn edited(&self) -> Result<Option<(&str, Vec<u8>)>, Problem> {
         let body = match (&self.body, &self.body_base64) {
             (None, None) => return Ok(None),
             (Some(_), Some(_)) => return Err(malformed("give `body` or `body_base64`, not both".to_owned())),
@@ -158,10 +192,10 @@ impl Selection {
                 .decode(encoded.as_bytes())
                 .map_err(|error| malformed(format!("`body_base64` is not base64: {error}")))?,
         };
-        if self.filter.ids.as_ref().is_none_or(|ids| ids.len() != 1) {
-            return Err(malformed("another body is for one dead letter, named by its id".to_owned()));
+        match self.filter.ids.as_deref() {
+            Some([id]) => Ok(Some((id, body))),
+            Some(_) | None => Err(malformed("another body is for one dead letter, named by its id".to_owned())),
         }
-        Ok(Some(body))
     }
 
     /// From one letter to the next; so many must not take too long.
@@ -182,8 +216,15 @@ impl Selection {
 
 impl Wish {
     fn filter(self) -> Filter {
-        let Self { connector, queue, reason, since, after: _ } = self;
-        Filter { connector, queue, reason, since, ids: None }
+        let Self { connector, queue, reason, group, since, after: _, limit: _ } = self;
+        Filter { connector, queue, reason, group, since, ids: None }
+    }
+}
+
+impl Which {
+    fn filter(self) -> Filter {
+        let Self { connector, queue, reason, group, since } = self;
+        Filter { connector, queue, reason, group, since, ids: None }
     }
 }
 
@@ -220,24 +261,41 @@ impl Attempt {
 }
 
 impl Letter {
-    fn of(letter: DeadLetter, kept: &[settlement::attempt::Attempt]) -> Self {
+    /// As it is shown.
+    fn of(letter: DeadLetter, kept: &[settlement::attempt::Attempt], masks: &Masks) -> Self {
+        let repeats = masks.repeats([(&letter.message.headers[..], &letter.message.body[..])]);
         let history = letter.history.iter().enumerate();
         let history = history.map(|(place, failed)| Attempt::of(place, failed, &letter.summary.queue, kept)).collect();
-        let (body, body_base64) = match String::from_utf8(letter.message.body) {
-            Ok(text) => (Some(text), None),
-            Err(error) => (None, Some(data_encoding::BASE64.encode(error.as_bytes()))),
-        };
-        Self {
+        let Contents { headers, body, body_base64, .. } =
+            shown(masks, letter.message.headers, letter.message.body, Part::Whole);
+        let shown = Self {
             entry: Entry::of(&letter.summary),
             key: letter.message.key,
-            headers: letter.message.headers,
+            headers,
             body,
             body_base64,
             parent: letter.message.parent,
             hops: letter.message.hops,
             enqueued_at: rfc3339(letter.message.enqueued_at_ms),
             history,
+        };
+        if repeats.is_empty() { shown } else { shown.without(&repeats) }
+    }
+
+    /// What was written down before anything was masked may repeat it.
+    fn without(mut self, repeats: &Repeats) -> Self {
+        let hide = |text: &mut String| *text = repeats.hide(text).into_owned();
+        hide(&mut self.entry.reason);
+        self.key.iter_mut().for_each(hide);
+        for attempt in &mut self.history {
+            hide(&mut attempt.reason);
+            for effect in &mut attempt.effects {
+                if let Effect::Request { url, .. } = effect {
+                    hide(url);
+                }
+            }
         }
+        self
     }
 }
 
@@ -247,11 +305,15 @@ impl Letter {
 /// # Errors
 /// No such connector, `after` is no id, `since` is no time, or the ledger cannot be read.
 pub fn page(ledger: &Ledger, filter: &Filter, after: &str) -> Result<Vec<Entry>, Problem> {
+    page_of(ledger, filter, after, PAGE)
+}
+
+fn page_of(ledger: &Ledger, filter: &Filter, after: &str, count: usize) -> Result<Vec<Entry>, Problem> {
     let after = match after {
         "" => 0,
         id => id.parse().map_err(|_| malformed(format!("`after` is the id of a dead letter, not `{id}`")))?,
     };
-    Ok(Wanted::of(ledger, filter)?.page(ledger, after)?.iter().map(Entry::of).collect())
+    Ok(Wanted::of(ledger, filter)?.page(ledger, after, count)?.iter().map(Entry::of).collect())
 }
 
 /// The letters that a filter means, together by what their reasons have in common; the largest group first.
@@ -267,16 +329,16 @@ pub fn groups(ledger: &Ledger, filter: &Filter) -> Result<Vec<Group>, Problem> {
     Ok(groups.into_list())
 }
 
-/// One letter.
+/// One letter, without what is masked in it.
 ///
 /// # Errors
 /// There is none of this id, or the ledger cannot be read.
-pub fn letter(ledger: &Ledger, id: &str) -> Result<Letter, Problem> {
+pub fn letter(ledger: &Ledger, masks: &Masks, id: &str) -> Result<Letter, Problem> {
     let letter = id.parse().ok().map(|id| ledger.dead_show(id)).transpose()?.flatten();
     let letter = letter.ok_or_else(|| no_letter(id))?;
     let connector = ledger.dead_connector(&letter.summary.connector)?;
     let kept = ledger.attempts_of(&letter.summary.message_id, connector)?;
-    Ok(Letter::of(letter, &kept))
+    Ok(Letter::of(letter, &kept, masks))
 }
 
 /// Delivers letters again, where they died or in `to`.
@@ -284,9 +346,14 @@ pub fn letter(ledger: &Ledger, id: &str) -> Result<Letter, Problem> {
 /// # Errors
 /// A letter does not exist, `to` consumes nothing, no connector of the configuration reads the queue where a letter died,
 /// the body or the rate cannot be used (nothing is delivered then), or the ledger cannot be changed.
-pub async fn retry(ledger: &Ledger, directory: &Directory, selection: &Selection) -> Result<Count, Problem> {
+pub async fn retry(
+    ledger: &Ledger,
+    directory: &Directory,
+    masks: &Masks,
+    selection: &Selection,
+) -> Result<Count, Problem> {
     let to = selection.to.as_deref().map(|name| target(ledger, directory, name)).transpose()?;
-    let body = selection.edited()?;
+    let body = selection.edited()?.map(|(id, body)| whole(ledger, masks, id, body)).transpose()?;
     let ids = filter::select(ledger, &selection.filter, |letter| {
         let Some(subscription) = to.or_else(|| directory.subscription(&letter.queue, &letter.connector)) else {
             return Err(no_home(letter));
@@ -310,6 +377,13 @@ pub async fn remove(ledger: &Ledger, selection: &Selection) -> Result<Count, Pro
     let ids = filter::select(ledger, &selection.filter, |_| Ok(()))?;
     let count = if selection.dry_run { ids.len() } else { ledger.dead_drop(&ids).await? };
     Ok(Count { count })
+}
+
+/// An edited payload with what was masked in it when it was shown.
+fn whole(ledger: &Ledger, masks: &Masks, id: &str, edited: Vec<u8>) -> Result<Vec<u8>, Problem> {
+    let letter = id.parse().ok().map(|id| ledger.dead_show(id)).transpose()?.flatten();
+    let stored = letter.ok_or_else(|| no_letter(id))?.message.body;
+    masks.restored(edited, &stored).map_err(malformed)
 }
 
 /// Whether the queue of a subscription takes a letter with another payload.
@@ -349,21 +423,25 @@ fn target(ledger: &Ledger, directory: &Directory, connector: &str) -> Result<Sub
 
 pub(super) async fn list(
     State(admin): State<Admin>,
-    Query(mut wish): Query<Wish>,
+    Asked(mut wish): Asked<Wish>,
 ) -> Result<Json<Vec<Entry>>, Problem> {
-    let after = wish.after.take().unwrap_or_default();
-    Ok(Json(page(&admin.ledger, &wish.filter(), &after)?))
+    let (after, count) = (wish.after.take().unwrap_or_default(), wish.limit.get());
+    Ok(Json(page_of(&admin.ledger, &wish.filter(), &after, count)?))
 }
 
 pub(super) async fn list_groups(
     State(admin): State<Admin>,
-    Query(wish): Query<Wish>,
+    Asked(which): Asked<Which>,
 ) -> Result<Json<Vec<Group>>, Problem> {
-    Ok(Json(groups(&admin.ledger, &wish.filter())?))
+    Ok(Json(groups(&admin.ledger, &which.filter())?))
 }
 
-pub(super) async fn show(State(admin): State<Admin>, Path(id): Path<String>) -> Result<Json<Letter>, Problem> {
-    Ok(Json(letter(&admin.ledger, &id)?))
+pub(super) async fn show(
+    State(admin): State<Admin>,
+    Path(id): Path<String>,
+    Asked(_): Asked<Nothing>,
+) -> Result<Json<Letter>, Problem> {
+    Ok(Json(letter(&admin.ledger, &admin.masks, &id)?))
 }
 
 pub(super) async fn drop_one(State(admin): State<Admin>, Path(id): Path<String>) -> Result<Json<Count>, Problem> {
@@ -387,7 +465,7 @@ pub(super) async fn retry_many(
     State(admin): State<Admin>,
     Json(selection): Json<Selection>,
 ) -> Result<Json<Count>, Problem> {
-    let retried = retry(&admin.ledger, &admin.directory, &selection).await?;
+    let retried = retry(&admin.ledger, &admin.directory, &admin.masks, &selection).await?;
     selection.event("dead retry", retried).into_iter().for_each(|event| admin.audit.note(event));
     Ok(Json(retried))
 }
@@ -398,10 +476,6 @@ fn of_one(id: String) -> Selection {
 
 fn no_letter(id: &str) -> Problem {
     not_found(format!("there is no dead letter `{id}`: `bulkhead dead list` prints those there are"))
-}
-
-fn not_found(detail: String) -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, detail)
 }
 
 #[cfg(test)]

@@ -10,13 +10,15 @@ use std::cmp::Reverse;
 use std::slice::from_ref;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Problem;
 use super::dead::{self, filter};
+use super::query::{Asked, Nothing};
 use super::trace::Ended;
+use super::{Problem, looked};
 use crate::admin::Admin;
 use crate::clock::rfc3339;
 use crate::ledger::{By, Ledger, Place, Progress, Search, Sighting, Standing};
@@ -24,7 +26,8 @@ use crate::settlement::attempt::Attempt;
 pub use page::{Page, Wish};
 
 /// One delivery in a list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Delivery")]
 pub struct Entry {
     /// `CONNECTOR:QUEUE:MESSAGE_ID`.
     pub id: String,
@@ -52,7 +55,7 @@ pub struct Entry {
 }
 
 /// How far a delivery is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// Not attempted yet, or not put off by itself: passed by.
@@ -72,7 +75,8 @@ pub enum Stage {
 }
 
 /// One delivery with its attempts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "DeliveryInFull")]
 pub struct Shown {
     /// What the list shows.
     #[serde(flatten)]
@@ -215,19 +219,14 @@ fn none(id: &str, search: &Search) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, detail)
 }
 
-pub(super) async fn list(State(admin): State<Admin>, Query(wish): Query<Wish>) -> Result<Json<Page>, Problem> {
+pub(super) async fn list(State(admin): State<Admin>, Asked(wish): Asked<Wish>) -> Result<Json<Page>, Problem> {
     looked(admin, move |ledger| page::page(ledger, &wish)).await
 }
 
-pub(super) async fn show(State(admin): State<Admin>, Path(id): Path<String>) -> Result<Json<Shown>, Problem> {
+pub(super) async fn show(
+    State(admin): State<Admin>,
+    Path(id): Path<String>,
+    Asked(_): Asked<Nothing>,
+) -> Result<Json<Shown>, Problem> {
     looked(admin, move |ledger| delivery(ledger, &id)).await
-}
-
-/// It may look through many rows.
-async fn looked<T: Send + 'static>(
-    admin: Admin,
-    look: impl FnOnce(&Ledger) -> Result<T, Problem> + Send + 'static,
-) -> Result<Json<T>, Problem> {
-    let looked = tokio::task::spawn_blocking(move || look(&admin.ledger)).await;
-    looked.map_err(|error| Problem::from(anyhow::Error::from(error)))?.map(Json)
 }

@@ -3,16 +3,18 @@
 //! Invariant: a planned time is one tick, whoever fires it and however often; its id says so.
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::query::Asked;
 use super::{Problem, malformed, of_append, unknown, unknown_connector};
 use crate::admin::Admin;
 use crate::audit::Event;
 use crate::clock::rfc3339;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::id::Name;
 use crate::ledger::{Directory, Ledger, ScheduleRow};
 use crate::settlement::{ConnectorId, QueueId};
@@ -36,7 +38,8 @@ pub struct Scheduled {
 }
 
 /// One schedule, as it stands.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Schedule")]
 pub struct Entry {
     /// Whose it is.
     pub connector: String,
@@ -51,7 +54,8 @@ pub struct Entry {
 }
 
 /// What a tick came to.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "LastTick")]
 pub struct Last {
     /// Its planned time, as RFC 3339.
     pub planned_at: String,
@@ -62,7 +66,7 @@ pub struct Last {
 }
 
 /// Which schedule is fired, and for when.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Fire {
     /// The schedule's name; may be left out where the connector has one alone.
@@ -74,7 +78,7 @@ pub struct Fire {
 }
 
 /// A tick that was fired.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Fired {
     /// Its id.
     pub id: String,
@@ -87,9 +91,13 @@ pub struct Fired {
 }
 
 /// `?next=N&from=TIME`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Wanted {
+    /// Planned times of each: 5 where it is left out, 1,000 at most.
+    #[schemars(range(max = 1_000))]
     next: Option<usize>,
+    /// After this time, as RFC 3339, and not after now.
     from: Option<String>,
 }
 
@@ -172,13 +180,31 @@ pub async fn fire(
 }
 
 impl Scheduled {
-    fn entry(&self, known: ScheduleRow, next: usize, from_ms: u64) -> Entry {
+    pub(super) fn connector(&self) -> &str {
+        self.connector.as_str()
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    /// When it fires, as it is configured.
+    pub(super) fn times(&self) -> String {
+        config::times(&self.settings)
+    }
+
+    /// So many planned times after `from_ms`; none where the connector is not enabled.
+    pub(super) fn next(&self, count: usize, from_ms: u64) -> Vec<String> {
         let times = std::iter::successors(self.plan.after(from_ms), |planned_ms| self.plan.after(*planned_ms));
+        times.take(if self.is_enabled { count } else { 0 }).map(rfc3339).collect()
+    }
+
+    fn entry(&self, known: ScheduleRow, next: usize, from_ms: u64) -> Entry {
         let seconds = |ms| std::time::Duration::from_millis(ms).as_secs_f64();
         Entry {
             connector: self.connector.to_string(),
             schedule: self.settings.name.clone(),
-            next: times.take(if self.is_enabled { next } else { 0 }).map(rfc3339).collect(),
+            next: self.next(next, from_ms),
             last: known.last_outcome.map(|last| Last {
                 planned_at: rfc3339(last.planned_ms),
                 outcome: last.outcome,
@@ -222,7 +248,7 @@ fn parse_time(text: &str) -> Result<u64, Problem> {
 
 pub(super) async fn list_all(
     State(admin): State<Admin>,
-    Query(wanted): Query<Wanted>,
+    Asked(wanted): Asked<Wanted>,
 ) -> Result<Json<Vec<Entry>>, Problem> {
     let from = wanted.from.as_deref().map(parse_time).transpose()?;
     let from = from.and_then(|ms| Timestamp::from_millisecond(i64::try_from(ms).ok()?).ok());

@@ -6,10 +6,12 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::Problem;
+use super::query::{Asked, Nothing};
 use crate::admin::Admin;
 use crate::audit::Event;
 use crate::config::is_secret_name;
@@ -17,7 +19,7 @@ use crate::mask::Secret;
 use crate::secret_store::sealed::SealedStore;
 
 /// What `PUT secrets/{name}` takes: `value` is text, `value_base64` is bytes; one of them.
-#[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+#[derive(Serialize, Deserialize, JsonSchema, Zeroize, ZeroizeOnDrop)]
 #[serde(deny_unknown_fields)]
 pub struct NewValue {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,7 +61,7 @@ impl NewValue {
     }
 }
 
-pub(super) async fn list(State(admin): State<Admin>) -> Result<Json<Vec<String>>, Problem> {
+pub(super) async fn list(State(admin): State<Admin>, Asked(_): Asked<Nothing>) -> Result<Json<Vec<String>>, Problem> {
     Ok(Json(with(&admin, |store| store.names()).await?))
 }
 

@@ -9,10 +9,12 @@ use std::slice::from_ref;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Problem;
 use super::dead::Attempt;
+use super::query::{Asked, Nothing};
+use super::{Problem, looked};
 use crate::admin::Admin;
 use crate::clock::rfc3339;
 use crate::ledger::{By, FailedAttempt, Ledger, Place, Progress, Search, Sighting, Standing};
@@ -26,7 +28,7 @@ const GENERATIONS_MAX: usize = HOPS_MAX as usize + 1;
 const NOTE: &str = "a message that every connector has settled is removed from its queue, and no longer known but by its history (`host.history`)";
 
 /// The tree of one message.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Tree {
     /// What it was made from, the oldest first, without what else was made of these.
     pub ancestors: Vec<Node>,
@@ -39,7 +41,8 @@ pub struct Tree {
 }
 
 /// One message.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "MessageNode")]
 pub struct Node {
     /// Its id.
     pub message_id: String,
@@ -54,7 +57,8 @@ pub struct Node {
 }
 
 /// An attempt that is in the history.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Attempt")]
 pub struct Ended {
     /// The connector's name.
     pub connector: String,
@@ -77,7 +81,8 @@ pub struct Ended {
 }
 
 /// A message where it lies.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "MessageCopy")]
 pub struct Copy {
     /// `queue`, `delayed`, `redriven` or `dead`.
     pub place: String,
@@ -96,7 +101,8 @@ pub struct Copy {
 }
 
 /// How far the delivery to one connector is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Standing")]
 pub struct Delivery {
     /// The connector's name.
     pub connector: String,
@@ -270,9 +276,10 @@ impl Delivery {
     }
 }
 
-pub(super) async fn show(State(admin): State<Admin>, Path(id): Path<String>) -> Result<Json<Tree>, Problem> {
-    let ledger = admin.ledger.clone();
-    // It may look through millions of rows.
-    let looked = tokio::task::spawn_blocking(move || tree(&ledger, &id)).await;
-    looked.map_err(|error| Problem::from(anyhow::Error::from(error)))?.map(Json)
+pub(super) async fn show(
+    State(admin): State<Admin>,
+    Path(id): Path<String>,
+    Asked(_): Asked<Nothing>,
+) -> Result<Json<Tree>, Problem> {
+    looked(admin, move |ledger| tree(ledger, &id)).await
 }

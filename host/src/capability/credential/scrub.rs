@@ -12,8 +12,8 @@ use bytes::{Bytes, BytesMut};
 use data_encoding::{BASE64, BASE64URL, HEXLOWER, HEXUPPER};
 use zeroize::Zeroize;
 
-use super::spelling::{self, Fit, Reader};
 use crate::mask::Secret;
+use crate::mask::spelling::{self, Fit, Reader};
 
 /// What is shorter occurs by chance: an answer must not be spoilt for it.
 const BYTES_MIN: usize = 4;

@@ -64,7 +64,7 @@ impl Drop for Meter {
 
 impl Meter {
     pub(super) fn start(request: &Admitted, span: Option<Span>) -> Self {
-        let begun = request.recorder.begin(request.method.as_str(), request.target.display());
+        let begun = request.recorder.begin(request.method.as_str(), &request.target.display());
         let (grant, entry) = (request.grant.clone(), request.entry);
         let span = request.traced.as_ref().zip(span).map(|(it, span)| (it.traced.tracer.clone(), span));
         Self { grant, entry, started: Instant::now(), outcome: Outcome::Failed("interrupted"), begun, span }
@@ -92,6 +92,7 @@ impl Admitted {
     pub(super) fn span(&self) -> Option<Span> {
         let Recorded { traced, sent, .. } = self.traced.as_ref()?;
         let resent = sent.fetch_add(1, Ordering::Relaxed);
-        Some(trace::requested(traced, &self.grant.connector, &self.method, (&self.target, self.entry()), resent))
+        let host = self.recorder.veil().hide(self.target.host_text());
+        Some(trace::requested(traced, &self.grant.connector, &self.method, (&self.target, &host, self.entry()), resent))
     }
 }

@@ -12,14 +12,16 @@ use super::Grant;
 use super::header::Unsendable;
 use crate::audit::{Kind, Refused};
 use crate::bindings::bulkhead::connector::http::HttpError;
+use crate::capability::veil::Veil;
 use crate::egress::address::{Class, Reach};
 use crate::limit::Limit;
 use crate::metrics::Effect;
 
 /// What the failures of one call come to; requests that stream report late, so it is shared with them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Reports {
     held_ms: AtomicU64,
+    veil: Veil,
 }
 
 /// Why there is no answer.
@@ -173,6 +175,11 @@ fn address_fix(class: Class, reach: Reach, key: &str) -> String {
 }
 
 impl Reports {
+    /// Reports that repeat nothing of what is behind a veil.
+    pub(super) fn behind(veil: Veil) -> Self {
+        Self { held_ms: AtomicU64::new(0), veil }
+    }
+
     /// A call begins.
     pub(super) fn clear(&self) {
         self.held_ms.store(0, Ordering::Relaxed);
@@ -202,6 +209,7 @@ impl Reports {
             }
         };
         let text = failure.text(grant);
+        let text = self.veil.hide(&text);
         if matches!(failure, Failure::Held(_, HeldBy::Rate(_) | HeldBy::Breaker(_) | HeldBy::Receiver(_))) {
             // Nothing is wrong with it: an operator asked for it, or was told when the breaker opened or the receiver spoke.
             tracing::debug!(%connector, effect = subject, reason, key, "{text}");

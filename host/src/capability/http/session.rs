@@ -136,7 +136,7 @@ impl Session {
     pub(in crate::capability) fn recorded(grant: Arc<Grant>, recorder: Recorder) -> Self {
         let mut wasi = WasiHttpCtx::new();
         wasi.set_field_size_limit(FIELD_BYTES_MAX);
-        let (reports, under_way) = (Arc::default(), Arc::default());
+        let (reports, under_way) = (Arc::new(Reports::behind(recorder.veil().clone())), Arc::default());
         Self { gate: Gate { grant, reports, words: Words::default(), under_way, recorder, call: None }, wasi }
     }
 

@@ -43,6 +43,12 @@ pub(super) static LIMITS: Section = Section {
         Key::new("handles", Kind::Integer(1, 100_000), Is("1000"), "Resource handles held by a sandbox."),
         Key::new("log", Kind::Size(0, 64 * MIB), Is("256KiB"), "Bytes logged by a call; more is dropped and counted."),
         Key::new(
+            "log_rate",
+            Kind::Rate,
+            Is("6000/m"),
+            "Lines logged in a time by the connector, all of its calls together: up to that many at once, then evenly; more is dropped and counted.",
+        ),
+        Key::new(
             "requests",
             Kind::Integer(0, 100_000),
             Is("1000"),

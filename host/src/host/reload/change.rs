@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
@@ -14,7 +15,7 @@ use crate::config::{Connector, Problem};
 use crate::host::gate;
 
 /// Everything that differs between what runs and what was read.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Change {
     /// Connectors that come.
     pub added: Vec<Difference>,
@@ -33,7 +34,7 @@ pub struct Change {
 }
 
 /// One connector.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Difference {
     /// Its name.
     pub connector: String,
@@ -55,7 +56,7 @@ pub struct Difference {
 }
 
 /// Names that come and go, and keys that change.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Names {
     /// Were not there.
     pub added: Vec<String>,

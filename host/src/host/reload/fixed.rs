@@ -35,6 +35,7 @@ fn keys(old: &Host, new: &Host, has_door: bool) -> Vec<&'static str> {
         history: _,
         roots: _,
         proxy: _,
+        masks: _,
     } = new;
     let all = [
         ("host.data_dir", old.data_dir != *data_dir),

@@ -23,7 +23,9 @@ pub(super) use switch::{Step, Switching, next_step};
 use prepared::{Next, prepare};
 
 use crate::audit::{Audit, Event, Kind};
+use crate::clock::{rfc3339, wall_ms};
 use crate::config::{Loaded, Problem};
+use crate::feed::{self, Feed, Reloaded};
 use crate::metrics::Metrics;
 use crate::secret_store::Environment;
 
@@ -108,22 +110,23 @@ struct Inner {
     present: watch::Sender<Arc<Present>>,
     turn: Arc<Mutex<()>>,
     orders: mpsc::Sender<Order>,
-    metrics: Metrics,
-    audit: Audit,
+    telling: Telling,
+}
+
+/// Who hears of reloads.
+pub(super) struct Telling {
+    pub(super) metrics: Metrics,
+    pub(super) audit: Audit,
+    pub(super) feed: Feed,
 }
 
 impl Reloader {
     /// For a host that takes its orders at the receiver, and begins with `present`.
-    pub(super) fn new(
-        reading: Reading,
-        present: Present,
-        metrics: Metrics,
-        audit: Audit,
-    ) -> (Self, mpsc::Receiver<Order>) {
+    pub(super) fn new(reading: Reading, present: Present, telling: Telling) -> (Self, mpsc::Receiver<Order>) {
         // One at a time is under way.
         let (orders, taken) = mpsc::channel(1);
         let (present, turn) = (watch::Sender::new(Arc::new(present)), Arc::default());
-        (Self(Arc::new(Inner { reading, present, turn, orders, metrics, audit })), taken)
+        (Self(Arc::new(Inner { reading, present, turn, orders, telling })), taken)
     }
 
     /// What the host runs with at this moment.
@@ -180,7 +183,7 @@ impl Reloader {
     /// Compiling blocks.
     async fn prepared(&self) -> Result<(Box<Next>, Change), Unchanged> {
         let (reading, present) = (self.0.reading.clone(), self.present());
-        let (metrics, runtime) = (self.0.metrics.clone(), Handle::current());
+        let (metrics, runtime) = (self.0.telling.metrics.clone(), Handle::current());
         let preparing = tokio::task::spawn_blocking(move || runtime.block_on(prepare(&reading, &present, &metrics)));
         preparing.await.unwrap_or(Err(Unchanged::Stopping))
     }
@@ -202,8 +205,8 @@ impl Reloader {
         }
     }
 
-    fn tell_done(&self, asked_by: &str, change: &Change) {
-        let (present, Inner { metrics, audit, .. }) = (self.present(), &*self.0);
+    fn tell_done(&self, asked_by: &'static str, change: &Change) {
+        let (present, Telling { metrics, audit, feed }) = (self.present(), &self.0.telling);
         let origin = &present.config().origin;
         metrics.reloaded("done");
         metrics.configured(&origin.sha256);
@@ -212,19 +215,26 @@ impl Reloader {
         tracing::info!(asked_by, added, removed, changed, "the configuration was read again and is in use");
         let sources = origin.files.iter().map(|file| file.display().to_string()).collect();
         let (sha256, changes) = (origin.sha256.clone(), change.lines());
+        tell(feed, "done", asked_by, &changes);
         audit.note(Event { reason: "done".to_owned(), sources, sha256, changes, ..event(asked_by) });
     }
 
-    fn tell_refused(&self, asked_by: &str, problems: &[Problem]) {
-        let Inner { metrics, audit, .. } = &*self.0;
+    fn tell_refused(&self, asked_by: &'static str, problems: &[Problem]) {
+        let Telling { metrics, audit, feed } = &self.0.telling;
         metrics.reloaded("refused");
         problems.iter().for_each(|problem| tracing::error!(key = problem.key, "{}", problem.render()));
         let count = problems.len();
         let message = "the configuration is refused, the host goes on with the one that it has";
         tracing::error!(asked_by, problems = count, "{message}");
-        let changes = problems.iter().map(Problem::render).collect();
+        let changes: Vec<String> = problems.iter().map(Problem::render).collect();
+        tell(feed, "refused", asked_by, &changes);
         audit.note(Event { reason: "refused".to_owned(), changes, ..event(asked_by) });
     }
+}
+
+fn tell(feed: &Feed, outcome: &'static str, asked_by: &'static str, changes: &[String]) {
+    let reloaded = || Reloaded { at: rfc3339(wall_ms()), outcome, asked_by, changes: changes.to_vec() };
+    feed.tell(feed::Kind::Reload, None, reloaded);
 }
 
 fn event(asked_by: &str) -> Event {

@@ -12,7 +12,7 @@ use crate::egress::trust::Roots;
 use crate::host::plugins::Plugins;
 use crate::id::Name;
 use crate::ledger::{QueuePolicy, Route};
-use crate::mask::Secret;
+use crate::mask::{Masks, Secret};
 use crate::secret_store::{SecretStore, Source};
 use crate::settlement::attempt::Keep;
 
@@ -39,6 +39,7 @@ struct OfHost {
     history: Keep,
     roots: Roots,
     proxy: Option<Proxy>,
+    masks: Masks,
     listeners: [SocketAddr; 2],
 }
 
@@ -79,6 +80,7 @@ impl Part {
                 history: host.history,
                 roots: host.roots.clone(),
                 proxy: host.proxy.clone(),
+                masks: host.masks.clone(),
                 listeners: [host.admin, host.listen],
             },
             // A name that it had does not matter any more.
@@ -118,7 +120,7 @@ impl Part {
 }
 
 /// Keys of `[host]` that connectors are built with.
-const OF_HOST: [&str; 5] = ["host.history", "host.tls.ca_file", "host.proxy", "host.listen", "host.admin"];
+const OF_HOST: [&str; 6] = ["host.history", "host.tls.ca_file", "host.proxy", "host.mask", "host.listen", "host.admin"];
 
 /// Where something lands that it publishes or stores.
 fn written_to<'c>(connector: &'c Connector, config: &'c Config) -> BTreeSet<&'c Name> {

@@ -69,15 +69,16 @@ fn services(loaded: &Loaded, environment: &Environment, present: &Present) -> Se
     let now = way_out(new);
     let is_other = now != way_out(old);
     // Values are read when they are used: it is their sources that make them the same.
+    let services = Services { masks: new.host.masks.clone(), ..present.services.clone() };
     if !is_other && new.secrets == old.secrets {
-        return present.services.clone();
+        return services;
     }
     // Nothing is missing, so nothing can be refused here but a file that has just gone.
     let empty = |_| SecretStore::empty(&new.host.data_dir);
     let secrets = Arc::new(SecretStore::open(&new.secrets, environment).unwrap_or_else(empty));
     let egress = is_other.then(|| Egress::start(Handle::current(), now));
     let http = present.services.http.renewed(secrets.clone(), egress);
-    Services { secrets, http, ..present.services.clone() }
+    Services { secrets, http, ..services }
 }
 
 /// Reads and checks everything, and compares it with what runs.

@@ -4,18 +4,19 @@
 //! a million. Invariant: all that a filter says is true of a letter that it means.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{no_letter, not_found};
-use crate::admin::api::{Problem, malformed};
+use super::{group, no_letter};
+use crate::admin::api::{Problem, malformed, not_found};
 use crate::ledger::{DeadSummary, Ledger};
 use crate::settlement::ConnectorId;
 
 /// Dead letters of one page.
-const PAGE: usize = 1_000;
+pub(super) const PAGE: usize = 1_000;
 
 /// What letters have in common.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Filter {
     /// Died in this connector.
@@ -27,6 +28,9 @@ pub struct Filter {
     /// The reason of the last attempt contains this text, in upper or lower case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The reason of the last attempt is this one without its numbers and ids, as `reason` of a group is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// Died at this time or later, as RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
@@ -39,8 +43,9 @@ impl Filter {
     /// As the query of a request, all but the ids.
     #[must_use]
     pub fn query(&self) -> String {
-        let Self { connector, queue, reason, since, ids: _ } = self;
-        let pairs = [("connector", connector), ("queue", queue), ("reason", reason), ("since", since)];
+        let Self { connector, queue, reason, group, since, ids: _ } = self;
+        let pairs =
+            [("connector", connector), ("queue", queue), ("reason", reason), ("group", group), ("since", since)];
         let given = pairs.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
         url::form_urlencoded::Serializer::new(String::new()).extend_pairs(given).finish()
     }
@@ -53,6 +58,7 @@ pub(super) struct Wanted<'f> {
     queue: Option<&'f str>,
     /// In lower case.
     reason: Option<String>,
+    group: Option<&'f str>,
     since_ms: u64,
 }
 
@@ -66,6 +72,7 @@ impl<'f> Wanted<'f> {
             connector_name: filter.connector.as_deref(),
             queue: filter.queue.as_deref(),
             reason: filter.reason.as_ref().map(|text| text.to_lowercase()),
+            group: filter.group.as_deref(),
             since_ms: filter.since.as_deref().map_or(Ok(0), since_ms)?,
         })
     }
@@ -75,12 +82,13 @@ impl<'f> Wanted<'f> {
             && self.connector_name.is_none_or(|name| letter.connector == name)
             && self.queue.is_none_or(|name| letter.queue == name)
             && self.reason.as_ref().is_none_or(|text| letter.reason.to_lowercase().contains(text))
+            && self.group.is_none_or(|common| group::common(&letter.reason) == common)
     }
 
-    /// The next ones after letter `after`, a page at most; none where there are no more.
-    pub(super) fn page(&self, ledger: &Ledger, after: i64) -> Result<Vec<DeadSummary>, Problem> {
+    /// The next ones after letter `after`, `count` at most; none where there are no more.
+    pub(super) fn page(&self, ledger: &Ledger, after: i64, count: usize) -> Result<Vec<DeadSummary>, Problem> {
         let (mut meant, mut after) = (Vec::new(), after);
-        while meant.len() < PAGE {
+        while meant.len() < count {
             let looked_at = ledger.dead_list(self.connector, after, PAGE)?;
             let is_last = looked_at.len() < PAGE;
             after = looked_at.last().map_or(after, |letter| letter.id);
@@ -89,7 +97,7 @@ impl<'f> Wanted<'f> {
                 break;
             }
         }
-        meant.truncate(PAGE);
+        meant.truncate(count);
         Ok(meant)
     }
 
@@ -101,7 +109,7 @@ impl<'f> Wanted<'f> {
     ) -> Result<(), Problem> {
         let mut after = 0;
         loop {
-            let page = self.page(ledger, after)?;
+            let page = self.page(ledger, after, PAGE)?;
             let Some(last) = page.last() else { return Ok(()) };
             after = last.id;
             page.iter().try_for_each(&mut look)?;

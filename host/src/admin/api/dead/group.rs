@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::rfc3339;
@@ -26,7 +27,8 @@ const ID: &str = "ID";
 const OTHERS: &str = "(other reasons)";
 
 /// Letters that died of the same.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "DeadLetterGroup")]
 pub struct Group {
     /// The first line of their reasons, with `N` for numbers and `ID` for ids.
     pub reason: String,
@@ -78,7 +80,7 @@ impl Groups {
 
 /// The first line of a reason without its numbers and ids. A status stays: what to do about a 401 is not what to do about
 /// a 503.
-fn common(reason: &str) -> String {
+pub(super) fn common(reason: &str) -> String {
     let line = reason.lines().next().unwrap_or_default();
     let line: String = line.chars().take(REASON_CHARACTERS_MAX).collect();
     let (mut common, mut rest, mut before) = (String::with_capacity(line.len()), line.as_str(), "");

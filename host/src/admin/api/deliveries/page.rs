@@ -5,30 +5,40 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Entry, Parts, Stage, filter, stage};
+use crate::admin::api::query::PageSize;
 use crate::admin::api::{Problem, malformed};
 use crate::clock::rfc3339;
 use crate::ledger::{Ledger, Sought, Subscribed, Unfinished};
 use crate::settlement::attempt::Attempt;
 use crate::settlement::{ConnectorId, Origin, SubscriptionId};
 
-/// Deliveries of one page.
-const PAGE: usize = 1_000;
-
-/// `?connector=NAME&queue=NAME&state=STATE&since=TIME&after=CURSOR`.
-#[derive(Clone, Debug, Default, Deserialize)]
+/// `?connector=NAME&queue=NAME&state=STATE&since=TIME&after=CURSOR&limit=N`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "DeliveryWish")]
 pub struct Wish {
+    /// To this connector.
     connector: Option<String>,
+    /// From this queue.
     queue: Option<String>,
+    /// As far as this: a word of `state`.
     state: Option<String>,
+    /// Whose last attempt ended at this time or later, as RFC 3339.
     since: Option<String>,
+    /// What a page gave as its `next`.
     after: Option<String>,
+    /// Deliveries of a page; 1,000 where it is left out.
+    #[serde(default = "PageSize::largest")]
+    limit: PageSize,
 }
 
 /// A part of a list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "DeliveryPage")]
 pub struct Page {
     /// In the order of the list.
     pub deliveries: Vec<Entry>,
@@ -78,6 +88,8 @@ struct Wanted<'w> {
     state: Option<Stage>,
     /// In the order of their numbers.
     subscribed: Vec<Subscribed>,
+    /// Deliveries of a page.
+    count: usize,
 }
 
 /// A page of the deliveries that a wish means.
@@ -92,7 +104,7 @@ pub(super) fn page(ledger: &Ledger, wish: &Wish) -> Result<Page, Problem> {
             .ok_or_else(|| malformed(format!("`after` is what a page gives as its `next`, not `{text}`")))?,
     };
     let mut deliveries = Vec::new();
-    while deliveries.len() < PAGE {
+    while deliveries.len() < wanted.count {
         let next = match cursor {
             Cursor::Unfinished(of, after) => wanted.unfinished(ledger, of, after, &mut deliveries)?,
             Cursor::History(before) => wanted.ended(ledger, before, &mut deliveries)?,
@@ -117,6 +129,7 @@ impl<'w> Wanted<'w> {
             },
             state: wish.state.as_deref().map(state).transpose()?,
             subscribed,
+            count: wish.limit.get(),
         })
     }
 
@@ -137,7 +150,7 @@ impl<'w> Wanted<'w> {
             return Ok(Some(Cursor::OF_HISTORY));
         };
         let after = if subscribed.id == of { after } else { Origin::Log(0) };
-        let found = ledger.unfinished(subscribed.id, after, PAGE - page.len())?;
+        let found = ledger.unfinished(subscribed.id, after, self.count - page.len())?;
         let Some(last) = found.last() else {
             return Ok(Some(Cursor::Unfinished(SubscriptionId(subscribed.id.0 + 1), Origin::Log(0))));
         };
@@ -151,7 +164,7 @@ impl<'w> Wanted<'w> {
         if self.state.is_some_and(|state| matches!(state, Stage::Waiting | Stage::Retrying)) {
             return Ok(None);
         }
-        let found = ledger.last_attempts(&self.sought, before, PAGE - page.len())?;
+        let found = ledger.last_attempts(&self.sought, before, self.count - page.len())?;
         let Some((last, _)) = found.last() else { return Ok(None) };
         let next = Cursor::History(*last);
         let names = names(ledger, &found)?;

@@ -5,11 +5,11 @@
 //! holds: all ways to read it are followed side by side.
 
 /// What the longest spelling of a byte takes.
-pub(super) const BYTES_MAX: usize = 6;
+pub(crate) const BYTES_MAX: usize = 6;
 
 /// How a text begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fit {
+pub(crate) enum Fit {
     /// With the value, in so many bytes.
     Whole(usize),
     /// With a part of the value, up to the text's end.
@@ -20,7 +20,7 @@ pub(super) enum Fit {
 
 /// Reads texts, in memory that is used again: a large body has a beginning at every hundredth byte.
 #[derive(Debug, Default)]
-pub(super) struct Reader {
+pub(crate) struct Reader {
     /// Where the ways to read the value so far have come to in the text.
     ends: Vec<usize>,
     next: Vec<usize>,
@@ -28,7 +28,7 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Whether `text` begins with `value`.
-    pub(super) fn fit(&mut self, value: &[u8], text: &[u8]) -> Fit {
+    pub(crate) fn fit(&mut self, value: &[u8], text: &[u8]) -> Fit {
         let Self { ends, next } = self;
         ends.clear();
         ends.push(0);
@@ -46,12 +46,47 @@ impl Reader {
         }
         ends.last().map_or(Fit::No, |end| Fit::Whole(*end))
     }
+
+    /// With how much of `value` a text begins: bytes of the value, and bytes of the text.
+    pub(crate) fn common(&mut self, value: &[u8], text: &[u8]) -> (usize, usize) {
+        let Self { ends, next } = self;
+        ends.clear();
+        ends.push(0);
+        let mut common = (0, 0);
+        for (read, byte) in (1..).zip(value) {
+            for end in ends.drain(..) {
+                step(*byte, &text[end..], |bytes| next.push(end + bytes));
+            }
+            next.sort_unstable();
+            next.dedup();
+            std::mem::swap(ends, next);
+            let Some(end) = ends.last() else { break };
+            common = (read, *end);
+        }
+        common
+    }
 }
 
 /// Whether a text that holds `value` somewhere can begin to do so with this byte.
-pub(super) fn may_begin(value: &[u8], byte: u8) -> bool {
+pub(crate) fn may_begin(value: &[u8], byte: u8) -> bool {
     matches!(byte, b'%' | b'\\')
         || value.first().is_some_and(|first| *first == byte || (*first == b' ' && byte == b'+'))
+}
+
+/// The bytes of which a text may begin with a spelling, whichever of them it is.
+pub(crate) fn firsts(text: &[u8]) -> [Option<u8>; 3] {
+    let two = |at: usize| {
+        let digit = |at: usize| text.get(at).and_then(|byte| char::from(*byte).to_digit(16));
+        u8::try_from(digit(at)? << 4 | digit(at + 1)?).ok()
+    };
+    match text {
+        [b'%', ..] => [Some(b'%'), two(1), two(1).filter(|byte| *byte == b'%').and_then(|_| two(3))],
+        [b'\\', b'u', b'0', b'0', ..] => [Some(b'\\'), two(4), None],
+        [b'\\', short, ..] => [Some(b'\\'), unescaped(*short).filter(|byte| *byte != b'\\'), None],
+        [b'+', ..] => [Some(b'+'), Some(b' '), None],
+        [first, ..] => [Some(*first), None, None],
+        [] => [None; 3],
+    }
 }
 
 /// Tells each spelling of `byte` with which `text` begins; whether `text` ends within one.
@@ -98,6 +133,10 @@ fn short_escape(byte: u8) -> Option<u8> {
     }
 }
 
+fn unescaped(short: u8) -> Option<u8> {
+    (0..=u8::MAX).find(|byte| short_escape(*byte) == Some(short))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,6 +165,32 @@ mod tests {
         check("k\\/% \\\\\\\"+x");
         check("\\u006b\\u002F\\u0025\\u0020\\u005C\\u0022\\u002b\\u0078");
         check("k/%25%20\\u005c%22%2Bx");
+    }
+
+    #[test]
+    fn the_first_byte_is_known_in_every_spelling() {
+        for byte in 0..=u8::MAX {
+            let hex = format!("{byte:02x}");
+            let spelled = [
+                vec![byte, b'x'],
+                format!("%{hex}x").into(),
+                format!("%25{hex}x").into(),
+                format!("\\u00{hex}x").into(),
+            ];
+            let short = short_escape(byte).map(|short| vec![b'\\', short, b'x']);
+            let plus = (byte == b' ').then(|| b"+x".to_vec());
+            for text in spelled.into_iter().chain(short).chain(plus) {
+                assert!(firsts(&text).contains(&Some(byte)), "{byte} in {}", String::from_utf8_lossy(&text));
+            }
+        }
+    }
+
+    #[test]
+    fn the_beginning_of_a_value_is_measured() {
+        let common = |text: &str| Reader::default().common(VALUE, text.as_bytes());
+        assert_eq!(common("k/% \\\"+x and more"), (8, 8));
+        assert_eq!(common("k%2F%25 or not"), (4, 8));
+        assert_eq!(common("x"), (0, 0));
     }
 
     #[test]

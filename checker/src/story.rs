@@ -1,21 +1,48 @@
 //! What is known of a host until a moment, from outside: what was sent and answered, what it has delivered, and its ends.
 
+use std::ops::Range;
+use std::path::Path;
+
+use crate::ledger::Ledger;
 use crate::record::{Arrival, Fault, FaultKind, Receiving, Sending, Sent};
 use crate::verdict::Evidence;
+use crate::{FAULTS, PRODUCER, SINK};
 
 /// The entries of the three ledgers.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Story {
-    pub(super) sendings: Vec<Sending>,
-    pub(super) receivings: Vec<Receiving>,
-    pub(super) faults: Vec<Fault>,
+pub(crate) struct Story {
+    pub(crate) sendings: Vec<Sending>,
+    pub(crate) receivings: Vec<Receiving>,
+    pub(crate) faults: Vec<Fault>,
 }
 
 impl Story {
+    /// The ledgers in a folder.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub(crate) fn read(folder: &Path) -> anyhow::Result<Self> {
+        Ok(Self {
+            sendings: Ledger::read(&folder.join(PRODUCER))?,
+            receivings: Ledger::read(&folder.join(SINK))?,
+            faults: Ledger::read(&folder.join(FAULTS))?,
+        })
+    }
+
     /// What had happened before that time. What was begun by then and not answered stays without an answer.
-    pub(super) fn until(&self, at_us: u64) -> Self {
+    pub(crate) fn until(&self, at_us: u64) -> Self {
+        self.as_of(&(at_us..at_us))
+    }
+
+    /// What is known of a moment that lies somewhere in that time: all that may have happened before it. What was accepted
+    /// only then may be there, and need not.
+    pub(crate) fn as_of(&self, moment_us: &Range<u64>) -> Self {
+        let Range { start: from_us, end: at_us } = *moment_us;
         let sent_us = |entry: &Sending| match entry {
-            Sending::Intent { at_us, .. } | Sending::Outcome { at_us, .. } => *at_us,
+            Sending::Intent { at_us, .. } => *at_us,
+            // Nobody takes back that nothing was accepted.
+            Sending::Outcome { at_us, sent: Sent::Accepted, .. } if *at_us >= from_us => u64::MAX,
+            Sending::Outcome { at_us, .. } => *at_us,
         };
         let received_us = |entry: &Receiving| match entry {
             Receiving::Arrival(Arrival { at_us, .. }) | Receiving::Answer { at_us, .. } => *at_us,
@@ -29,9 +56,9 @@ impl Story {
         }
     }
 
-    /// The same with a power failure, and what was delivered after it. A sink counts its arrivals from 0 on.
-    pub(super) fn and_then(mut self, at_us: u64, receivings: Vec<Receiving>) -> Self {
-        self.faults.push(Fault { at_us, ended_us: at_us, kind: FaultKind::PowerCut });
+    /// The same with an end of that kind, and what was delivered after it. A sink counts its arrivals from 0 on.
+    pub(crate) fn and_then(mut self, kind: FaultKind, at_us: u64, receivings: Vec<Receiving>) -> Self {
+        self.faults.push(Fault { at_us, ended_us: at_us, kind });
         let number = |entry: &Receiving| match entry {
             Receiving::Arrival(arrival) => arrival.nth + 1,
             Receiving::Answer { nth, .. } => nth + 1,
@@ -47,7 +74,7 @@ impl Story {
     }
 
     /// When sends were accepted.
-    pub(super) fn acceptances_us(&self) -> Vec<u64> {
+    pub(crate) fn acceptances_us(&self) -> Vec<u64> {
         let accepted = self.sendings.iter().filter_map(|entry| match entry {
             Sending::Outcome { at_us, sent: Sent::Accepted, .. } => Some(*at_us),
             Sending::Outcome { .. } | Sending::Intent { .. } => None,
@@ -56,7 +83,7 @@ impl Story {
     }
 
     /// When something happened by which the host is judged.
-    pub(super) fn events_us(&self) -> Vec<u64> {
+    pub(crate) fn events_us(&self) -> Vec<u64> {
         let answered = self.receivings.iter().filter_map(|entry| match entry {
             Receiving::Answer { at_us, .. } => Some(*at_us),
             Receiving::Arrival(_) => None,
@@ -65,7 +92,7 @@ impl Story {
     }
 
     /// For the verdict.
-    pub(super) fn evidence(&self, seed: u64) -> Evidence {
+    pub(crate) fn evidence(&self, seed: u64) -> Evidence {
         Evidence::new(seed, self.sendings.clone(), self.receivings.clone(), self.faults.clone())
     }
 }
@@ -99,9 +126,15 @@ mod tests {
     }
 
     #[test]
+    fn what_was_accepted_about_the_moment_may_be_there() {
+        let as_of = |moment_us| story().as_of(&moment_us).sendings.len();
+        assert_eq!((as_of(21..41), as_of(20..41), as_of(5..21), as_of(41..41)), (3, 2, 1, 4));
+    }
+
+    #[test]
     fn what_comes_after_a_power_failure_is_told_apart_from_what_came_before() {
         let after = vec![Receiving::Arrival(Arrival { at_us: 60, ..Arrival::default() })];
-        let whole = story().and_then(50, after);
+        let whole = story().and_then(FaultKind::PowerCut, 50, after);
         assert!(matches!(whole.receivings[2], Receiving::Arrival(Arrival { nth: 1, .. })), "{:?}", whole.receivings);
         assert_eq!(whole.faults.last().map(|fault| fault.kind), Some(FaultKind::PowerCut));
         assert_eq!(story().acceptances_us(), [20, 40]);
