@@ -21,7 +21,7 @@ pub mod series;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use tokio::sync::{Mutex, mpsc, watch};
@@ -41,6 +41,7 @@ use crate::runtime::Engine;
 use crate::runtime::permit::Permits;
 use crate::secret_store::sealed::SealedStore;
 use crate::settlement::SettleError;
+use crate::telemetry::otlp::Exporter;
 use crate::telemetry::supervisor::Supervisor;
 use crate::trigger::webhook::server::{self, Served, Server};
 
@@ -111,6 +112,8 @@ pub struct Host {
     served: watch::Sender<Arc<Served>>,
     reloader: Reloader,
     orders: mpsc::Receiver<Order>,
+    /// Sends traces on, where they go somewhere.
+    exporter: Option<Exporter>,
 }
 
 /// What goes on as long as a host runs.
@@ -151,6 +154,7 @@ impl Host {
         supervisor.is_ready(&format!("{} connectors run", self.roster.borrow().len()));
         let ended = self.work(&mut works, until, &mut signals).await;
         works.stop.send_replace(true);
+        let latest = Instant::now() + self.reloader.present().config().host.grace;
         supervisor.is_stopping();
         self.roster.borrow().iter().for_each(|running| running.stop());
         tracing::info!("stopping: runs under way settle");
@@ -159,6 +163,7 @@ impl Host {
         // Who follows what happens has seen how it ended; their answers end with it.
         self.feed.close();
         close.send_replace(true);
+        self.flush(latest, &mut signals).await;
         // Answers under way get a moment.
         let desk = &mut works.desk;
         let _ = tokio::time::timeout(CLOSING_MAX, async { while desk.join_next().await.is_some() {} }).await;
@@ -175,6 +180,16 @@ impl Host {
         tokio::task::spawn_blocking(close).await.context("the ledger did not close")?;
         // Whatever else has broken for its sake; and the last that is written has to be on disk, too.
         closed.failure().map_or(ended, Err)
+    }
+
+    /// Sends what traces have come together, within the grace time, until a second signal comes.
+    async fn flush(&mut self, latest: Instant, signals: &mut watch::Receiver<u32>) {
+        let Some(exporter) = self.exporter.take() else { return };
+        tokio::select! {
+            biased;
+            () = exporter.close(latest) => {}
+            _ = signals.wait_for(|count| *count > 1) => {}
+        }
     }
 
     fn start(&self, front: Front, closing: watch::Receiver<bool>) -> Works {

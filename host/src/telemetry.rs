@@ -1,8 +1,9 @@
 //! Logs: fields, not prose, on standard error, so that standard output stays for data.
 //!
 //! `BULKHEAD_LOG` filters as `tracing-subscriber`'s `EnvFilter` reads it (`info` unless set). Does not own metrics: they
-//! are in [`crate::metrics`]. What the service manager is told is in [`supervisor`].
+//! are in [`crate::metrics`]. What the service manager is told is in [`supervisor`], traces go out in [`otlp`].
 
+pub mod otlp;
 pub mod supervisor;
 
 use std::io::IsTerminal;

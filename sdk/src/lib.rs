@@ -74,6 +74,7 @@ pub mod secrets;
 pub mod state;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
+pub mod trace;
 pub mod webhook;
 
 /// Exports a connector from the plugin: `export!(Type: Trait, …, option = …)`.

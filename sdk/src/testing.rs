@@ -54,6 +54,7 @@ struct Inner {
     published: Vec<(String, Draft)>,
     requests: Vec<Request>,
     metrics: Vec<String>,
+    trace: Vec<String>,
     responder: Option<Responder>,
 }
 
@@ -228,6 +229,17 @@ impl Host {
         self.0.borrow().metrics.clone()
     }
 
+    /// What the connector added to its trace, a line each.
+    ///
+    /// ```
+    /// # use bulkhead_sdk::testing::Host;
+    /// assert!(Host::new().install().trace().is_empty());
+    /// ```
+    #[must_use]
+    pub fn trace(&self) -> Vec<String> {
+        self.0.borrow().trace.clone()
+    }
+
     pub(crate) fn config_text(&self, key: &str) -> Option<String> {
         let inner = self.0.borrow();
         let table = inner.config.as_ref()?;
@@ -273,6 +285,10 @@ impl Host {
 
     pub(crate) fn secret_value(&self, name: &str) -> Option<String> {
         self.0.borrow().secrets.get(name).cloned()
+    }
+
+    pub(crate) fn note_trace(&self, line: String) {
+        self.0.borrow_mut().trace.push(line);
     }
 
     pub(crate) fn record(&self, line: String) {

@@ -21,6 +21,7 @@ use bulkhead_host::runtime::Scope;
 use bulkhead_host::runtime::permit::{Budget, Permits};
 use bulkhead_host::secret_store::SecretStore;
 use bulkhead_host::settlement::{Barrier, Delivery, Origin};
+use bulkhead_host::telemetry::otlp::Tracer;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::runtime::Handle;
 
@@ -84,7 +85,7 @@ pub fn grants(folder: &Path, limits: Limits) -> anyhow::Result<Grants> {
         metrics.clone(),
         Audit::default(),
     );
-    let masks = Masks::default();
+    let (masks, tracer) = (Masks::default(), Tracer::default());
     let services = Services {
         ledger: Some(ledger),
         metrics,
@@ -92,6 +93,7 @@ pub fn grants(folder: &Path, limits: Limits) -> anyhow::Result<Grants> {
         feed: Feed::default(),
         secrets,
         http,
+        tracer,
         masks,
     };
     let allow = Allow { publish: vec![target], ..Allow::default() };

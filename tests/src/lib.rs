@@ -9,6 +9,7 @@
 mod admin;
 mod bulk;
 mod bulkhead;
+mod collector;
 mod compiled;
 mod disk;
 mod dns;
@@ -31,6 +32,7 @@ mod upstream;
 pub use admin::{Reply, exchange};
 pub use bulk::BulkServer;
 pub use bulkhead::{Bulkhead, Finished, Posted, Running};
+pub use collector::{Collector, Span};
 pub use disk::SmallDisk;
 pub use dns::{Family, Found, NameServer, Question, Record};
 pub use events::{Event, Events};

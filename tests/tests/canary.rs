@@ -8,7 +8,9 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use aho_corasick::AhoCorasick;
-use bulkhead_tests::{Answer, Authority, Bulkhead, Certified, Fixture, Flaw, Request, Running, TlsServer, guest};
+use bulkhead_tests::{
+    Answer, Authority, Bulkhead, Certified, Collector, Fixture, Flaw, Request, Running, TlsServer, guest,
+};
 use data_encoding::{BASE64, HEXLOWER};
 use serde_json::{Value, json};
 
@@ -139,7 +141,7 @@ fn base(way: &str, fixture: &Fixture, server: &TlsServer) -> String {
     if way.contains("mtls") { server.url("") } else { fixture.url() }
 }
 
-fn toml(fixture: &Fixture, server: &TlsServer) -> String {
+fn toml(fixture: &Fixture, server: &TlsServer, collector: &Collector) -> String {
     let (courier, hostile) = (guest("courier"), guest("hostile"));
     let grant = |(way, says): &(&str, &str)| {
         let (url, says) = (base(way, fixture, server), says.replace("URL", &fixture.url()));
@@ -149,6 +151,10 @@ fn toml(fixture: &Fixture, server: &TlsServer) -> String {
         r#"
         [host.tls]
         ca_file = "roots.pem"
+
+        [host.otlp]
+        url  = "{}"
+        auth = {{ bearer = "env" }}
 
         [secrets]
         client = {{ env = "CLIENT" }}
@@ -172,6 +178,7 @@ fn toml(fixture: &Fixture, server: &TlsServer) -> String {
         limits  = {{ log = "1KiB" }}
         allow.secrets = ["env"]
         "#,
+        collector.url(),
         courier.display(),
         WAYS.iter().chain(&KEYED).map(grant).collect::<String>(),
         hostile.display(),
@@ -214,7 +221,8 @@ fn errands(fixture: &Fixture, server: &TlsServer) -> Vec<String> {
 fn a_secret_is_found_nowhere() {
     let fixture = Fixture::start(repeat);
     let server = TlsServer::for_clients_of(&KEYS.authority, &KEYS.authority.issue(Flaw::None));
-    let bulkhead = Bulkhead::new(&toml(&fixture, &server)).variable("CLIENT", &KEYS.client.key);
+    let collector = Collector::start();
+    let bulkhead = Bulkhead::new(&toml(&fixture, &server, &collector)).variable("CLIENT", &KEYS.client.key);
     let bulkhead = bulkhead.variable("CANARY", &canary("env")).variable("BULKHEAD_LOG", LOG);
     let (file, key) = (bulkhead.path("canary"), bulkhead.path("robot.key"));
     write_secret(&file, &canary("file"));
@@ -264,6 +272,7 @@ fn a_secret_is_found_nowhere() {
     check_files(&bulkhead.path(""));
     assert!(scrubbed >= 20.0, "{scrubbed} answers were scrubbed");
     check_it_was_used(&fixture);
+    check_spans(&collector);
     assert_eq!(server.requests(), ["POST /mtls/200 HTTP/1.1"]);
 }
 
@@ -332,6 +341,18 @@ fn check_verbs(bulkhead: &Bulkhead) {
         let finished = finished.ok();
         check_clean("a verb", (finished.output + &finished.log.join("\n")).as_bytes());
     }
+}
+
+/// What a collector was told, which it was shown a secret for.
+fn check_spans(collector: &Collector) {
+    for request in collector.requests() {
+        assert_eq!(request.header("authorization"), Some(&*format!("Bearer {}", canary("env"))));
+        check_clean("a span", &request.body);
+    }
+    let spans = collector.spans();
+    let of = |name: &str| spans.iter().filter(|span| span.name == name).count();
+    assert!(of("POST") >= WAYS.len() * MANNERS.len() && of("attempt") > of("process in"), "{} spans", spans.len());
+    assert!(spans.iter().any(|span| span.error.as_deref().is_some_and(|why| !why.is_empty())));
 }
 
 /// Otherwise there would have been nothing to find.

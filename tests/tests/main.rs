@@ -54,6 +54,7 @@ mod notices;
 mod oauth2;
 mod operator;
 mod ordering;
+mod otlp;
 mod outboxes;
 mod outside;
 mod pacing;

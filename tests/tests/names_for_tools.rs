@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// All of them, with their labels in the order of the alphabet.
-pub(crate) const METRICS: [&str; 29] = [
+pub(crate) const METRICS: [&str; 31] = [
     "bulkhead_attempt_seconds{connector}",
     "bulkhead_breaker_open{connector,host}",
     "bulkhead_build_info{version}",
@@ -43,6 +43,8 @@ pub(crate) const METRICS: [&str; 29] = [
     "bulkhead_sandbox_seconds{}",
     "bulkhead_schedule_lag_seconds{connector}",
     "bulkhead_scrubbed_total{connector}",
+    "bulkhead_trace_spans_dropped_total{reason}",
+    "bulkhead_trace_spans_exported_total{}",
 ];
 
 fn connector(name: &str, plugin: &str, keys: &str) -> String {
@@ -53,6 +55,7 @@ fn connector(name: &str, plugin: &str, keys: &str) -> String {
 fn answer(request: &Request) -> Answer {
     match request.uri.as_str() {
         "/broken" => Answer::status(503),
+        "/spans" => Answer::status(400),
         _ => Answer::status(200).body(request.header("authorization").unwrap_or_default().to_owned()),
     }
 }
@@ -64,6 +67,7 @@ fn everything(server: &Fixture) -> Bulkhead {
         "allow.http = [{{ url = '{url}/*', methods = ['GET'], private = true, auth = {{ bearer = 'token' }}, breaker = {{ failures = 1, open = '1h' }} }}]"
     );
     let toml = [
+        &format!("[host.otlp]\nurl = '{url}/spans'\n"),
         "[secrets]\ntoken = { env = 'TOKEN' }\n[queues.for-busy]\ndedup = '1h'\n[queues.for-late]\nexpires = '1s'\n",
         &connector(
             "busy",

@@ -5,7 +5,7 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-use bulkhead_tests::Bulkhead;
+use bulkhead_tests::{Bulkhead, Signal};
 use rusqlite::Connection;
 
 /// Long enough for a busy machine; every wait ends with the event itself.
@@ -40,6 +40,15 @@ fn a_host_is_ready_once_it_answers_and_says_that_it_stops() {
     let running = host.launch();
     assert_eq!(told(&manager, PATIENCE).as_deref(), Some("READY=1\nSTATUS=1 connectors run"));
     assert_eq!(running.readyz(), 200);
+    // Good, bad, good: whoever asked by a signal is told that it is read, and that the host goes on.
+    for (toml, status) in [(SHOW, "is in use"), ("[connectors.show]\n", "is refused"), (SHOW, "is in use")] {
+        host.configure(toml);
+        running.signal(Signal::HUP);
+        let (reading, read) = (told(&manager, PATIENCE).unwrap(), told(&manager, PATIENCE).unwrap());
+        let micros = reading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").and_then(|rest| rest.lines().next());
+        assert!(micros.is_some_and(|micros| micros.parse::<u64>().is_ok_and(|it| it > 0)), "{reading}");
+        assert!(read.starts_with("READY=1\n") && read.contains(status), "{read}");
+    }
     let _ = running.terminate().ok();
     let stopping = told(&manager, PATIENCE).unwrap();
     assert!(stopping.starts_with("STOPPING=1\n"), "{stopping}");

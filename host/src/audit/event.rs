@@ -133,7 +133,9 @@ impl Event {
         Self { connector, reason: reason.to_owned(), key: key.to_owned(), ..Self::new(kind, subject, text) }
     }
 
-    pub(super) fn secret_used(connector: Option<&Name>, secret: &str, key: &str) -> Self {
+    /// A secret was used, by a connector or by the host itself; `key` is where that is configured.
+    #[must_use]
+    pub fn secret_used(connector: Option<&Name>, secret: &str, key: &str) -> Self {
         let connector = connector.map(|name| name.as_str().to_owned());
         let event = Self::new(Kind::Secret, secret, "");
         Self { connector, reason: "used".to_owned(), key: key.to_owned(), ..event }

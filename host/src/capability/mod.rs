@@ -18,6 +18,7 @@ pub mod rate;
 mod recorder;
 pub mod secrets;
 pub mod state;
+pub mod trace;
 mod veil;
 pub mod wasi;
 
@@ -46,6 +47,7 @@ use crate::metrics::{Effect, Metrics};
 use crate::secret_store::SecretStore;
 use crate::settlement::attempt::Effect as Done;
 use crate::settlement::{Barrier, ConnectorId, Lack, Publish, StateChanges};
+use crate::telemetry::otlp::{Recording, Tracer};
 
 /// What all connectors share. Cheap to clone.
 #[derive(Clone)]
@@ -62,6 +64,8 @@ pub struct Services {
     pub secrets: Arc<SecretStore>,
     /// How requests go out.
     pub http: http::Services,
+    /// Where traces go, if anywhere.
+    pub tracer: Tracer,
     /// What of messages is never shown.
     pub masks: Masks,
 }
@@ -73,8 +77,8 @@ impl Services {
         let (metrics, secrets) = (Metrics::default(), Arc::new(SecretStore::empty(Path::new(""))));
         let (audit, egress) = (Audit::default(), Egress::start(runtime, egress::Settings::default()));
         let http = http::Services::new(egress, secrets.clone(), metrics.clone(), audit.clone());
-        let (feed, masks) = (Feed::default(), Masks::default());
-        Self { ledger: None, metrics, audit, feed, secrets, http, masks }
+        let (feed, masks, tracer) = (Feed::default(), Masks::default(), Tracer::default());
+        Self { ledger: None, metrics, audit, feed, secrets, http, tracer, masks }
     }
 }
 
@@ -172,6 +176,12 @@ impl Grants {
         &self.services.metrics
     }
 
+    /// Where its traces go.
+    #[must_use]
+    pub fn tracer(&self) -> &Tracer {
+        &self.services.tracer
+    }
+
     /// Says how many log lines went over the connector's rate since the last time, and counts that the limit bit.
     pub fn tell_dropped(&self) {
         if self.log.tell_dropped() > 0 {
@@ -239,6 +249,8 @@ pub struct Cause<'a> {
     pub attempt: u32,
     /// The trace that it belongs to, if any: what is made of it belongs to the same.
     pub trace: Option<Trace>,
+    /// What other systems said beside it.
+    pub state: Option<&'a str>,
     /// Its headers.
     pub headers: &'a [Header],
     /// Its payload.
@@ -271,6 +283,7 @@ pub struct Session {
     wasi: wasi::State,
     http: http::Session,
     recorder: Recorder,
+    recording: (Option<Box<Recording>>, bool),
     veil: Veil,
     held: Option<Duration>,
     lack: Option<Lack>,
@@ -292,6 +305,7 @@ impl Session {
             wasi: wasi::State::default(),
             http: http::Session::recorded(grants.http.clone(), recorder.clone()),
             recorder,
+            recording: (None, false),
             veil,
             held: None,
             lack: None,
@@ -311,13 +325,13 @@ impl Session {
         self.queue.begin_call(call);
         self.state.begin_call(call.segment);
         let needs_id = call.causes.len() == 1 && self.grants.http.gives_keys();
-        // The messages of a batch may belong to several.
-        let trace = if call.causes.len() == 1 { call.causes[0].trace } else { None };
+        self.recording = (trace::record(&self.grants, call), true);
+        let (trace, traced) = trace::of_call(&self.grants, call, self.recording.0.as_deref());
         self.http.begin_call(http::CallScope {
             message_id: call.causes.first().filter(|_| needs_id).map(|cause| cause.id.to_owned()),
             deadline: call.deadline,
             barrier: call.barrier.clone(),
-            trace,
+            traced,
         });
         self.log.begin_call(call, trace, self.grants.limits.log_bytes);
     }
@@ -347,6 +361,11 @@ impl Session {
     #[must_use]
     pub fn take_effects(&self) -> Vec<Done> {
         self.recorder.take()
+    }
+
+    /// Takes what is recorded of the call that has ended, where its trace is; and whether there was a call.
+    pub fn take_recording(&mut self) -> (Option<Box<Recording>>, bool) {
+        std::mem::take(&mut self.recording)
     }
 
     /// What its connector may do.
@@ -473,6 +492,7 @@ pub fn link(linker: &mut Linker<Session>) -> wasmtime::Result<()> {
     connector::queue::add_to_linker::<Session, HasSelf<Session>>(linker, |session| session)?;
     connector::metrics::add_to_linker::<Session, HasSelf<Session>>(linker, |session| session)?;
     connector::secrets::add_to_linker::<Session, HasSelf<Session>>(linker, |session| session)?;
+    connector::trace::add_to_linker::<Session, HasSelf<Session>>(linker, |session| session)?;
     connector::reveal::add_to_linker::<Session, HasSelf<Session>>(linker, |session| session)
 }
 

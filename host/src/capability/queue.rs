@@ -5,17 +5,18 @@
 
 use std::time::Duration;
 
-use super::{Call, Grants, Session};
+use super::{Call, Grants, Session, trace};
 use crate::bindings::bulkhead::connector::queue::{Host, PublishError};
 use crate::bindings::bulkhead::connector::types;
 use crate::id::{self, Kind, Name};
 use crate::ledger::{Full, Reservation};
 use crate::limit::Limit;
-use crate::message::trace::{TRACEPARENT, Trace};
+use crate::message::trace::{TRACEPARENT, TRACESTATE, Trace};
 use crate::message::{self, Draft};
 use crate::metrics::Effect;
 use crate::planted::{self, Bug};
 use crate::settlement::{Lack, Publish, QueueId};
+use crate::telemetry::otlp::{self, Recording, Tracer};
 
 /// The gate's own delay for a call that ended because a queue was full.
 const FULL_DELAY: Duration = Duration::from_secs(1);
@@ -90,6 +91,7 @@ struct Parent {
     id: String,
     hops: u32,
     trace: Option<Trace>,
+    state: Option<String>,
     /// Counts its drafts, refused ones too.
     ordinal: u64,
 }
@@ -100,6 +102,7 @@ impl Parent {
         self.id.clear();
         self.id.push_str(cause.id);
         (self.hops, self.trace, self.ordinal) = (cause.hops, cause.trace, 0);
+        self.state = cause.state.map(str::to_owned);
     }
 }
 
@@ -254,9 +257,7 @@ impl Stage {
         if size > target.message_bytes {
             return Err(too_large(target, size));
         }
-        if let Some(trace) = parent.and_then(|parent| parent.trace) {
-            carry_on(trace, &mut draft, target.message_bytes - size);
-        }
+        carry_on(&grants.services.tracer, parent, &mut draft, target.message_bytes - size);
         Ok(draft)
     }
 
@@ -294,6 +295,23 @@ impl Stage {
         Ok(())
     }
 
+    /// Tells of what was staged after the first `before`.
+    fn record(&self, grants: &Grants, queue: &str, before: usize, recording: &mut Recording) {
+        let attempt = recording.attempt.trace;
+        for (place, publish) in self.staged.iter().enumerate().skip(before) {
+            let cause = self.causes.get(place).copied().flatten();
+            let parent = self.parents.get(cause.unwrap_or(0)).filter(|_| cause.is_some() || !self.is_batch);
+            let Some(of_parent) = parent.and_then(|it| it.trace).filter(Trace::is_recorded) else { continue };
+            let before = match parent {
+                Some(parent) if recording.is_batch => {
+                    otlp::delivery(of_parent, grants.subject.name.as_str(), &parent.id)
+                }
+                _ => attempt,
+            };
+            recording.published(cause, || trace::published(before, &grants.subject.name, queue, &publish.draft));
+        }
+    }
+
     /// Of what this call has staged for a queue.
     fn staged_bytes(&self, queue: QueueId) -> u64 {
         let staged = self.staged.iter().filter(|publish| publish.queue == queue);
@@ -302,12 +320,38 @@ impl Stage {
 }
 
 /// A draft belongs to the trace of its parent, unless it names one itself, or has no room left for that.
-fn carry_on(trace: Trace, draft: &mut Draft, room_bytes: u64) {
-    let names_one = draft.headers.iter().any(|(name, _)| name == TRACEPARENT);
-    let value =
-        if names_one || draft.headers.len() >= message::HEADERS_MAX { return } else { trace.parent_of(&draft.id) };
-    if (TRACEPARENT.len() + value.len()) as u64 <= room_bytes {
-        draft.headers.push((TRACEPARENT.to_owned(), value));
+fn carry_on(tracer: &Tracer, parent: Option<&Parent>, draft: &mut Draft, room_bytes: u64) {
+    let trace = parent.and_then(|parent| parent.trace);
+    if let Some((_, named)) = draft.headers.iter_mut().find(|(name, _)| name == TRACEPARENT) {
+        if let Some(other) = tracer.is_on().then(|| corrected(named, trace, &draft.id)).flatten() {
+            *named = other;
+        }
+        return;
+    }
+    let Some(trace) = trace else { return };
+    // Nothing is recorded of the step between: what comes next comes after the step before.
+    let is_passed_on = tracer.is_on() && !trace.is_recorded();
+    let value = if is_passed_on { trace.header() } else { trace.parent_of(&draft.id) };
+    let state = parent.and_then(|parent| parent.state.clone());
+    let mut room_bytes = room_bytes;
+    for (name, value) in [(TRACEPARENT, Some(value)), (TRACESTATE, state)] {
+        let Some(value) = value else { continue };
+        let bytes = (name.len() + value.len()) as u64;
+        if draft.headers.len() >= message::HEADERS_MAX || bytes > room_bytes {
+            return;
+        }
+        room_bytes -= bytes;
+        draft.headers.push((name.to_owned(), value));
+    }
+}
+
+/// The header of a draft that names a trace itself, where it must be another: the draft is a step of its own in the trace
+/// of its message, whose header it may have been given; and a plugin does not decide what is recorded.
+fn corrected(named: &str, present: Option<Trace>, draft_id: &str) -> Option<String> {
+    let named = Trace::parse(named)?;
+    match present.filter(Trace::is_recorded) {
+        Some(present) => present.is_same(&named).then(|| present.parent_of(draft_id)),
+        None => named.is_recorded().then(|| named.recorded(false).header()),
     }
 }
 
@@ -367,7 +411,13 @@ impl Session {
 
 impl Host for Session {
     fn publish(&mut self, queue: String, messages: Vec<types::Draft>) -> Result<Vec<String>, PublishError> {
+        let before = self.queue.staged.len();
         let staged = self.queue.stage(&self.grants, &queue, messages);
+        if staged.is_ok()
+            && let Some(recording) = &mut self.recording.0
+        {
+            self.queue.record(&self.grants, &queue, before, recording);
+        }
         staged.map_err(|refusal| self.refuse_publish(refusal))
     }
 }

@@ -14,7 +14,7 @@ use super::main::{Failed, Outcome, complain_of};
 use super::{unusable, watch};
 use crate::clock::Clock;
 use crate::config::{Loaded, Problem};
-use crate::host::{self, Asker, Ended, Front, Host, Moment, Reading, Reloader, Until, missing_secrets};
+use crate::host::{self, Asker, Ended, Front, Host, Moment, Reading, Reloader, Unchanged, Until, missing_secrets};
 use crate::ledger::{Ledger, OpenError, Settings};
 use crate::metrics::Metrics;
 use crate::secret_store::{Environment, SecretStore};
@@ -35,7 +35,9 @@ pub async fn run(
     arguments: Run,
     read_again: impl Fn() -> Result<Loaded, Vec<Problem>> + Send + Sync + 'static,
 ) -> Outcome {
-    let (metrics, seen) = (Metrics::default(), watch::look(loaded.files()));
+    let traces = loaded.config.host.otlp.is_some();
+    let metrics = if traces { Metrics::with_examples() } else { Metrics::default() };
+    let seen = watch::look(loaded.files());
     let problems = missing_secrets(&loaded, &environment, Moment::Start);
     let plugins = match host::prepare(&loaded, &metrics).await {
         Ok(plugins) if problems.is_empty() => plugins,
@@ -62,11 +64,12 @@ pub async fn run(
     })?;
     let until = if arguments.until_idle { Until::Idle(arguments.idle_horizon) } else { Until::Stopped };
     let mut reloading = JoinSet::new();
-    reloading.spawn(reload_on_hangup(hangups, host.reloader()));
+    let supervisor = Supervisor::of_environment();
+    reloading.spawn(reload_on_hangup(hangups, host.reloader(), supervisor.clone()));
     if arguments.watch {
         reloading.spawn(watch::reload_on_change(host.reloader(), seen));
     }
-    match host.run(front, until, signals, Supervisor::of_environment()).await? {
+    match host.run(front, until, signals, supervisor).await? {
         Ended::Settled => Ok(ExitCode::SUCCESS),
         Ended::Cut | Ended::Held => Ok(ExitCode::FAILURE),
     }
@@ -96,10 +99,14 @@ fn refuse(problems: &[Problem]) -> ExitCode {
 }
 
 /// Reads the configuration again with each SIGHUP; those that come together count as one.
-async fn reload_on_hangup(mut hangups: Signal, reloader: Reloader) {
+async fn reload_on_hangup(mut hangups: Signal, reloader: Reloader, supervisor: Supervisor) {
     while hangups.recv().await.is_some() {
-        // What came of it is in the log.
-        let _ = reloader.reload(Asker::Signal).await;
+        supervisor.is_reloading();
+        match reloader.reload(Asker::Signal).await {
+            Ok(_) => supervisor.is_ready("the configuration was read again and is in use"),
+            Err(Unchanged::Refused(_)) => supervisor.is_ready("the configuration is refused: see the log"),
+            Err(Unchanged::Stopping) => {}
+        }
     }
 }
 

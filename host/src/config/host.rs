@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use super::otlp::otlp;
 use super::problem::Report;
 use super::quantity::show_size;
 use super::view::View;
@@ -40,6 +41,7 @@ pub(super) fn host(view: &View<'_>, secrets: &[&str], report: &mut Report<'_>) -
         compile: compile(&view.child_or_empty("compile")),
         roots,
         proxy,
+        otlp: otlp(view, secrets, report),
         masks: mask::masks(&view.child_or_empty("mask"), report),
     }
 }

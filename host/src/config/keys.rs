@@ -6,6 +6,7 @@
 mod credential;
 mod limits;
 mod mask;
+mod otlp;
 mod route;
 mod verify;
 mod webhook;
@@ -18,6 +19,7 @@ use crate::delivery::retry::DELAY_MAX;
 use credential::{AUTH, HOST_PROXY_AUTH, PLACEHOLDER};
 use limits::{HOST_COMPILE, LIMITS};
 use mask::HOST_MASK;
+use otlp::HOST_OTLP;
 use route::ROUTE;
 use webhook::WEBHOOK;
 
@@ -114,7 +116,7 @@ static HOST: Section = Section {
         Key::new("tls", Kind::Table(&HOST_TLS), Unset, "Certificates."),
         Key::new("proxy", Kind::Table(&HOST_PROXY), Unset, "The way out for requests to public places."),
         Key::new("mask", Kind::Table(&HOST_MASK), Unset, "What of messages is never shown."),
-        Key::later("otlp", "Where traces go."),
+        Key::new("otlp", Kind::Table(&HOST_OTLP), Unset, "Where traces go."),
     ],
 };
 

@@ -19,6 +19,7 @@ mod lock;
 mod machine;
 mod mask;
 mod notice;
+mod otlp;
 mod plugin_schema;
 mod problem;
 mod quantity;
@@ -51,6 +52,7 @@ use crate::listener::tls;
 use crate::mask::Masks;
 use crate::secret_store;
 use crate::settlement::attempt::Keep;
+use crate::telemetry::otlp::Settings as Otlp;
 use crate::trigger::schedule::Settings as Schedule;
 use crate::trigger::webhook::{self as hook, proxies::Proxies};
 
@@ -305,6 +307,8 @@ pub struct Host {
     pub roots: Roots,
     /// Passed by requests to public places.
     pub proxy: Option<Proxy>,
+    /// Where traces go.
+    pub otlp: Option<Otlp>,
     /// What of messages is never shown.
     pub masks: Masks,
 }

@@ -13,6 +13,7 @@ use super::retry::Policy;
 use super::segment::Segment;
 use super::supersession::Supersession;
 use super::teller::Teller;
+use super::tracing::{Source, Told, Tracing};
 use crate::capability::rate::Bucket;
 use crate::clock::Clock;
 use crate::id::Name;
@@ -36,6 +37,8 @@ pub struct Connector {
     pub keeps_sandbox: bool,
     /// Which of its attempts are kept.
     pub history: History,
+    /// What is told of them to whoever collects traces.
+    pub tracing: Tracing,
     /// When failures are tried again.
     pub policy: Policy,
     /// Attempts in a time, where they are bounded.
@@ -68,7 +71,8 @@ impl Connector {
     /// Tells people what became of a delivery that did not succeed: log and metric, and the brake where too many died.
     pub(super) async fn report(&self, delivery: &Delivery, outcome: &Outcome) {
         let (name, message_id, attempt) = (&self.name, &delivery.message.id, delivery.attempt);
-        let trace = Trace::of(&delivery.message.headers);
+        let message = &delivery.message;
+        let trace = self.tracing.tracer.of_message(message_id, message.parent.as_deref(), &message.headers);
         let trace_id = trace.as_ref().map(Trace::id);
         match outcome {
             // What expires is counted and logged where it is committed.
@@ -111,7 +115,9 @@ impl Connector {
             if queue.is_inbox() {
                 segment.tick(tick_end(&delivery, &outcome));
             }
-            let record = Record::empty(self.clock.now_ms());
+            let mut record = Record::empty(self.clock.now_ms());
+            let source = Source::Queue(queue.as_str());
+            segment.trace(self.tracing.ended(source, &delivery, &mut record, Some("crash"), &outcome));
             segment.tell(self.teller.ended(queue.as_str(), &delivery, record.started_ms, &outcome));
             segment.note(self.history.failure(queue.as_str(), &delivery, record, &outcome));
             segment.settle(delivery.origin, outcome);
@@ -119,6 +125,7 @@ impl Connector {
         let Some(closed) = segment.close() else { return Ok(()) };
         self.ledger.settle(closed.settlement).await?;
         self.history.note(closed.attempts);
+        closed.told.into_iter().for_each(Told::committed);
         self.teller.tell(closed.ended);
         Ok(())
     }

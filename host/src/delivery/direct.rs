@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use super::Staged;
 use super::connector::{Connector, Turn};
 use super::history::Record;
+use super::tracing::{Source, Told};
 use crate::message::Message;
 use crate::message::request::Answer;
 use crate::runtime::failure::Failure;
@@ -62,18 +63,25 @@ impl Direct {
         let delivery = Arc::new(Delivery { origin: Origin::Parked(0), attempt: 1, message });
         let mut conflicts = 0;
         loop {
-            let ((called, record), turn) = self.take(&delivery, conflicts >= CONFLICTS_MAX).await?;
-            let (staged, answer) = called.map_err(|failure| self.fail(&delivery, record.clone(), failure))?;
+            let ((called, mut record), turn) = self.take(&delivery, conflicts >= CONFLICTS_MAX).await?;
+            let (staged, answer) = match called {
+                Ok(answered) => answered,
+                Err(failure) => return Err(self.fail(&delivery, record, failure)),
+            };
+            record.keys = staged.state.writes.len();
+            let source = Source::Request(&self.inbox);
+            let told = connector.tracing.ended(source, &delivery, &mut record, None, &Outcome::Done);
             let kept = self.kept(&delivery, &record, &staged);
             match self.settle(staged, mark(&answer)).await {
                 Ok(()) => {
-                    self.count(started_ms);
+                    self.count(started_ms, told.as_ref());
                     connector.history.note(kept);
+                    told.into_iter().for_each(Told::committed);
                     connector.teller.tell(connector.teller.ended(&self.inbox, &delivery, started_ms, &Outcome::Done));
                     return Ok(answer);
                 }
                 Err(SettleError::Closed) => return Err(Unanswered::Closed),
-                Err(SettleError::Conflict) => {}
+                Err(SettleError::Conflict) => told.into_iter().for_each(Told::conflicted),
             }
             // A run that wants to be alone waits for it.
             drop(turn);
@@ -110,15 +118,17 @@ impl Direct {
         let (called, record) = match connector.plugin.sandbox(permit).await {
             Ok(mut sandbox) => {
                 let called = sandbox.receive(&self.scope(), delivery).await;
-                (called, Record::of(&sandbox, started_ms))
+                let record = Record::of(&mut sandbox, started_ms);
+                (called, record)
             }
             Err(failure) => (Err(failure), Record::empty(started_ms)),
         };
-        connector.metrics.attempted(started.elapsed().as_secs_f64());
+        connector.metrics.attempted(started.elapsed().as_secs_f64(), record.trace().as_ref());
         (called, record)
     }
 
-    fn fail(&self, delivery: &Delivery, record: Record, failure: Failure) -> Unanswered {
+    fn fail(&self, delivery: &Delivery, mut record: Record, failure: Failure) -> Unanswered {
+        self.connector.tracing.unanswered(&self.inbox, delivery, &mut record, &failure);
         let (history, teller, reason) = (&self.connector.history, &self.connector.teller, failure.reason());
         teller.failed(reason);
         teller.tell(teller.ended_as(&self.inbox, delivery, record.started_ms, (FAILED, Some(reason))));
@@ -156,10 +166,10 @@ impl Direct {
         receipt.await
     }
 
-    fn count(&self, started_ms: u64) {
+    fn count(&self, started_ms: u64, told: Option<&Told>) {
         let metrics = &self.connector.metrics;
         let took = Duration::from_millis(self.connector.clock.now_ms().saturating_sub(started_ms));
         metrics.done.inc();
-        metrics.delivery_seconds.observe(took.as_secs_f64());
+        metrics.delivery_seconds.observe(took.as_secs_f64(), told.map(Told::trace).as_ref());
     }
 }

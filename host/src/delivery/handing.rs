@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use super::connector::{Connector, Entry, Turn};
 use super::history::Record;
 use super::segment::{Closed, Segment};
+use super::tracing::{Source, Told};
 use super::{Staged, outcome};
 use crate::broker::{Batch, Worker};
 use crate::feed::Delivered;
@@ -59,6 +60,7 @@ struct Handed {
     receipt: Receipt,
     accepted_ms: Vec<u64>,
     attempts: Vec<Attempt>,
+    told: Vec<Told>,
     ended: Vec<Delivered>,
 }
 
@@ -146,7 +148,7 @@ impl Handing {
         &mut self,
         delivery: Delivery,
         staged: Staged,
-        record: &Record,
+        record: Record,
         permit: &Permit,
     ) -> Result<(), SettleError> {
         self.succeed_together(vec![delivery], staged, record, permit).await
@@ -156,7 +158,7 @@ impl Handing {
         &mut self,
         deliveries: Vec<Delivery>,
         staged: Staged,
-        record: &Record,
+        record: Record,
         permit: &Permit,
     ) -> Result<(), SettleError> {
         self.connector.brake.succeeded();
@@ -165,12 +167,15 @@ impl Handing {
         if ends_here { self.hand_in(permit).await } else { Ok(()) }
     }
 
-    fn note_success(&mut self, deliveries: impl IntoIterator<Item = Delivery>, staged: Staged, record: &Record) {
+    fn note_success(&mut self, deliveries: impl IntoIterator<Item = Delivery>, staged: Staged, mut record: Record) {
         let (connector, queue) = (self.connector.clone(), self.entry.queue());
+        record.keys = staged.state.writes.len();
         let published = |publish: &Publish| connector.plugin.grants().published(publish, true);
         for delivery in deliveries {
-            self.segment.tell(connector.teller.ended(queue, &delivery, record.started_ms, &Outcome::Done));
-            self.segment.note(connector.history.success(queue, &delivery, record, &staged, published));
+            let done = Outcome::Done;
+            self.segment.trace(connector.tracing.ended(Source::Queue(queue), &delivery, &mut record, None, &done));
+            self.segment.tell(connector.teller.ended(queue, &delivery, record.started_ms, &done));
+            self.segment.note(connector.history.success(queue, &delivery, &record, &staged, published));
             self.segment.settle(delivery.origin, Outcome::Done);
             self.segment.keep(delivery);
         }
@@ -184,13 +189,17 @@ impl Handing {
         &mut self,
         delivery: &Delivery,
         failure: Failure,
-        record: Record,
+        mut record: Record,
         permit: &Permit,
     ) -> Result<(), SettleError> {
         self.hand_in(permit).await?;
+        let kind = failure.kind();
         let outcome = self.failed(delivery, failure).await;
         self.tell(delivery, record.started_ms, &outcome);
-        self.segment.note(self.connector.history.failure(self.entry.queue(), delivery, record, &outcome));
+        let (connector, queue) = (&self.connector, self.entry.queue());
+        let told = connector.tracing.ended(Source::Queue(queue), delivery, &mut record, Some(kind), &outcome);
+        self.segment.trace(told);
+        self.segment.note(connector.history.failure(queue, delivery, record, &outcome));
         self.end_without_success(delivery, outcome);
         self.hand_in(permit).await
     }
@@ -199,13 +208,15 @@ impl Handing {
     pub(super) async fn supersede(
         &mut self,
         delivery: &Delivery,
-        record: Record,
+        mut record: Record,
         permit: &Permit,
     ) -> Result<(), SettleError> {
         self.hand_in(permit).await?;
         self.connector.report(delivery, &Outcome::Superseded).await;
         self.tell(delivery, record.started_ms, &Outcome::Superseded);
-        let queue = self.entry.queue();
+        let (queue, end) = (self.entry.queue(), Outcome::Superseded);
+        let told = self.connector.tracing.ended(Source::Queue(queue), delivery, &mut record, None, &end);
+        self.segment.trace(told);
         self.segment.note(self.connector.history.failure(queue, delivery, record, &Outcome::Superseded));
         self.end_without_success(delivery, Outcome::Superseded);
         self.hand_in(permit).await
@@ -250,6 +261,7 @@ impl Handing {
                 Some(outcome) => {
                     connector.report(&delivery, &outcome).await;
                     self.tell(&delivery, now.due_ms, &outcome);
+                    self.segment.trace(connector.tracing.unrun(self.entry.queue(), &delivery, &outcome));
                     self.segment.settle(delivery.origin, outcome);
                 }
             }
@@ -301,10 +313,10 @@ impl Handing {
     /// Answers the deliveries that must run again if the state conflicts.
     fn settle(&mut self, closed: Closed) -> Vec<Delivery> {
         self.segments += 1;
-        let Closed { settlement, accepted_ms, attempts, ended, deliveries, reservation } = closed;
+        let Closed { settlement, accepted_ms, attempts, ended, told, deliveries, reservation } = closed;
         let receipt = self.worker.settle(settlement);
         drop(reservation);
-        self.outstanding.push_back(Handed { receipt, accepted_ms, attempts, ended });
+        self.outstanding.push_back(Handed { receipt, accepted_ms, attempts, ended, told });
         deliveries
     }
 
@@ -318,25 +330,31 @@ impl Handing {
 
     async fn finish_oldest(&mut self) -> Result<(), SettleError> {
         let Some(mut handed) = self.outstanding.pop_front() else { return Ok(()) };
-        (&mut handed.receipt).await?;
+        if let Err(error) = (&mut handed.receipt).await {
+            handed.told.into_iter().for_each(Told::conflicted);
+            return Err(error);
+        }
         self.finished(handed);
         Ok(())
     }
 
     /// It is on disk.
     fn finished(&self, handed: Handed) {
-        self.count(&handed.accepted_ms);
+        self.count(&handed);
         self.connector.history.note(handed.attempts);
         self.connector.teller.tell(handed.ended);
+        handed.told.into_iter().for_each(Told::committed);
     }
 
     /// Counts what is settled now, by when it was accepted.
-    fn count(&self, accepted_ms: &[u64]) {
+    fn count(&self, Handed { accepted_ms, told, .. }: &Handed) {
         let now_ms = self.connector.clock.now_ms();
         self.connector.metrics.done.inc_by(accepted_ms.len() as u64);
-        for accepted_ms in accepted_ms {
+        let mut told = told.iter().peekable();
+        for (place, accepted_ms) in accepted_ms.iter().enumerate() {
             let seconds = Duration::from_millis(now_ms.saturating_sub(*accepted_ms)).as_secs_f64();
-            self.connector.metrics.delivery_seconds.observe(seconds);
+            let trace = told.next_if(|told| told.place == place).map(Told::trace);
+            self.connector.metrics.delivery_seconds.observe(seconds, trace.as_ref());
         }
     }
 
@@ -388,7 +406,7 @@ impl Handing {
         let (result, record) = match connector.plugin.sandbox(permit).await {
             Ok(mut sandbox) => {
                 let result = call_again(&self.entry, &mut sandbox, &scope, delivery).await;
-                (result, Record::of(&sandbox, started_ms))
+                (result, Record::of(&mut sandbox, started_ms))
             }
             Err(failure) => (Err(failure), Record::empty(started_ms)),
         };
@@ -401,7 +419,7 @@ impl Handing {
                 return Ok(true);
             }
         };
-        self.note_success([delivery.clone()], staged, &record);
+        self.note_success([delivery.clone()], staged, record);
         if let Some(closed) = self.segment.close() {
             self.settle(closed);
         }

@@ -4,9 +4,11 @@
 //! Invariant: what need not be kept costs no memory.
 
 use crate::ledger::Ledger;
+use crate::message::trace::Trace;
 use crate::runtime::Sandbox;
 use crate::settlement::attempt::{Attempt, CANCELLED, EFFECTS_MAX, Effect, FAILED, HELD, Keep};
 use crate::settlement::{ConnectorId, Delivery, Outcome, Publish};
+use crate::telemetry::otlp::Recording;
 
 use super::Staged;
 
@@ -16,6 +18,14 @@ pub(super) struct Record {
     /// When it began, in milliseconds since the Unix epoch.
     pub(super) started_ms: u64,
     effects: Vec<Effect>,
+    /// What is recorded of it, where its trace is.
+    pub(super) recording: Option<Box<Recording>>,
+    /// The step that it was, where it was made for several deliveries and has been told already.
+    pub(super) call: Option<Trace>,
+    /// Whether the plugin was called at all.
+    was_called: bool,
+    /// State that it has written.
+    pub(super) keys: usize,
 }
 
 /// The history of one connector.
@@ -29,12 +39,23 @@ pub struct History {
 impl Record {
     /// Of a call that was not made.
     pub(super) fn empty(started_ms: u64) -> Self {
-        Self { started_ms, effects: Vec::new() }
+        Self { started_ms, ..Self::default() }
     }
 
     /// What a call has done, in this sandbox.
-    pub(super) fn of(sandbox: &Sandbox, started_ms: u64) -> Self {
-        Self { started_ms, effects: sandbox.take_effects() }
+    pub(super) fn of(sandbox: &mut Sandbox, started_ms: u64) -> Self {
+        let (effects, (recording, was_called)) = (sandbox.take_effects(), sandbox.take_recording());
+        Self { started_ms, effects, recording, was_called, ..Self::default() }
+    }
+
+    /// Whether it is known already that no trace of it is recorded.
+    pub(super) fn is_unrecorded(&self) -> bool {
+        self.was_called && self.recording.is_none() && self.call.is_none()
+    }
+
+    /// The trace that it is recorded in, if it is.
+    pub(super) fn trace(&self) -> Option<Trace> {
+        self.recording.as_ref().map(|recording| recording.attempt.trace)
     }
 
     fn has_sent(&self) -> bool {

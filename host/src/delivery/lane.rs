@@ -172,7 +172,7 @@ impl Lane {
             }
             match self.attempt(&delivery, permit).await? {
                 Attempt::Superseded(record) => self.handing.supersede(&delivery, record, permit).await?,
-                Attempt::Ended(Ok(staged), record) => self.handing.succeed(delivery, staged, &record, permit).await?,
+                Attempt::Ended(Ok(staged), record) => self.handing.succeed(delivery, staged, record, permit).await?,
                 Attempt::Ended(Err(failure), record) => {
                     failed_keys.note(&delivery);
                     self.handing.fail(&delivery, failure, record, permit).await?;
@@ -192,8 +192,9 @@ impl Lane {
     }
 
     /// A call has ended: its sandbox may be called again, unless the call did not succeed.
-    fn called(&mut self, sandbox: Sandbox, started: Instant) {
-        self.connector.metrics.attempted(started.elapsed().as_secs_f64());
+    fn called(&mut self, sandbox: Sandbox, started: Instant, record: &Record) {
+        let (seconds, trace) = (started.elapsed().as_secs_f64(), record.trace());
+        self.connector.metrics.attempted(seconds, trace.as_ref());
         self.sandbox = (!sandbox.is_finished()).then_some(sandbox);
     }
 
@@ -218,8 +219,8 @@ impl Lane {
             }
         };
         let result = self.handing.attend(call, permit).await?;
-        let record = Record::of(&sandbox, started_ms);
-        self.called(sandbox, started);
+        let record = Record::of(&mut sandbox, started_ms);
+        self.called(sandbox, started, &record);
         Ok(match result {
             Some(result) => Attempt::Ended(result, record),
             None => Attempt::Superseded(record),
@@ -283,7 +284,7 @@ impl Lane {
                         }
                     }
                     if !succeeded.is_empty() {
-                        self.handing.succeed_together(succeeded, outcome.staged, &record, permit).await?;
+                        self.handing.succeed_together(succeeded, outcome.staged, record, permit).await?;
                     }
                     calls.extend((!again.is_empty()).then_some(again));
                 }
@@ -310,8 +311,9 @@ impl Lane {
         let entry = self.entry.clone();
         let scope = self.handing.scope(&entry, None);
         let result = self.handing.attend(sandbox.handle_batch(&scope, deliveries), permit).await?;
-        let record = Record::of(&sandbox, started_ms);
-        self.called(sandbox, started);
+        let mut record = Record::of(&mut sandbox, started_ms);
+        self.called(sandbox, started, &record);
+        self.connector.tracing.called(&mut record, &result);
         Ok((result, record))
     }
 }

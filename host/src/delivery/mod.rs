@@ -2,8 +2,9 @@
 //!
 //! [`lane`] runs batches of deliveries through sandboxes and hands settlements in; [`segment`] collects what commits
 //! together; [`outcome`] and [`retry`] decide what a failure means, [`behind`] what waits for the one that failed;
-//! [`brake`] and [`hold`] stop a connector that only does harm; [`history`] keeps what attempts did, [`teller`] tells it; [`supersession`] ends
-//! ticks whose place a later one has taken; [`direct`] is for a delivery that somebody waits for. Nothing here knows where
+//! [`brake`] and [`hold`] stop a connector that only does harm; [`history`] keeps what attempts did, [`teller`] tells it,
+//! and [`tracing`] tells it to whoever collects traces; [`supersession`] ends ticks whose place a later one has taken;
+//! [`direct`] is for a delivery that somebody waits for. Nothing here knows where
 //! deliveries come from (that is [`crate::trigger`]) or how they are stored.
 
 pub mod behind;
@@ -19,5 +20,6 @@ pub mod retry;
 pub mod segment;
 pub mod supersession;
 pub mod teller;
+pub mod tracing;
 
 pub use crate::capability::Staged;

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use super::tracing::Told;
 use crate::feed::Delivered;
 use crate::ledger::Reservation;
 use crate::settlement::attempt::Attempt;
@@ -30,6 +31,7 @@ pub struct Segment {
     tick: Option<TickEnd>,
     deliveries: Vec<Delivery>,
     attempts: Vec<Attempt>,
+    told: Vec<Told>,
     ended: Vec<Delivered>,
 }
 
@@ -44,6 +46,8 @@ pub struct Closed {
     pub attempts: Vec<Attempt>,
     /// To be told once it is committed.
     pub ended: Vec<Delivered>,
+    /// The same for whoever collects traces.
+    pub told: Vec<Told>,
     /// The deliveries of a segment that touched state; empty otherwise.
     pub deliveries: Vec<Delivery>,
     /// To be dropped once the settlement is handed in.
@@ -65,6 +69,7 @@ impl Segment {
             tick: None,
             deliveries: Vec::new(),
             attempts: Vec::new(),
+            told: Vec::new(),
             ended: Vec::new(),
         }
     }
@@ -119,6 +124,12 @@ impl Segment {
         self.ended.extend(ended);
     }
 
+    /// The same for whoever collects traces.
+    pub fn trace(&mut self, told: Option<Told>) {
+        let place = self.deliveries.len();
+        self.told.extend(told.map(|told| told.at(place)));
+    }
+
     /// Notes what the attempt at a tick came to whose outcome this segment holds.
     pub fn tick(&mut self, end: Option<TickEnd>) {
         self.tick = end.or(self.tick.take());
@@ -142,8 +153,8 @@ impl Segment {
             tick: ended.tick,
             mark: None,
         };
-        let (attempts, reservation, ended) = (ended.attempts, ended.reservation, ended.ended);
-        Some(Closed { settlement, accepted_ms, attempts, ended, deliveries, reservation })
+        let (attempts, reservation, told, ended) = (ended.attempts, ended.reservation, ended.told, ended.ended);
+        Some(Closed { settlement, accepted_ms, attempts, ended, told, deliveries, reservation })
     }
 }
 

@@ -26,6 +26,7 @@ use crate::delivery::history::History;
 use crate::delivery::hold::Hold;
 use crate::delivery::supersession::Supersession;
 use crate::delivery::teller::Teller;
+use crate::delivery::tracing::Tracing;
 use crate::id::Name;
 use crate::ledger::{self, ConnectorLayout, Directory, Layout, Ledger, Ordering, QueuePolicy, StateUsage};
 use crate::runtime::permit::Permits;
@@ -125,6 +126,7 @@ impl Assembly<'_> {
             plugin,
             keeps_sandbox: settings.reuse == config::Reuse::Always,
             history: History::new(self.config.host.history, id, self.ledger.clone()),
+            tracing: Tracing { tracer: self.services.tracer.clone(), connector: name.clone() },
             policy: settings.retry.clone(),
             rate: settings.rate.map(Bucket::new),
             brake: Brake::new(settings.brake),
@@ -279,7 +281,8 @@ impl Assembly<'_> {
         }
         let (ledger, audit) = (self.ledger.clone(), audit.clone());
         let connector = settings.name.clone();
-        let foundation = Foundation { connector, verifier, inbox, target, runs, ledger, audit };
+        let tracer = self.services.tracer.clone();
+        let foundation = Foundation { connector, verifier, inbox, target, runs, ledger, audit, tracer };
         Ok(Some(Hook::new(webhook.clone(), foundation, before)))
     }
 
@@ -325,6 +328,7 @@ impl Assembly<'_> {
                 ledger: self.ledger.clone(),
                 clock: self.ledger.clock().clone(),
                 metrics: self.services.metrics.clone(),
+                tracer: self.services.tracer.clone(),
             })
         };
         Ok(settings.schedules.iter().map(clockwork).collect())

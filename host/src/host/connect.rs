@@ -25,6 +25,7 @@ use crate::ledger::{Directory, Ledger};
 use crate::metrics::Metrics;
 use crate::runtime::permit::Permits;
 use crate::secret_store::SecretStore;
+use crate::telemetry::otlp::{Exporter, Means, Tracer};
 use crate::trigger::webhook::server::Served;
 
 impl Host {
@@ -47,13 +48,21 @@ impl Host {
         let secrets = Arc::new(secrets);
         let egress = Egress::start(Handle::current(), way_out(&loaded.config));
         let http = http::Services::new(egress, secrets.clone(), metrics.clone(), audit.clone());
+        let (tracer, exporter) = tracing_of(&loaded.config, &metrics, &audit, &secrets);
         let (ledger_too, masks) = (Some(ledger.clone()), loaded.config.host.masks.clone());
-        let services = Services { ledger: ledger_too, metrics, audit: audit.clone(), feed, secrets, http, masks };
-        let connected = Self::connect(Present::new(loaded, plugins, services, false), reading, ledger).await;
+        let services =
+            Services { ledger: ledger_too, metrics, audit: audit.clone(), feed, secrets, http, tracer, masks };
+        let present = Present::new(loaded, plugins, services, false);
+        let connected = Self::connect(present, reading, ledger, exporter).await;
         connected.inspect_err(|error| audit.close(Event::failed(error)))
     }
 
-    async fn connect(present: Present, reading: Reading, ledger: Ledger) -> anyhow::Result<Self> {
+    async fn connect(
+        present: Present,
+        reading: Reading,
+        ledger: Ledger,
+        exporter: Option<Exporter>,
+    ) -> anyhow::Result<Self> {
         let Services { metrics, audit, feed, secrets, .. } = present.services.clone();
         let directory = Arc::new(ledger.configure(&layout(present.config()))?);
         metrics.configured(&present.config().origin.sha256);
@@ -83,6 +92,7 @@ impl Host {
             served: watch::Sender::default(),
             reloader,
             orders,
+            exporter,
         };
         host.tell_orphans(&host.directory);
         let present = host.reloader.present();
@@ -135,6 +145,19 @@ impl Host {
             );
         }
     }
+}
+
+/// What traces are told to, and what sends them on; nothing where they go nowhere.
+fn tracing_of(
+    config: &config::Config,
+    metrics: &Metrics,
+    audit: &Audit,
+    secrets: &Arc<SecretStore>,
+) -> (Tracer, Option<Exporter>) {
+    let Some(settings) = &config.host.otlp else { return (Tracer::default(), None) };
+    let (metrics, audit, secrets) = (metrics.clone(), audit.clone(), secrets.clone());
+    let (tracer, exporter) = Exporter::start(settings, Means { egress: way_out(config), secrets, metrics, audit });
+    (tracer, Some(exporter))
 }
 
 fn start_of(origin: &config::Origin) -> Event {

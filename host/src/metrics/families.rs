@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use super::timing::{Examples, Timing};
 use super::{FloatGauge, PluginMetrics, Spread};
 
 macro_rules! labels {
@@ -35,6 +36,7 @@ labels! {
     Build { version }
     Ended { outcome }
     Configured { sha256 }
+    Why { reason }
 }
 
 /// Buckets of a histogram of seconds, from 100 µs to 100 s.
@@ -64,8 +66,8 @@ pub(super) struct Families {
     /// What `attempt_seconds` counts, by connector, to be read.
     pub(super) attempts: Mutex<HashMap<String, Spread>>,
     pub(super) deliveries: Family<Delivered, Counter>,
-    pub(super) attempt_seconds: SecondsFamily<OfConnector>,
-    pub(super) delivery_seconds: SecondsFamily<OfConnector>,
+    pub(super) attempt_seconds: Family<OfConnector, Timing, Examples>,
+    pub(super) delivery_seconds: Family<OfConnector, Timing, Examples>,
     pub(super) queue_backlog: Family<OfSubscription, Gauge>,
     pub(super) queue_oldest_seconds: Family<OfSubscription, FloatGauge>,
     pub(super) dead_letters: Family<OfConnector, Gauge>,
@@ -92,17 +94,19 @@ pub(super) struct Families {
     pub(super) sandbox_seconds: Histogram,
     pub(super) sandbox_reserved_bytes: Gauge,
     pub(super) breaker_open: Family<OfHost, Gauge>,
+    pub(super) spans_exported: Counter,
+    pub(super) spans_dropped: Family<Why, Counter>,
 }
 
 impl Families {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(examples: Examples) -> Self {
         Self {
             registry: Mutex::new(Registry::default()),
             plugin: PluginMetrics::default(),
             attempts: Mutex::default(),
             deliveries: Family::default(),
-            attempt_seconds: Family::new_with_constructor(Seconds),
-            delivery_seconds: Family::new_with_constructor(Seconds),
+            attempt_seconds: Family::new_with_constructor(examples),
+            delivery_seconds: Family::new_with_constructor(examples),
             queue_backlog: Family::default(),
             queue_oldest_seconds: Family::default(),
             dead_letters: Family::default(),
@@ -130,6 +134,8 @@ impl Families {
             sandbox_seconds: Histogram::new(exponential_buckets(0.000_001, 2.0, 18)),
             sandbox_reserved_bytes: Gauge::default(),
             breaker_open: Family::default(),
+            spans_exported: Counter::default(),
+            spans_dropped: Family::default(),
         }
     }
 
@@ -189,6 +195,8 @@ impl Families {
             &self.sandbox_reserved_bytes,
         );
         add(registry, "breaker_open", "Open circuit breakers among the hosts of a grant", &self.breaker_open);
+        add(registry, "trace_spans_exported", "Spans that the collector has taken", &self.spans_exported);
+        add(registry, "trace_spans_dropped", "Spans that never reach the collector", &self.spans_dropped);
     }
 }
 

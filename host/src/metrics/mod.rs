@@ -8,23 +8,27 @@ mod families;
 mod plugin;
 mod spread;
 mod text;
+mod timing;
 
 use std::sync::{Arc, PoisonError};
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 
 use crate::id::Name;
 use crate::limit::Limit;
+use crate::message::trace::Trace;
 
 pub use plugin::{Figure, PluginMetrics};
 pub use spread::{Counts, Spread};
+pub use timing::Timing;
+
+use timing::Examples;
 
 use families::{
     Configured, Delivered, Denied, Ended, Families, HeldBy, Hooked, LimitHit, OfConnector, OfHost, OfQueue,
-    OfSubscription, Requested,
+    OfSubscription, Requested, Why,
 };
 
 /// A gauge of seconds or other fractions.
@@ -49,6 +53,8 @@ pub enum Effect {
     Filesystem,
     /// A figure of the plugin's own.
     Metric,
+    /// What the plugin adds to its trace.
+    Trace,
 }
 
 impl Effect {
@@ -64,6 +70,7 @@ impl Effect {
             Self::Lookup => "lookup",
             Self::Filesystem => "filesystem",
             Self::Metric => "metric",
+            Self::Trace => "trace",
         }
     }
 }
@@ -121,9 +128,7 @@ impl std::fmt::Debug for Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let families = Families::new();
-        families.register();
-        Self(Arc::new(families))
+        Self::new(Examples::None)
     }
 }
 
@@ -150,24 +155,36 @@ pub struct ConnectorMetrics {
     /// Made a dead letter.
     pub dead: Counter,
     /// Wall time of one attempt.
-    attempt_seconds: Histogram,
+    attempt_seconds: Timing,
     /// The same, to be read.
     pub attempts: Spread,
     /// From enqueue to settled.
-    pub delivery_seconds: Histogram,
+    pub delivery_seconds: Timing,
     /// Settlements discarded because state had changed.
     pub conflicts: Counter,
 }
 
 impl ConnectorMetrics {
-    /// An attempt has ended that took so long.
-    pub fn attempted(&self, seconds: f64) {
-        self.attempt_seconds.observe(seconds);
+    /// An attempt has ended that took so long; `trace` is its own, where it is recorded.
+    pub fn attempted(&self, seconds: f64, trace: Option<&Trace>) {
+        self.attempt_seconds.observe(seconds, trace);
         self.attempts.observe(seconds);
     }
 }
 
 impl Metrics {
+    fn new(examples: Examples) -> Self {
+        let families = Families::new(examples);
+        families.register();
+        Self(Arc::new(families))
+    }
+
+    /// With traces as examples for what attempts and deliveries took.
+    #[must_use]
+    pub fn with_examples() -> Self {
+        Self::new(Examples::Traces)
+    }
+
     /// The figures that a connector's hot path counts, looked up once.
     #[must_use]
     pub fn of_connector(&self, connector: &Name) -> ConnectorMetrics {
@@ -312,6 +329,17 @@ impl Metrics {
     /// An attempt is not kept in the history.
     pub fn history_dropped(&self) {
         self.0.history_dropped.inc();
+    }
+
+    /// Spans were taken by the collector.
+    pub fn spans_exported(&self, count: usize) {
+        self.0.spans_exported.inc_by(count as u64);
+    }
+
+    /// Spans will never reach the collector: `queue` (there was no room), `export` (it could not be reached), `refused`,
+    /// `stopped`.
+    pub fn spans_dropped(&self, reason: &'static str, count: usize) {
+        self.0.spans_dropped.get_or_create(&Why { reason: reason.to_owned() }).inc_by(count as u64);
     }
 
     /// Memory that is reserved for runs under way; whoever admits them moves it.

@@ -72,6 +72,18 @@ pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 }
 
 impl Failure {
+    /// Its kind, in a fixed word; of a limit, which.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Retry { .. } => "retry",
+            Self::Reject { .. } => "reject",
+            Self::Held { .. } => "held",
+            Self::Trap { .. } => "trap",
+            Self::Limit { limit, .. } => limit.label(),
+        }
+    }
+
     /// What a plugin answered; `held` is how the gate held this call back, if it did.
     #[must_use]
     pub fn of_plugin(failure: types::Failure, held: Option<HeldBack>) -> Self {

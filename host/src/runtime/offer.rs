@@ -41,7 +41,7 @@ const WASI: Versions = Versions::Series("0.2.");
 const PACKAGES: [Package; 12] = [
     Package {
         name: "bulkhead:connector",
-        interfaces: &["types", "http", "queue", "secrets", "reveal", "metrics"],
+        interfaces: &["types", "http", "queue", "secrets", "reveal", "metrics", "trace"],
         versions: Versions::Series("0.1."),
         offered: Offered::Yes,
     },

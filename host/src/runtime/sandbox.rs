@@ -17,10 +17,11 @@ use crate::bindings::exports::bulkhead::connector::{about, batch_consumer, consu
 use crate::capability::{Call, Cause, Ended, OverLimit, Session};
 use crate::limit::Limit;
 use crate::message::request::{Answer, Parts};
-use crate::message::trace::Trace;
+use crate::message::trace;
 use crate::message::{self, Header, Message};
 use crate::settlement::attempt::Effect;
 use crate::settlement::{Barrier, Delivery};
+use crate::telemetry::otlp::{Recording, Tracer};
 
 pub use crate::capability::Staged;
 
@@ -143,6 +144,11 @@ impl Sandbox {
         self.store.data().take_effects()
     }
 
+    /// Takes what is recorded of the last call, where its trace is; and whether there was a call.
+    pub fn take_recording(&mut self) -> (Option<Box<Recording>>, bool) {
+        self.store.data_mut().take_recording()
+    }
+
     /// Hands over what lies in an inbox as what it is, anything else as a message.
     ///
     /// # Errors
@@ -171,7 +177,14 @@ impl Sandbox {
     /// Why it did not succeed; what it staged is dropped.
     pub async fn handle(&mut self, scope: &Scope<'_>, delivery: &Delivery) -> Result<Staged, Failure> {
         self.admit(&delivery.message)?;
-        begin(&mut self.is_finished, &self.meter, &mut self.store, scope, &[cause(delivery)], false);
+        begin(
+            &mut self.is_finished,
+            &self.meter,
+            &mut self.store,
+            scope,
+            &[cause(self.plugin.grants().tracer(), delivery)],
+            false,
+        );
         let guest = bound!(self, consumer);
         let headers = borrowed(&delivery.message.headers);
         let answering = guest.call_handle(&mut self.store, message(scope, delivery, &headers));
@@ -199,7 +212,8 @@ impl Sandbox {
     }
 
     async fn handle_admitted(&mut self, scope: &Scope<'_>, deliveries: &[&Delivery]) -> Result<BatchResult, Failure> {
-        let causes: Vec<_> = deliveries.iter().map(|delivery| cause(delivery)).collect();
+        let tracer = self.plugin.grants().tracer();
+        let causes: Vec<_> = deliveries.iter().map(|delivery| cause(tracer, delivery)).collect();
         begin(&mut self.is_finished, &self.meter, &mut self.store, scope, &causes, true);
         let guest = bound!(self, batch_consumer);
         let headers: Vec<_> = deliveries.iter().map(|delivery| borrowed(&delivery.message.headers)).collect();
@@ -217,7 +231,14 @@ impl Sandbox {
     }
 
     async fn tick(&mut self, scope: &Scope<'_>, delivery: &Delivery, tick: &message::Tick) -> Result<Staged, Failure> {
-        begin(&mut self.is_finished, &self.meter, &mut self.store, scope, &[cause(delivery)], false);
+        begin(
+            &mut self.is_finished,
+            &self.meter,
+            &mut self.store,
+            scope,
+            &[cause(self.plugin.grants().tracer(), delivery)],
+            false,
+        );
         let guest = bound!(self, scheduled);
         let tick = scheduled::Tick {
             schedule: &tick.schedule,
@@ -248,7 +269,14 @@ impl Sandbox {
         delivery: &Delivery,
         parts: &Parts<'_>,
     ) -> Result<(Staged, Answer), Failure> {
-        begin(&mut self.is_finished, &self.meter, &mut self.store, scope, &[cause(delivery)], false);
+        begin(
+            &mut self.is_finished,
+            &self.meter,
+            &mut self.store,
+            scope,
+            &[cause(self.plugin.grants().tracer(), delivery)],
+            false,
+        );
         let guest = bound!(self, webhook);
         let request = webhook::Request {
             id: &delivery.message.id,
@@ -398,10 +426,12 @@ fn begin(
     session.begin_call(&Call { queue: scope.queue, causes, is_batch, segment: scope.segment, barrier, deadline });
 }
 
-fn cause(delivery: &Delivery) -> Cause<'_> {
+fn cause<'a>(tracer: &Tracer, delivery: &'a Delivery) -> Cause<'a> {
     let message = &delivery.message;
     let Message { id, hops, headers, body, .. } = message;
-    Cause { id, hops: *hops, attempt: delivery.attempt, trace: Trace::of(headers), headers, body }
+    let trace = tracer.of_message(id, message.parent.as_deref(), headers);
+    let state = trace.and_then(|_| trace::state_of(headers));
+    Cause { id, hops: *hops, attempt: delivery.attempt, trace, state, headers, body }
 }
 
 fn borrowed(headers: &[Header]) -> Vec<(&str, &str)> {

@@ -1,4 +1,4 @@
-//! What the service manager that started this process is told: ready, stopping, still well (`sd_notify(3)`).
+//! What the service manager that started this process is told: ready, reading its configuration again, stopping, still well (`sd_notify(3)`).
 //!
 //! A datagram to the socket that `NOTIFY_SOCKET` names, and nothing where it names none. Whether the host is well is
 //! decided elsewhere. Invariant: whoever does not listen costs nothing and keeps nobody waiting.
@@ -62,6 +62,14 @@ impl Supervisor {
     /// Everything runs; `status` is for people.
     pub fn is_ready(&self, status: &str) {
         self.tell(&format!("READY=1\nSTATUS={status}"));
+    }
+
+    /// The configuration is being read again, as the service manager asked; [`Supervisor::is_ready`] says that it was.
+    pub fn is_reloading(&self) {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        // By this it knows which of its demands is meant.
+        let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1_000;
+        self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={micros}\nSTATUS=the configuration is read again"));
     }
 
     /// The stop has begun.

@@ -21,6 +21,8 @@ use crate::message::Tick;
 use crate::metrics::Metrics;
 use crate::runtime::failure::panic_text;
 use crate::settlement::{ConnectorId, QueueId, SubscriptionId};
+use crate::telemetry::otlp::Tracer;
+use crate::telemetry::otlp::span::{Kind, Span, of_millis};
 
 /// The longest sleep: a wall clock that was set is noticed within this time.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
@@ -54,6 +56,8 @@ pub struct Clockwork {
     pub clock: Clock,
     /// Counts the lag.
     pub metrics: Metrics,
+    /// Where traces go, if anywhere.
+    pub tracer: Tracer,
 }
 
 impl Clockwork {
@@ -132,9 +136,11 @@ impl Clockwork {
             Admission::Made => Some(self.new_tick(due.planned_ms)),
         };
         self.tell_missed(due.missed, "this tick stands for them");
+        let span = tick.as_ref().and_then(|tick| self.span(&tick.draft.id, due.planned_ms));
         if self.store(due.planned_ms, tick).await.is_none() {
             return STORE_RETRY;
         }
+        self.tracer.send(span.into_iter().collect());
         let lag = Duration::from_millis(self.clock.now_ms().saturating_sub(self.plan.due_ms(due.planned_ms)));
         self.metrics.schedule_lag(&self.connector, lag.as_secs_f64());
         let is_skipped = admission == Admission::Skipped;
@@ -156,6 +162,22 @@ impl Clockwork {
             draft: self.settings.tick(&self.lineage, planned_ms, MadeBy::Clock),
             remember_ms: self.plan.remember_ms(),
         }
+    }
+
+    /// What is told of a tick, where its trace is recorded: that begins here, as it is known to whoever delivers the tick.
+    fn span(&self, message_id: &str, planned_ms: u64) -> Option<Span> {
+        let trace = self.tracer.of_message(message_id, None, &[])?;
+        let mut span = Span::new(trace, None, Kind::Producer, format!("tick {}", self.settings.name));
+        span.set("messaging.system", "bulkhead");
+        span.set("messaging.operation.type", "send");
+        span.set("messaging.operation.name", "tick");
+        span.set("messaging.destination.name", Name::inbox_of(&self.connector).to_string());
+        span.set("messaging.message.id", message_id.to_owned());
+        span.set("bulkhead.connector", self.connector.to_string());
+        span.set("bulkhead.schedule", self.settings.name.clone());
+        span.set("bulkhead.planned_at", crate::clock::rfc3339(planned_ms));
+        span.start = of_millis(self.plan.due_ms(planned_ms)).min(span.end);
+        Some(span)
     }
 
     async fn store(&self, planned_ms: u64, tick: Option<NewTick>) -> Option<()> {

@@ -20,7 +20,8 @@ use wasmtime::component::Resource;
 
 use crate::support::runtime::{Gate, counts, gate};
 
-const CAUSE: Cause<'static> = Cause { id: "m1", hops: 3, attempt: 1, trace: None, headers: &[], body: &[] };
+const CAUSE: Cause<'static> =
+    Cause { id: "m1", hops: 3, attempt: 1, trace: None, state: None, headers: &[], body: &[] };
 
 /// A session in the middle of a call.
 fn begun(gate: &Gate) -> Session {
@@ -101,7 +102,7 @@ async fn in_a_batch_ordinals_count_for_each_cause_alone() {
     let gate = ordinary();
     let mut session = begun(&gate);
     let alone = publish(&mut session, draft("a")).unwrap();
-    let causes = [Cause { id: "m0", hops: 0, attempt: 1, trace: None, headers: &[], body: &[] }, CAUSE];
+    let causes = [Cause { id: "m0", hops: 0, ..CAUSE }, CAUSE];
     begin(&mut session, &causes, true);
     let of = |cause: &str| Draft { cause: Some(cause.to_owned()), ..draft("a") };
     publish(&mut session, of("m0")).unwrap();

@@ -113,7 +113,7 @@ impl Fixture {
 }
 
 fn scope(wall: Duration, barrier: Barrier) -> CallScope {
-    CallScope { message_id: Some("m1".to_owned()), deadline: Instant::now() + wall, barrier, trace: None }
+    CallScope { message_id: Some("m1".to_owned()), deadline: Instant::now() + wall, barrier, traced: None }
 }
 
 /// A grant of `url`; private, because every server of a test is on loopback.

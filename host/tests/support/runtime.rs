@@ -25,6 +25,7 @@ use bulkhead_host::runtime::permit::{Budget, Permit, Permits};
 use bulkhead_host::runtime::{Engine, Plugin, Sandbox, Scope, Staged, engine};
 use bulkhead_host::secret_store::{Environment, SecretStore, Source};
 use bulkhead_host::settlement::{Barrier, ConnectorId, Delivery, Origin, QueueId, Settlement, SubscriptionId};
+use bulkhead_host::telemetry::otlp::Tracer;
 
 pub const CONNECTOR: &str = "orders";
 
@@ -125,6 +126,7 @@ fn services(ledger: &Ledger, metrics: &Metrics, folder: &Path) -> Services {
         feed: Feed::default(),
         secrets,
         http,
+        tracer: Tracer::default(),
         masks: Masks::default(),
     }
 }

@@ -6,12 +6,13 @@ use std::cell::OnceCell;
 use std::time::{Duration, SystemTime};
 
 use super::Change;
-use crate::bindings::imports::bulkhead::connector::{http as gate, metrics, queue, reveal, secrets};
+use crate::bindings::imports::bulkhead::connector::{http as gate, metrics, queue, reveal, secrets, trace};
 use crate::bindings::imports::wasi::config::store as config_store;
 use crate::bindings::imports::wasi::keyvalue::{atomics, store};
 use crate::bindings::imports::wasi::logging::logging;
 use crate::http::{ErrorKind, Request, Response};
 use crate::message::milliseconds;
+use crate::trace::Value;
 use crate::{Draft, Failure};
 
 /// How often a swap is tried again after somebody else was quicker.
@@ -117,6 +118,24 @@ pub(crate) fn gauge(name: &str, value: f64, labels: &[(&str, &str)]) {
 
 pub(crate) fn observe(name: &str, value: f64, labels: &[(&str, &str)]) {
     metrics::observe(name, value, &owned(labels));
+}
+
+pub(crate) fn set_attribute(key: &str, value: Value) {
+    trace::set_attribute(key, &said(value));
+}
+
+pub(crate) fn add_event(name: &str, attributes: Vec<(&str, Value)>) {
+    let attributes: Vec<_> = attributes.into_iter().map(|(key, value)| (key.to_owned(), said(value))).collect();
+    trace::add_event(name, &attributes);
+}
+
+fn said(value: Value) -> trace::Value {
+    match value {
+        Value::Text(text) => trace::Value::Text(text),
+        Value::Integer(number) => trace::Value::Integer(number),
+        Value::Number(number) => trace::Value::Number(number),
+        Value::Boolean(is) => trace::Value::Boolean(is),
+    }
 }
 
 pub(crate) fn log(level: log::Level, context: &str, message: &str) {

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use super::Change;
 use crate::http::{ErrorKind, Request, Response};
 use crate::testing::with_installed;
+use crate::trace::Value;
 use crate::{Draft, Failure};
 
 #[allow(clippy::disallowed_methods, reason = "a test that asks for the time gets the machine's")]
@@ -95,6 +96,15 @@ pub(crate) fn gauge(name: &str, value: f64, labels: &[(&str, &str)]) {
 
 pub(crate) fn observe(name: &str, value: f64, labels: &[(&str, &str)]) {
     record("observe", name, value.to_string(), labels);
+}
+
+pub(crate) fn set_attribute(key: &str, value: Value) {
+    with_installed(|host| host.note_trace(format!("{key}={value}")));
+}
+
+pub(crate) fn add_event(name: &str, attributes: Vec<(&str, Value)>) {
+    let attributes: Vec<_> = attributes.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+    with_installed(|host| host.note_trace(format!("{name}{{{}}}", attributes.join(","))));
 }
 
 fn record(kind: &str, name: &str, value: String, labels: &[(&str, &str)]) {

@@ -57,7 +57,7 @@ pub(crate) fn measure() -> anyhow::Result<Vec<Figure>> {
 
 async fn through_gate(session: &mut Session, url: &str) -> anyhow::Result<f64> {
     let deadline = Instant::now() + Duration::from_secs(60);
-    session.begin_call(CallScope { message_id: None, deadline, barrier: Barrier::default(), trace: None });
+    session.begin_call(CallScope { message_id: None, deadline, barrier: Barrier::default(), traced: None });
     let started = Instant::now();
     for _ in 0..REQUESTS {
         let request =

@@ -29,6 +29,7 @@ mod schedules;
 mod send;
 mod sink;
 mod start;
+mod tracing;
 mod webhooks;
 
 use std::process::ExitCode;
@@ -60,7 +61,7 @@ struct Arguments {
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
-    /// Parts to measure: sandbox, start, reload, footprint, page, gate, kills, neighbour, schedules, ingest, roundtrip, lone, send, redrive, pipeline, connectors, backlog; all when none is named
+    /// Parts to measure: sandbox, start, reload, footprint, page, gate, kills, neighbour, schedules, ingest, roundtrip, lone, send, redrive, pipeline, tracing, connectors, backlog; all when none is named
     parts: Vec<Part>,
 }
 
@@ -68,6 +69,7 @@ struct Arguments {
 enum Part {
     Sandbox,
     Pipeline,
+    Tracing,
     Send,
     Backlog,
     Start,
@@ -85,7 +87,7 @@ enum Part {
     Connectors,
 }
 
-const ALL: [Part; 17] = [
+const ALL: [Part; 18] = [
     Part::Sandbox,
     Part::Start,
     Part::Reload,
@@ -101,6 +103,7 @@ const ALL: [Part; 17] = [
     Part::Send,
     Part::Redrive,
     Part::Pipeline,
+    Part::Tracing,
     Part::Connectors,
     Part::Backlog,
 ];
@@ -135,6 +138,7 @@ fn measure(part: Part, arguments: &Arguments) -> anyhow::Result<Vec<Figure>> {
         Part::Ingest => webhooks::ingest(arguments.rounds, peers::durable(&arguments.peers)),
         Part::Roundtrip => webhooks::roundtrip(arguments.rounds, peers::asking(&arguments.peers)),
         Part::Pipeline => pipeline(arguments),
+        Part::Tracing => tracing::measure(arguments.rounds, arguments.messages),
         Part::Send => send(arguments),
         Part::Redrive => redrive(arguments),
         Part::Backlog => backlog(arguments),

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use bulkhead_tests::{Bulkhead, Running};
+use bulkhead_tests::{Bulkhead, Metrics, Running};
 
 use crate::order::order;
 use crate::sink;
@@ -17,16 +17,22 @@ const WITHIN: Duration = Duration::from_secs(300);
 
 /// Messages a second of one pass over `messages`.
 pub(crate) fn pass(messages: u64) -> anyhow::Result<f64> {
-    let bulkhead = Bulkhead::new(&toml());
+    Ok(pass_with(messages, "")?.0)
+}
+
+/// The same with more in the configuration; and the metrics at its end.
+pub(crate) fn pass_with(messages: u64, more: &str) -> anyhow::Result<(f64, Metrics)> {
+    let bulkhead = Bulkhead::new(&(toml() + more));
     let orders: Vec<String> = (1..=messages).map(order).collect();
     let parents = bulkhead.send("in", &orders);
     drop(orders);
     let running = bulkhead.start();
     let (warm, from) = wait_for(&running, messages / 10)?;
     let (done, until) = wait_for(&running, messages)?;
+    let metrics = running.metrics();
     let _ = running.terminate().ok();
     sink::check(&bulkhead, &parents)?;
-    Ok((done - warm) / (until - from).as_secs_f64())
+    Ok(((done - warm) / (until - from).as_secs_f64(), metrics))
 }
 
 fn toml() -> String {

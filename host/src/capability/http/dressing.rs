@@ -18,6 +18,7 @@ use url::Url;
 
 use super::exchange::Admitted;
 use super::refusal::{Failure, HeldBy, Refusal};
+use super::session::header_of;
 use super::token::{Asker, Credential, Token};
 use super::{Grant, GrantSettings};
 use crate::audit::{Kind, Refused};
@@ -27,8 +28,10 @@ use crate::capability::credential::sigv4::Payload as Signed;
 use crate::capability::credential::{Auth, Draft, Unattached, Unfit, Values};
 use crate::egress::address::Reach;
 use crate::mask::Secret;
+use crate::message::trace::TRACEPARENT;
 use crate::metrics::Effect;
 use crate::settlement::attempt::Effect as Done;
+use crate::telemetry::otlp::span::Span;
 
 /// How soon to come back when a secret cannot be read: somebody is replacing it, or has to.
 const SECRET_DELAY: Duration = Duration::from_secs(10);
@@ -162,13 +165,17 @@ impl GrantSettings {
 }
 
 impl Admitted {
-    /// Puts the request together; `shown` is what the client adds to it that an answer may repeat.
+    /// Puts the request together, which is the step of `span` where it is recorded; `shown` is what the client adds to it that an answer may repeat.
     pub(super) async fn dress(
         &self,
         mut payload: Payload,
         shown: Vec<Secret>,
+        span: Option<&Span>,
     ) -> Result<(reqwest::Request, Dress), Failure> {
         let (mut headers, mut url) = (self.headers.clone(), self.target.url().clone());
+        if let Some(span) = span.filter(|_| self.traced.as_ref().is_some_and(|it| !it.names_one)) {
+            headers.insert(TRACEPARENT, header_of(span.trace));
+        }
         let mut used = self.fill(&mut headers, &mut url, &mut payload)?;
         used.extend(shown);
         let credential = match &self.entry().auth {

@@ -1,7 +1,7 @@
 //! One admitted request and its answer.
 //!
 //! Runs on egress's runtime, never on a guest's threads. Everything that comes in passes [`Answer`], which is also where
-//! a later check of contents belongs. Invariant: from the barrier to the last byte one deadline holds.
+//! a later check of contents belongs; how it is counted is `meter`'s. Invariant: from the barrier to the last byte one deadline holds.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use tokio::time::{timeout, timeout_at};
 
 use super::dressing::{Dress, Handed, Payload};
 use super::head::{has_body, has_two_ends, is_encoded};
+use super::meter::{Meter, Outcome, Recorded};
 use super::refusal::{Failure, Refusal};
 use super::target::{Host, Scheme, Target};
 use super::token::{Asker, Token};
@@ -25,7 +26,7 @@ use crate::capability::backoff;
 use crate::capability::breaker::Passage;
 use crate::capability::credential::placeholder::Words;
 use crate::capability::credential::scrub::{Scrubber, Stream};
-use crate::capability::recorder::{Begun, Recorder};
+use crate::capability::recorder::Recorder;
 use crate::clock;
 use crate::egress::client::{self, Keys, RESPONSE_HEADER_BYTES_MAX, Unusable};
 use crate::mask::Secret;
@@ -51,6 +52,8 @@ pub(super) struct Admitted {
     /// Requests under way in the same sandbox.
     pub(super) under_way: Arc<AtomicU32>,
     pub(super) recorder: Recorder,
+    /// What its spans are made with.
+    pub(super) traced: Option<Recorded>,
     /// Waited for by unsafe methods.
     pub(super) barrier: Option<Barrier>,
     pub(super) deadline: tokio::time::Instant,
@@ -86,46 +89,6 @@ struct Scrubbing {
     scrubber: Arc<Scrubber>,
     stream: Stream,
     was_found: bool,
-}
-
-/// Counts a request when it is over: with its status if it was answered in full, else as an error.
-struct Meter {
-    grant: Arc<Grant>,
-    entry: usize,
-    started: Instant,
-    outcome: Outcome,
-    begun: Begun,
-}
-
-enum Outcome {
-    /// Not a request: nothing was sent.
-    Nothing,
-    Failed,
-    Answered(StatusCode),
-}
-
-impl Drop for Meter {
-    fn drop(&mut self) {
-        let status = match &self.outcome {
-            Outcome::Nothing => return,
-            Outcome::Failed => "error",
-            Outcome::Answered(status) => status.as_str(),
-        };
-        let (grant, pattern) = (&self.grant, &self.grant.entries[self.entry].settings.pattern);
-        let took = self.started.elapsed();
-        let answered = if let Outcome::Answered(status) = &self.outcome { Some(status.as_u16()) } else { None };
-        self.begun.end(answered, u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
-        let seconds = took.as_secs_f64();
-        grant.services.metrics.http_request(&grant.connector, pattern.as_str(), status, seconds);
-    }
-}
-
-impl Meter {
-    fn start(request: &Admitted) -> Self {
-        let begun = request.recorder.begin(request.method.as_str(), &request.target.display());
-        let (grant, entry) = (request.grant.clone(), request.entry);
-        Self { grant, entry, started: Instant::now(), outcome: Outcome::Failed, begun }
-    }
 }
 
 impl Admitted {
@@ -171,15 +134,19 @@ impl Admitted {
     async fn attempt(&self, mut payload: Payload, passage: &mut Option<Passage>) -> Result<Answered, Failure> {
         let (client, shown) = self.client()?;
         let handed = payload.handed();
-        let dressing = timeout_at(self.deadline, self.dress(payload, shown)).await;
+        let span = self.span();
+        let dressing = timeout_at(self.deadline, self.dress(payload, shown, span.as_ref())).await;
         // What may take long of it is the token.
         let late = |_| self.wait_for_repair("token", &self.key("auth"), "there was no access token in time");
         let (request, dress) = dressing.map_err(late)??;
-        let mut meter = Meter::start(self);
+        let mut meter = Meter::start(self, span);
         match self.head(client.execute(request), handed).await {
             Ok(Ok(response)) => Ok(Answered { response, meter, dress }),
             Ok(Err(error)) => {
                 let failure = self.failure(client::Failure::of(&error));
+                if let Failure::Unreachable { .. } = failure {
+                    meter.outcome = Outcome::Failed("unreachable");
+                }
                 match (&failure, passage.take()) {
                     (Failure::Refused(_), _) => meter.outcome = Outcome::Nothing,
                     (_, Some(passage)) => passage.fail(Instant::now()),
@@ -188,6 +155,7 @@ impl Admitted {
                 Err(failure)
             }
             Err(late) => {
+                meter.outcome = Outcome::Failed("timeout");
                 passage.take().into_iter().for_each(|passage| passage.fail(Instant::now()));
                 Err(late)
             }

@@ -9,6 +9,7 @@ pub mod endpoint;
 mod exchange;
 mod head;
 pub mod header;
+mod meter;
 mod outgoing;
 pub mod pattern;
 mod permission;
@@ -42,7 +43,8 @@ use crate::limit::Limits;
 use crate::metrics::Metrics;
 use crate::secret_store::SecretStore;
 
-pub use session::{CallScope, CallUse, Session, fields_spent};
+pub use session::{CallScope, CallUse, Session, Traced, fields_spent};
+pub(super) use target::Target;
 
 /// One entry of `allow.http`.
 #[derive(Clone, Debug, PartialEq)]

@@ -15,6 +15,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi_http::{FieldMapError, WasiHttpCtx, WasiHttpCtxView};
 
 use super::exchange::Admitted;
+use super::meter::Recorded;
 use super::refusal::{Failure, Refusal, Reports};
 use super::target::Target;
 use super::{Grant, GrantSettings, header, interface};
@@ -24,8 +25,9 @@ use crate::capability::credential::placeholder::Words;
 use crate::capability::recorder::Recorder;
 use crate::id;
 use crate::limit::Limit;
-use crate::message::trace::{TRACEPARENT, Trace};
+use crate::message::trace::{TRACEPARENT, TRACESTATE, Trace};
 use crate::settlement::Barrier;
+use crate::telemetry::otlp::Tracer;
 
 /// A guest's timeout is at least this: zero would be no request at all, and a timer's panic elsewhere.
 pub(super) const TIMEOUT_MIN: Duration = Duration::from_millis(1);
@@ -49,7 +51,18 @@ pub struct CallScope {
     /// What the first unsafe request waits behind.
     pub barrier: Barrier,
     /// The trace that requests belong to.
-    pub trace: Option<Trace>,
+    pub traced: Option<Traced>,
+}
+
+/// The trace that requests belong to.
+#[derive(Clone, Debug)]
+pub struct Traced {
+    /// Which, and the step that they come after.
+    pub trace: Trace,
+    /// What other systems said beside it.
+    pub state: Option<String>,
+    /// Takes the spans of requests, where they are recorded.
+    pub tracer: Tracer,
 }
 
 /// What a call did, as far as its settlement is concerned.
@@ -221,7 +234,7 @@ impl Gate {
         check_body(&grant, settings, asked.body_bytes)?;
         settings.check_signed_body(target.url(), asked.body_bytes)?;
         let mut headers = header::admit(asked.headers)?;
-        call.add_trace(&mut headers);
+        let traced = call.add_trace(&mut headers);
         let barrier = if method.is_safe() {
             None
         } else {
@@ -246,6 +259,7 @@ impl Gate {
             barrier,
             deadline: deadline.into(),
             head_by: None,
+            traced,
             grant,
         })
     }
@@ -263,11 +277,21 @@ impl Call {
         self.held_left.get_or_insert_with(|| Arc::new(AtomicU64::new(grant.limits.memory_bytes))).clone()
     }
 
-    /// Carries the trace of the message on; one that the plugin chose itself stays.
-    fn add_trace(&self, headers: &mut HeaderMap) {
-        let Some(trace) = &self.scope.trace else { return };
-        let value = HeaderValue::from_str(&trace.parent_of(&id::random())).expect("it is letters, digits and `-`");
-        headers.entry(TRACEPARENT).or_insert(value);
+    /// Carries the trace of the message on; one that the plugin chose itself stays. Answers what the request's spans are
+    /// made with, where it is recorded; each names itself in the header then.
+    fn add_trace(&self, headers: &mut HeaderMap) -> Option<Recorded> {
+        let traced = self.scope.traced.as_ref()?;
+        let names_one = headers.contains_key(TRACEPARENT);
+        if !names_one {
+            // The next step of it, which nobody records, if it is not recorded.
+            headers.insert(TRACEPARENT, header_of(traced.trace.next()));
+            let state = traced.state.as_ref().filter(|_| !headers.contains_key(TRACESTATE));
+            if let Some(Ok(state)) = state.map(|state| HeaderValue::from_str(state)) {
+                headers.insert(TRACESTATE, state);
+            }
+        }
+        let is_recorded = traced.tracer.records(Some(&traced.trace));
+        is_recorded.then(|| Recorded { traced: traced.clone(), names_one, sent: AtomicU32::new(0) })
     }
 
     /// A key that the plugin chose itself stays: it may mean something to the receiver.
@@ -280,6 +304,11 @@ impl Call {
         let value = HeaderValue::from_str(&key).expect("a derived id is letters and digits");
         headers.entry(IDEMPOTENCY_KEY).or_insert(value);
     }
+}
+
+/// A trace as the header of a request.
+pub(super) fn header_of(trace: Trace) -> HeaderValue {
+    HeaderValue::from_str(&trace.header()).expect("it is letters, digits and `-`")
 }
 
 impl Grant {

@@ -1,4 +1,4 @@
-//! Keys of credentials, for receivers and for the proxy, and of placeholders for secrets.
+//! Keys of credentials, for receivers, for the collector of traces and for the proxy, and of placeholders for secrets.
 
 use super::super::schema::Default::{Is, Required, Unset, Words};
 use super::super::schema::{Key, Kind, Section};
@@ -58,7 +58,7 @@ static AUTH_MTLS: Section = Section {
     ],
 };
 
-static AUTH_BASIC: Section = Section {
+pub(super) static AUTH_BASIC: Section = Section {
     about: "`Authorization: Basic`.",
     exactly_one: false,
     keys: &[
@@ -67,7 +67,7 @@ static AUTH_BASIC: Section = Section {
     ],
 };
 
-static AUTH_HEADER: Section = Section {
+pub(super) static AUTH_HEADER: Section = Section {
     about: "A header with the secret's value.",
     exactly_one: false,
     keys: &[

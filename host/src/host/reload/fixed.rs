@@ -25,6 +25,7 @@ fn keys(old: &Host, new: &Host, has_door: bool) -> Vec<&'static str> {
         certificate,
         runs,
         min_free,
+        otlp,
         // Each use asks for these.
         trusted_proxies: _,
         grace: _,
@@ -46,6 +47,7 @@ fn keys(old: &Host, new: &Host, has_door: bool) -> Vec<&'static str> {
         ("host.tls", has_door && files(old.certificate.as_ref()) != files(certificate.as_ref())),
         ("host.runs", old.runs != *runs),
         ("host.min_free", old.min_free != *min_free),
+        ("host.otlp", old.otlp != *otlp),
     ];
     all.into_iter().filter(|(_, is_other)| *is_other).map(|(key, _)| key).collect()
 }

@@ -12,6 +12,7 @@ pub mod proxies;
 pub mod server;
 mod synchronous;
 pub mod verify;
+mod visit;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,12 +27,14 @@ use crate::ledger::{AppendError, Ledger};
 use crate::message;
 use crate::message::request::Request;
 use crate::settlement::{Mark, QueueId};
+use crate::telemetry::otlp::Tracer;
 
 use answer::{Refusal, Reply};
 use event::Event;
 use server::Room;
 use synchronous::Synchronous;
 use verify::{Incoming, Verdict, Verified, Verifier};
+use visit::Visit;
 
 pub use synchronous::Runs;
 
@@ -101,6 +104,9 @@ pub struct Hook {
     /// Where accepted requests go.
     target: QueueId,
     bucket: Option<Bucket>,
+    /// Where it tells of its requests, and what their senders may ask of that.
+    tracer: Tracer,
+    asked: Bucket,
     synchronous: Option<Synchronous>,
     ledger: Ledger,
     audit: Audit,
@@ -122,6 +128,8 @@ pub struct Foundation {
     pub ledger: Ledger,
     /// Where refusals are recorded.
     pub audit: Audit,
+    /// Where traces go, if anywhere.
+    pub tracer: Tracer,
 }
 
 /// A request whose head and body are here.
@@ -139,7 +147,7 @@ impl Hook {
     /// A webhook as it is configured; `before` is the one whose place it takes, if it does.
     #[must_use]
     pub fn new(settings: Settings, foundation: Foundation, before: Option<&Self>) -> Self {
-        let Foundation { connector, verifier, inbox, target, runs, ledger, audit } = foundation;
+        let Foundation { connector, verifier, inbox, target, runs, ledger, audit, tracer } = foundation;
         let bucket = settings.rate.map(Bucket::new);
         let synchronous = match (settings.respond, runs) {
             (Respond::Connector { timeout }, Some(runs)) => {
@@ -148,11 +156,12 @@ impl Hook {
             }
             _ => None,
         };
-        Self { connector, settings, verifier, inbox, target, bucket, synchronous, ledger, audit }
+        let asked = visit::asked();
+        Self { connector, settings, verifier, inbox, target, bucket, tracer, asked, synchronous, ledger, audit }
     }
 
     /// Verifies a whole request, and stores it or has it answered.
-    async fn take(self: &Arc<Self>, mut whole: Whole) -> Result<Reply, Refusal> {
+    async fn take(self: &Arc<Self>, mut whole: Whole, visit: &mut Option<Visit>) -> Result<Reply, Refusal> {
         let target = whole.parts.uri.path_and_query().map_or("/", |target| target.as_str());
         let incoming = Incoming {
             method: whole.parts.method.as_str(),
@@ -173,23 +182,38 @@ impl Hook {
         }
         let event = Event::of(&verified, &whole.parts.headers, &whole.body);
         let room = std::mem::take(&mut whole.room);
-        let request = request(whole, &verified, &event);
+        let mut request = request(whole, &verified, &event);
+        if let Some(visit) = visit {
+            visit.admit(&self.asked);
+            let in_queue = self.synchronous.is_none().then_some(event.id.as_str());
+            visit.carry_on(&mut request.headers, in_queue);
+        }
         let mark = |answer| {
             let (inbox, keys, message_id) = (self.inbox, event.keys.clone(), event.id.clone());
             (!keys.is_empty()).then_some(Mark { inbox, keys, message_id, answer })
         };
         match (&self.synchronous, self.settings.respond) {
             (Some(synchronous), _) => synchronous.answer(self, request, room, mark(None)).await,
-            (None, Respond::Accepted { status }) => self.store(request, mark(None), status).await,
+            (None, Respond::Accepted { status }) => self.store(request, mark(None), status, visit.as_ref()).await,
             (None, Respond::Connector { .. }) => Err(Refusal::Stopping),
         }
     }
 
-    async fn store(&self, request: Request, mark: Option<Mark>, status: u16) -> Result<Reply, Refusal> {
+    async fn store(
+        &self,
+        request: Request,
+        mark: Option<Mark>,
+        status: u16,
+        visit: Option<&Visit>,
+    ) -> Result<Reply, Refusal> {
         let draft = request.into_draft();
         message::check(&draft.id, draft.key.as_deref(), &draft.headers).map_err(|_| Refusal::Head)?;
-        let stored = self.ledger.receive(self.target, draft, mark).await;
-        stored.map(|stored| Reply::accepted(status, &stored.id)).map_err(|error| self.unstored(&error))
+        let stored = self.ledger.receive(self.target, draft, mark).await.map_err(|error| self.unstored(&error))?;
+        if let Some(visit) = visit.filter(|_| !stored.duplicate) {
+            let inbox = || Name::inbox_of(&self.connector);
+            visit.stored(&self.connector, self.settings.publish.clone().unwrap_or_else(inbox).as_str(), &stored.id);
+        }
+        Ok(Reply::accepted(status, &stored.id))
     }
 
     fn unstored(&self, error: &AppendError) -> Refusal {

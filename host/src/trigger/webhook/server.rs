@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use super::answer::{Refusal, Reply};
 use super::path::Values;
 use super::proxies::Proxies;
+use super::visit::Visit;
 use super::{Hook, Whole};
 use crate::listener::{Bounds, Handler, Peer};
 use crate::metrics::Metrics;
@@ -110,7 +111,12 @@ impl Inner {
             Found::Preflight(reply) => return (Some(hook), reply),
         };
         let headers = hook.settings.cors.as_ref().map(|_| parts.headers.clone());
-        let reply = self.take(&served.proxies, &hook, parts, body, (values, peer)).await.unwrap_or_else(Reply::from);
+        let (mut visit, method) = (Visit::begin(&hook, &parts.headers), parts.method.clone());
+        let reply = self.take(&served.proxies, &hook, parts, body, (values, peer), &mut visit).await;
+        let reply = reply.unwrap_or_else(Reply::from);
+        if let Some(visit) = visit {
+            visit.end(&hook, &method, reply.status());
+        }
         let reply = match (&hook.settings.cors, headers) {
             (Some(cors), Some(headers)) => cors.open(&headers, reply),
             _ => reply,
@@ -144,11 +150,12 @@ impl Inner {
         parts: Parts,
         body: Incoming,
         (parameters, peer): (Values, Peer),
+        visit: &mut Option<Visit>,
     ) -> Result<Reply, Refusal> {
         let (body, room) = self.read(body, hook.settings.body_bytes_max).await?;
         let remote_address = proxies.sender(&peer, &parts.headers).to_string();
         let origin = proxies.origin(&peer, &parts.headers, host(&parts));
-        hook.take(Whole { parts, body, room, parameters, remote_address, origin }).await
+        hook.take(Whole { parts, body, room, parameters, remote_address, origin }, visit).await
     }
 
     /// The whole body and its share of the memory, unless it is larger than `most` or takes too long.

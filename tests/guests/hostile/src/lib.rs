@@ -84,6 +84,8 @@ fn act(verb: &str, rest: &str) -> Result<(), Failure> {
             act("count-slowly", rest)
         }
         "post" => http::post(rest).body(vec![b'x'; 1 << 16]).send().map(drop).map_err(Failure::from),
+        "trace" => trace_more_than_fits(),
+        "forge" => forge(rest),
         "handles" => handles(),
         "fill-state" => (0..20_000).try_for_each(|number: u32| state::set(&format!("key-{number}"), &number)),
         "put" => put(rest),
@@ -149,6 +151,27 @@ fn flood(queue: &str) -> Result<(), Failure> {
     loop {
         queue::publish(queue, Draft::new(vec![0_u8; 1024]))?;
     }
+}
+
+/// Says more than a trace takes, under names that are none and the host's own.
+fn trace_more_than_fits() -> Result<(), Failure> {
+    trace::set_attribute("said", "first");
+    trace::set_attribute("said", "again");
+    trace::set_attribute("long", "x".repeat(5000));
+    for name in ["bulkhead.connector", "messaging.system", "", "a b", "\u{e4}"] {
+        trace::set_attribute(name, "forged");
+    }
+    (0..100).for_each(|nth| trace::set_attribute(&format!("key-{nth}"), nth));
+    trace::add_event("seen", [("page", 2.into()), ("is_last", true.into()), ("part", 0.5.into())]);
+    trace::add_event("wide", (0..9).map(|nth| ("k", nth.into())));
+    (0..100).for_each(|_| trace::add_event("again", []));
+    Ok(())
+}
+
+/// Publishes a message of another trace, which is to be recorded.
+fn forge(queue: &str) -> Result<(), Failure> {
+    let draft = Draft::new("forged").header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+    queue::publish(queue, draft).map(drop).map_err(Failure::from)
 }
 
 /// Opens its bucket again and again, and closes none.
