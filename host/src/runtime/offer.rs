@@ -224,12 +224,13 @@ mod tests {
     }
 
     /// One function or resource of each interface; `types` has neither.
-    const ITEMS: [(&str, &str); 39] = [
+    const ITEMS: [(&str, &str); 40] = [
         ("bulkhead:connector/http", "send"),
         ("bulkhead:connector/queue", "publish"),
         ("bulkhead:connector/secrets", "secret"),
         ("bulkhead:connector/reveal", "reveal"),
         ("bulkhead:connector/metrics", "count"),
+        ("bulkhead:connector/trace", "set-attribute"),
         ("wasi:io/error", "error"),
         ("wasi:io/poll", "pollable"),
         ("wasi:io/streams", "input-stream"),

@@ -6,7 +6,10 @@
 mod book;
 mod ring;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -88,19 +91,33 @@ impl Host {
 async fn keep(series: Series, roster: watch::Receiver<Arc<Roster>>, ledger: Ledger, mut stop: watch::Receiver<bool>) {
     let mut steps = tokio::time::interval_at(tokio::time::Instant::now() + STEP, STEP);
     steps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // The ledger is read for it, so it has a thread of its own: one that came and went would show in the count of threads.
+    let (due, steps_due) = sync_channel(1);
+    let taking = move || steps_due.iter().for_each(|()| take(&series, &roster, &ledger));
+    let taker = match thread::Builder::new().name("series".to_owned()).spawn(taking) {
+        Ok(taker) => taker,
+        Err(error) => return tracing::warn!(%error, "no thread for the figures of the last hour: there are none"),
+    };
     loop {
         tokio::select! {
             biased;
-            _ = stop.wait_for(|stopped| *stopped) => return,
+            _ = stop.wait_for(|stopped| *stopped) => break,
             _ = steps.tick() => {}
         }
-        let (roster, ledger, series) = (roster.borrow().clone(), ledger.clone(), series.clone());
-        // The ledger is read for it.
-        let step = move || match ledger.queues() {
-            Ok(reports) => series.book().step(Instant::now(), &Observed::now(&roster, &reports)),
-            Err(error) => tracing::warn!(error = format!("{error:#}"), "the figures of a step are missing"),
-        };
-        // A panic was printed where it happened; the next step is another one.
-        let _ = tokio::task::spawn_blocking(step).await;
+        // One that is late takes the figures of two steps as one.
+        let _ = due.try_send(());
     }
+    drop(due);
+    // At most one step is under way.
+    let _ = taker.join();
+}
+
+fn take(series: &Series, roster: &watch::Receiver<Arc<Roster>>, ledger: &Ledger) {
+    let roster = roster.borrow().clone();
+    let step = || match ledger.queues() {
+        Ok(reports) => series.book().step(Instant::now(), &Observed::now(&roster, &reports)),
+        Err(error) => tracing::warn!(error = format!("{error:#}"), "the figures of a step are missing"),
+    };
+    // A panic was printed where it happened; the next step is another one.
+    let _ = catch_unwind(AssertUnwindSafe(step));
 }
