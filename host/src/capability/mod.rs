@@ -348,7 +348,8 @@ impl Session {
         let queue::Published { publishes, causes, reservation } = self.queue.end_call();
         let state = self.state.end_call();
         let requests = self.http.end_call();
-        let held = self.held.max(requests.held).map(|delay| HeldBack { delay, lack: self.lack });
+        let (delay, why) = requests.held.map_or((None, None), |(delay, why)| (Some(delay), Some(why)));
+        let held = self.held.max(delay).map(|delay| HeldBack { delay, lack: self.lack, why });
         Ended { publishes, causes, reservation, state, unsafe_sent: requests.unsafe_sent, held }
     }
 
@@ -448,12 +449,14 @@ pub struct Ended {
 }
 
 /// How the gate held a call back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldBack {
     /// The longest of its delays.
     pub delay: Duration,
     /// The room that a publish did not find, where that was it.
     pub lack: Option<Lack>,
+    /// What a request waits for, in words.
+    pub why: Option<String>,
 }
 
 /// A limit that ends the call, as an error that passes through the guest's stack.

@@ -82,9 +82,10 @@ impl Connector {
             }
             Outcome::Retry { reason, charged, .. } => {
                 self.metrics.retry.inc();
-                if *charged {
-                    self.teller.failed(reason);
+                if !*charged {
+                    self.metrics.put_off.inc();
                 }
+                self.teller.failed(reason);
                 tracing::debug!(connector = %name, message_id, trace_id, attempt, charged, reason, "delivery is put off");
             }
             Outcome::Dead { reason } => {

@@ -152,6 +152,8 @@ pub struct ConnectorMetrics {
     pub done: Counter,
     /// Put off.
     pub retry: Counter,
+    /// Those of them that were held back and cost no attempt: no failure, and in no family.
+    pub put_off: Counter,
     /// Made a dead letter.
     pub dead: Counter,
     /// Wall time of one attempt.
@@ -196,6 +198,7 @@ impl Metrics {
         ConnectorMetrics {
             done: deliveries("done"),
             retry: deliveries("retry"),
+            put_off: Counter::default(),
             dead: deliveries("dead"),
             attempt_seconds: self.0.attempt_seconds.get_or_create_owned(&labels),
             attempts: self.attempts_of(connector),

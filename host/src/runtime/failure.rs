@@ -86,11 +86,13 @@ impl Failure {
 
     /// What a plugin answered; `held` is how the gate held this call back, if it did.
     #[must_use]
-    pub fn of_plugin(failure: types::Failure, held: Option<HeldBack>) -> Self {
+    pub fn of_plugin(failure: types::Failure, held: Option<&HeldBack>) -> Self {
         match (failure, held) {
             (types::Failure::Reject(reason), _) => Self::Reject { reason: bounded(&reason) },
-            (types::Failure::Retry(retry), Some(HeldBack { delay, lack })) => {
-                Self::Held { reason: bounded(&retry.reason), delay, lack }
+            (types::Failure::Retry(retry), Some(HeldBack { delay, lack, why })) => {
+                let reason =
+                    why.as_ref().map_or_else(|| retry.reason.clone(), |why| format!("{}: {why}", retry.reason));
+                Self::Held { reason: bounded(&reason), delay: *delay, lack: *lack }
             }
             (types::Failure::Retry(retry), None) => {
                 Self::Retry { reason: bounded(&retry.reason), after: retry.after_ms.map(Duration::from_millis) }
@@ -222,7 +224,7 @@ mod tests {
         let retry = types::Failure::Retry(types::Retry { reason: "later".to_owned(), after_ms: Some(5) });
         let delay = Duration::from_secs(2);
         let expected = Failure::Held { reason: "later".to_owned(), delay, lack: None };
-        assert_eq!(Failure::of_plugin(retry, Some(HeldBack { delay, lack: None })), expected);
+        assert_eq!(Failure::of_plugin(retry, Some(&HeldBack { delay, lack: None, why: None })), expected);
     }
 
     #[test]

@@ -297,7 +297,7 @@ impl Sandbox {
             self.is_finished = true;
             let session = self.store.data();
             session.note_dropped(&ended);
-            Failure::of_plugin(session.veiled(failure), ended.held)
+            Failure::of_plugin(session.veiled(failure), ended.held.as_ref())
         })?;
         if !(200..=599).contains(&status) {
             self.is_finished = true;
@@ -368,13 +368,13 @@ impl Sandbox {
                 self.is_finished = true;
                 let session = self.store.data();
                 session.note_dropped(&ended);
-                Err(Failure::of_plugin(session.veiled(failure), ended.held))
+                Err(Failure::of_plugin(session.veiled(failure), ended.held.as_ref()))
             }
         }
     }
 
     fn end_batch(&mut self, answers: Vec<Result<(), types::Failure>>, mut ended: Ended) -> BatchResult {
-        let (held, session) = (ended.held, self.store.data());
+        let (held, session) = (ended.held.as_ref(), self.store.data());
         let failed = |failure| Failure::of_plugin(session.veiled(failure), held);
         let results: Vec<_> = answers.into_iter().map(|answer| answer.map_err(failed)).collect();
         if results.iter().all(Result::is_ok) {

@@ -253,7 +253,9 @@ async fn a_secret_that_cannot_be_read_holds_the_request() {
     let mut gate = Fixture::new(vec![GrantSettings { auth, ..entry(&server.url("/*"), &["GET"]) }]);
     gate.remove_secret();
     assert!(matches!(gate.send(get(&server.url("/"))).await, Err(HttpError::Held(10_000))));
-    assert_eq!(gate.end_call().held, Some(Duration::from_secs(10)));
+    let (delay, why) = gate.end_call().held.unwrap();
+    assert_eq!(delay, Duration::from_secs(10));
+    assert!(why.contains("the credential cannot be attached"), "{why}");
     assert_eq!(server.lines().len(), 0);
 }
 

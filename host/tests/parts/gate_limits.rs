@@ -217,7 +217,7 @@ async fn all_runs_of_a_connector_share_its_requests_under_way_and_no_other_does(
     assert!(matches!(second, Err(HttpError::Held(1000))), "{second:?}");
     assert!(matches!(third, Err(HttpError::Interrupted(_))), "{third:?}");
     assert_eq!(server.lines().len(), 2);
-    assert_eq!(other_run.end_call().held, Some(Duration::from_secs(1)));
+    assert_eq!(other_run.end_call().held.map(|(delay, _)| delay), Some(Duration::from_secs(1)));
     assert!(gate.metrics().contains(r#"bulkhead_limit_hits_total{connector="orders",limit="requests_at_once"} 1"#));
 }
 

@@ -188,7 +188,10 @@ impl Admitted {
                 let asker = Asker { connector: &self.grant.connector, key: &key };
                 let token = credential.token(asker).await.map_err(|gone| {
                     services.metrics.denied(&self.grant.connector, Effect::Secret, "token");
-                    Failure::Held(gone.delay, HeldBy::Secret)
+                    Failure::Held(
+                        gone.delay,
+                        HeldBy::Secret("no access token is to be had, the log says why".to_owned()),
+                    )
                 })?;
                 Some((credential, token))
             }
@@ -286,9 +289,10 @@ impl Admitted {
     pub(super) fn wait_for_repair(&self, reason: &'static str, key: &str, problem: impl Display) -> Failure {
         let (connector, services, subject) = (&self.grant.connector, &self.grant.services, Effect::Secret.label());
         services.metrics.denied(connector, Effect::Secret, reason);
-        let text = format!("the credential cannot be attached: {problem}: requests wait");
+        let what = format!("the credential cannot be attached: {problem}");
+        let text = format!("{what}: requests wait");
         services.audit.refused(&Refused { kind: Kind::Unusable, connector, subject, reason, key, text: &text });
-        Failure::Held(SECRET_DELAY, HeldBy::Secret)
+        Failure::Held(SECRET_DELAY, HeldBy::Secret(what))
     }
 }
 

@@ -4,6 +4,7 @@
 //! address that the plugin did not write itself.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use wasmtime_wasi_http::Error as StreamError;
@@ -21,6 +22,8 @@ use crate::metrics::Effect;
 #[derive(Debug)]
 pub(super) struct Reports {
     held_ms: AtomicU64,
+    /// What asked for the longest delay.
+    held_by: Mutex<String>,
     veil: Veil,
 }
 
@@ -50,8 +53,8 @@ pub(super) enum HeldBy {
     Commit,
     /// Other requests of the connector.
     AtOnce,
-    /// A secret that cannot be read at the moment.
-    Secret,
+    /// A credential that cannot be had at the moment, and why.
+    Secret(String),
     /// The rate of the entry with this key.
     Rate(String),
     /// The breaker of the entry with this key.
@@ -177,7 +180,7 @@ fn address_fix(class: Class, reach: Reach, key: &str) -> String {
 impl Reports {
     /// Reports that repeat nothing of what is behind a veil.
     pub(super) fn behind(veil: Veil) -> Self {
-        Self { held_ms: AtomicU64::new(0), veil }
+        Self { held_ms: AtomicU64::new(0), held_by: Mutex::default(), veil }
     }
 
     /// A call begins.
@@ -185,16 +188,18 @@ impl Reports {
         self.held_ms.store(0, Ordering::Relaxed);
     }
 
-    /// The longest delay that the gate asked for in this call.
-    pub(super) fn held(&self) -> Option<Duration> {
+    /// The longest delay that the gate asked for in this call, and what it waits for.
+    pub(super) fn held(&self) -> Option<(Duration, String)> {
         let held_ms = self.held_ms.load(Ordering::Relaxed);
-        (held_ms > 0).then(|| Duration::from_millis(held_ms))
+        (held_ms > 0).then(|| (Duration::from_millis(held_ms), lock(&self.held_by).clone()))
     }
 
     /// Counts, records and logs what an operator should see.
     pub(super) fn report(&self, grant: &Grant, failure: &Failure) {
-        if let Failure::Held(delay, _) = failure {
-            self.held_ms.fetch_max(millis(*delay), Ordering::Relaxed);
+        if let Failure::Held(delay, by) = failure
+            && self.held_ms.fetch_max(millis(*delay), Ordering::Relaxed) < millis(*delay)
+        {
+            *lock(&self.held_by) = self.veil.hide(&by.text(grant, *delay)).into_owned();
         }
         let Some((counted, key)) = failure.counted(grant) else { return };
         let (connector, services) = (&grant.connector, &grant.services);
@@ -223,7 +228,8 @@ impl HeldBy {
     fn text(&self, grant: &Grant, delay: Duration) -> String {
         let (connector, ms) = (&grant.connector, delay.as_millis());
         match self {
-            Self::AtOnce | Self::Commit | Self::Secret => format!(
+            Self::Secret(why) => format!("connector `{connector}` waits {ms} ms: {why}"),
+            Self::AtOnce | Self::Commit => format!(
                 "connector `{connector}` had {} requests under way for too long: raise `{}`",
                 grant.limits.requests_at_once,
                 grant.key("limits.requests_at_once")
@@ -239,6 +245,10 @@ impl HeldBy {
             }
         }
     }
+}
+
+fn lock(text: &Mutex<String>) -> MutexGuard<'_, String> {
+    text.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn millis(delay: Duration) -> u64 {
@@ -258,7 +268,7 @@ impl Failure {
             Self::Held(_, HeldBy::Rate(key)) => Some((Counted::Denied("rate"), format!("{key}.rate"))),
             Self::Held(_, HeldBy::Breaker(key)) => Some((Counted::Denied("breaker"), format!("{key}.breaker"))),
             Self::Held(_, HeldBy::Receiver(_)) => Some((Counted::Denied("retry_after"), grant.key("allow.http"))),
-            Self::Held(_, HeldBy::Commit | HeldBy::Secret) => None,
+            Self::Held(_, HeldBy::Commit | HeldBy::Secret(_)) => None,
             Self::Silent { key, .. } => Some((Counted::Limit(Limit::FirstByte), key.clone())),
             Self::Unreachable { .. } | Self::Interrupted { .. } => None,
         }

@@ -66,12 +66,12 @@ pub struct Traced {
 }
 
 /// What a call did, as far as its settlement is concerned.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CallUse {
     /// A request with an unsafe method was let through: the call ends its segment.
     pub unsafe_sent: bool,
-    /// The gate answered `held`: a `retry` costs no attempt and waits this long.
-    pub held: Option<Duration>,
+    /// The gate answered `held`: a `retry` costs no attempt and waits this long, for what is said.
+    pub held: Option<(Duration, String)>,
 }
 
 /// Whether an error says that `FIELD_BYTES_MAX` is spent, and what there is to say about that.

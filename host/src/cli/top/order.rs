@@ -3,7 +3,9 @@
 use super::snapshot::Connector;
 
 /// A waiting message that is older than this many seconds is late.
-const LATE_SECONDS: u64 = 60;
+const LATE_SECONDS: u64 = 300;
+/// This part of the attempts fails: a retry now and then is what retries are for.
+const FAILING: f64 = 0.05;
 
 /// How a connector is, the worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,7 +33,7 @@ impl Condition {
             Connector { enabled: false, .. } => Self::Off,
             _ if is_paused => Self::Paused,
             Connector { held, .. } if !held.is_empty() => Self::Held,
-            Connector { error_ratio: Some(part), .. } if *part > 0.0 => Self::Failing,
+            Connector { error_ratio: Some(part), .. } if *part >= FAILING => Self::Failing,
             Connector { oldest_seconds: Some(seconds), .. } if *seconds > LATE_SECONDS => Self::Late,
             Connector { dead, .. } if *dead > 0 => Self::Letters,
             _ => Self::Well,
@@ -75,7 +77,7 @@ mod tests {
             Connector { enabled: false, ..it("off") },
             held("paused", "paused"),
             Connector { dead: 1, ..it("letters") },
-            Connector { oldest_seconds: Some(61), ..it("late") },
+            Connector { oldest_seconds: Some(301), ..it("late") },
             Connector { error_ratio: Some(0.1), ..it("failing") },
             Connector { error_ratio: Some(0.1), dead: 2, ..it("failing-more") },
             held("brake", "brake"),

@@ -116,8 +116,10 @@ pub(super) struct Book {
 
 impl Totals {
     pub(super) fn of(metrics: &ConnectorMetrics) -> Self {
-        let ConnectorMetrics { done, retry, dead, attempts, .. } = metrics;
-        Self { done: done.get(), retry: retry.get(), dead: dead.get(), attempts: attempts.counts() }
+        let ConnectorMetrics { done, retry, put_off, dead, attempts, .. } = metrics;
+        // Counted one after the other.
+        let retry = retry.get().saturating_sub(put_off.get());
+        Self { done: done.get(), retry, dead: dead.get(), attempts: attempts.counts() }
     }
 
     fn since(&self, before: &Self) -> Self {

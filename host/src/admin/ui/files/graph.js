@@ -15,7 +15,7 @@ export const NODES_MAX = 120;
 const LETTER = { name: 7.4, note: 6.4 };
 const PAD = 12;
 /** A drawing no wider than this is made to fit; what is wider would be too small to read. */
-const SHRINKS_BELOW = 1360;
+const SHRINKS_BELOW = 1700;
 const LEVELS = { [WELL]: "well", [WATCH]: "watch", [BAD]: "bad" };
 const SHAPES = { [WELL]: "", [WATCH]: "▲ ", [BAD]: "■ " };
 
