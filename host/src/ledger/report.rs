@@ -1,6 +1,6 @@
 //! How queues and subscriptions stand, from their counters: never from sums over messages.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -71,24 +71,24 @@ impl Ledger {
     fn reports(&self, name: Option<&str>, reader: Option<&str>) -> anyhow::Result<Vec<QueueReport>> {
         let now_ms = self.clock().now_ms();
         let reports = self.shared().readers.read(|db| {
-            let mut statement = db.prepare_cached(
-                "SELECT id, name, tail - removed + stragglers + parked,
-                 max(tail_bytes - removed_bytes, 0) + straggler_bytes + parked_bytes, tail,
-                 parked - (SELECT coalesce(sum(parked), 0) FROM subscription WHERE queue = queue.id)
-                 FROM queue WHERE (?1 IS NULL OR name = ?1) AND (?2 IS NULL OR id IN (SELECT queue FROM subscription
-                 JOIN connector ON connector.id = connector WHERE connector.name = ?2)) ORDER BY name",
-            )?;
+            let mut statement = db.prepare_cached(STANDING)?;
             let mut rows = statement.query([name, reader])?;
-            let mut reports = Vec::new();
+            let (mut reports, mut last) = (Vec::<QueueReport>::new(), None);
             while let Some(row) = rows.next()? {
-                let (tail, delayed) = (unsql(row.get(4)?), unsql(row.get(5)?));
-                reports.push(QueueReport {
-                    queue: row.get(1)?,
-                    broker: "local".to_owned(),
-                    messages: unsql(row.get(2)?),
-                    bytes: unsql(row.get(3)?),
-                    subscriptions: subscriptions(db, row.get(0)?, Waiting { tail, delayed }, now_ms)?,
-                });
+                let queue: u32 = row.get(0)?;
+                if last.replace(queue) != Some(queue) {
+                    reports.push(QueueReport {
+                        queue: row.get(1)?,
+                        broker: "local".to_owned(),
+                        messages: unsql(row.get(2)?),
+                        bytes: unsql(row.get(3)?),
+                        subscriptions: Vec::new(),
+                    });
+                }
+                if let (Some(report), Some(subscription)) = (reports.last_mut(), subscription(db, queue, row, now_ms)?)
+                {
+                    report.subscriptions.push(subscription);
+                }
             }
             Ok(reports)
         })?;
@@ -119,44 +119,40 @@ impl QueueReport {
     }
 }
 
-/// What waits in a queue for all of its subscriptions.
-#[derive(Clone, Copy)]
-struct Waiting {
-    /// The newest message of the log.
-    tail: u64,
-    /// Messages that are not in the log yet.
-    delayed: u64,
-}
+/// Every queue with each of its subscriptions, or once without any: one statement, for there may be thousands.
+const STANDING: &str = "SELECT queue.id, queue.name, tail - removed + stragglers + queue.parked,
+    max(tail_bytes - removed_bytes, 0) + straggler_bytes + parked_bytes, tail,
+    CASE queue.parked WHEN 0 THEN 0
+        ELSE queue.parked - (SELECT coalesce(sum(parked), 0) FROM subscription WHERE queue = queue.id) END,
+    connector.name, cursor, pending, retrying, read.parked, dead,
+    coalesce((SELECT sum(last - first + 1) FROM settled WHERE subscription = read.id), 0), read.id
+    FROM queue LEFT JOIN (subscription AS read JOIN connector ON connector.id = read.connector)
+        ON read.queue = queue.id AND forgotten = 0
+    WHERE (?1 IS NULL OR queue.name = ?1) AND (?2 IS NULL OR queue.id IN (SELECT queue FROM subscription
+        JOIN connector ON connector.id = connector WHERE connector.name = ?2))
+    ORDER BY queue.name, connector.name";
 
-fn subscriptions(
+/// The subscription in a row of [`STANDING`], if there is one.
+fn subscription(
     db: &Connection,
     queue: u32,
-    waiting: Waiting,
+    row: &Row<'_>,
     now_ms: u64,
-) -> rusqlite::Result<Vec<SubscriptionReport>> {
-    let mut statement = db.prepare_cached(
-        "SELECT connector.name, cursor, pending, retrying, parked, dead,
-         coalesce((SELECT sum(last - first + 1) FROM settled WHERE subscription = subscription.id), 0), subscription.id
-         FROM subscription JOIN connector ON connector.id = connector
-         WHERE queue = ?1 AND forgotten = 0 ORDER BY connector.name",
-    )?;
-    let mut rows = statement.query([queue])?;
-    let mut reports = Vec::new();
-    while let Some(row) = rows.next()? {
-        let (cursor, ahead) = (unsql(row.get(1)?), unsql(row.get(6)?));
-        let unfinished = unsql(row.get(2)?) + unsql(row.get(4)?);
-        let backlog = waiting.tail.saturating_sub(cursor).saturating_sub(ahead) + unfinished + waiting.delayed;
-        let oldest_ms = if backlog > 0 { oldest_ms(db, queue, row.get(7)?, cursor)? } else { None };
-        reports.push(SubscriptionReport {
-            connector: row.get(0)?,
-            backlog,
-            in_flight: 0,
-            retrying: unsql(row.get(3)?),
-            dead: unsql(row.get(5)?),
-            oldest_seconds: oldest_ms.map(|oldest_ms| now_ms.saturating_sub(oldest_ms) / 1000),
-        });
-    }
-    Ok(reports)
+) -> rusqlite::Result<Option<SubscriptionReport>> {
+    let Some(connector) = row.get(6)? else { return Ok(None) };
+    let (tail, delayed, cursor, ahead) =
+        (unsql(row.get(4)?), unsql(row.get(5)?), unsql(row.get(7)?), unsql(row.get(12)?));
+    let unfinished = unsql(row.get(8)?) + unsql(row.get(10)?);
+    let backlog = tail.saturating_sub(cursor).saturating_sub(ahead) + unfinished + delayed;
+    let oldest_ms = if backlog > 0 { oldest_ms(db, queue, row.get(13)?, cursor)? } else { None };
+    Ok(Some(SubscriptionReport {
+        connector,
+        backlog,
+        in_flight: 0,
+        retrying: unsql(row.get(9)?),
+        dead: unsql(row.get(11)?),
+        oldest_seconds: oldest_ms.map(|oldest_ms| now_ms.saturating_sub(oldest_ms) / 1000),
+    }))
 }
 
 /// When the oldest unsettled message was accepted: the first unfinished one, or the first behind the cursor.
