@@ -258,3 +258,37 @@ fn a_body_that_is_not_json_is_refused_even_with_the_token() {
     let bodies = routes().iter().filter(|(method, _)| matches!(*method, "POST" | "PUT")).count();
     host.check_record("content_type", "", 4 * bodies as u64);
 }
+
+/// Two parties that read two values, or one that is no text, may each find another one.
+#[test]
+fn what_can_be_read_in_two_ways_is_refused() {
+    let host = Host::start(false);
+    let (token, own) = (host.token(), host.running.admin());
+    for twice in [format!("Host: {own}\r\nHost: evil.example\r\n"), format!("Host: {own}\r\nHost: {own}\r\n")] {
+        assert_eq!(host.ask("GET", "/api/v1/status", &format!("{twice}{token}")), 421, "{twice}");
+        assert_eq!(host.ask("GET", "/healthz", &twice), 421, "{twice}");
+    }
+    for origin in [
+        format!("Origin: http://{own}\r\nOrigin: https://evil.example\r\n"),
+        "Origin: http://\u{e4}.example\r\n".to_owned(),
+        "Origin: \r\n".to_owned(),
+        "Sec-Fetch-Site: same-origin\r\nSec-Fetch-Site: cross-site\r\n".to_owned(),
+        "Sec-Fetch-Site: n\u{f6}ne\r\n".to_owned(),
+    ] {
+        assert_eq!(host.ask("GET", "/api/v1/status", &format!("{token}{origin}")), 403, "{origin}");
+    }
+    assert_eq!(host.ask("GET", "/api/v1/status", &format!("{token}Origin: http://{own}\r\n")), 200);
+}
+
+#[test]
+fn no_copy_of_an_answer_stays_and_no_other_site_gets_it() {
+    let host = Host::start(false);
+    let token = host.token();
+    for (path, headers) in [("/api/v1/status", &*token), ("/metrics", &*token), ("/api/v1/status", ""), ("/none", "")] {
+        let reply = host.send("GET", path, headers, "");
+        let said = ["x-content-type-options", "cache-control", "cross-origin-resource-policy"];
+        let said = said.map(|name| reply.header(name).unwrap_or_default());
+        assert_eq!(said, ["nosniff", "no-store", "same-origin"], "{path} {}", reply.status);
+    }
+    assert_eq!(host.send("GET", "/", "", "").header("cache-control").as_deref(), Some("no-cache"));
+}

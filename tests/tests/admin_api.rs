@@ -106,7 +106,7 @@ fn check_connectors(host: &Bulkhead, running: &Running) {
     assert_eq!(full["plugin_sha256"].as_str().map(str::len), Some(64));
     let may = host.run(&["check", "--explain", "it", "--json"]).ok().json();
     assert_eq!((&full["rights"], &full["retry"]["attempts"]), (&may["may"], &json!(2)));
-    assert_eq!((&full["limits"]["memory"], &full["limits"]["wall"]), (&json!(64 << 20), &json!(30_000)));
+    assert_eq!((&full["limits"]["memory"], &full["limits"]["wall_ms"]), (&json!(64 << 20), &json!(30_000)));
 }
 
 fn check_series(running: &Running) {

@@ -156,6 +156,7 @@ fn a_backup_is_its_owners_alone_and_holds_no_secret_in_the_clear() {
     let _ = restore(&restored, &file);
     let refused = restored.run(&["run", "--until-idle"]).ended_with(2);
     assert!(refused.errors().contains("cannot read the key of sealed secrets"), "{}", refused.errors());
+    assert!(refused.errors().contains("copy your `sealed.key` back"), "{}", refused.errors());
     std::fs::copy(host.data().join("sealed.key"), restored.data().join("sealed.key")).unwrap();
     let _ = restored.run_until_idle();
     assert_eq!(restored.run(&["audit", "verify", "--json"]).ok().json()["ok"], true);

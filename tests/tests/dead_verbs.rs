@@ -100,6 +100,23 @@ fn a_dry_run_counts_and_a_filter_delivers_what_it_means() {
     assert_eq!(delivered, &json!(2));
 }
 
+#[test]
+fn a_letter_named_twice_is_one_and_no_more_are_named_than_are_looked_up() {
+    let host = with_letters(&["reject this", "reject that"]);
+    let ids: Vec<String> = host.dead().iter().map(|letter| letter["id"].as_str().unwrap().to_owned()).collect();
+    let running = host.start();
+    let chosen = |ids: &[String], dry_run: bool| json!({ "filter": { "ids": ids }, "dry_run": dry_run }).to_string();
+    for verb in ["drop", "retry"] {
+        let counted = running.api("POST", &format!("dead/{verb}"), &chosen(&vec![ids[0].clone(); 1_000], true));
+        assert_eq!((counted.status, &counted.json()["count"]), (200, &json!(1)), "{verb}");
+        let refused = running.api("POST", &format!("dead/{verb}"), &chosen(&vec![ids[0].clone(); 10_001], true));
+        assert_eq!(refused.status, 400, "{verb}");
+        assert!(refused.detail().contains("10000 at most"), "{}", refused.detail());
+    }
+    let twice = [ids.clone(), ids.clone()].concat();
+    assert_eq!(running.api("POST", "dead/drop", &chosen(&twice, false)).json()["count"], json!(2));
+}
+
 /// The ledger spreads them: no process has to stay for it.
 #[test]
 fn a_rate_spreads_what_is_delivered_again() {

@@ -1,4 +1,4 @@
-//! Senders that flood the webhooks' listener: whoever sends in earnest meanwhile is served, and afterwards the host has no
+//! Senders that flood the webhooks' listener or the admin's: whoever sends in earnest meanwhile is served, and afterwards the host has no
 //! connection, no thread and little memory more than before.
 
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -214,4 +214,47 @@ fn floods_of_http_2_keep_nobody_out() {
         }
         0
     });
+}
+
+/// Who has no token must not take what webhooks and probes need.
+#[test]
+fn connections_that_ask_the_admin_nothing_keep_nobody_out() {
+    let host = Bulkhead::new(HOOK);
+    let running = host.start();
+    let mut followed = running.events("kinds=audit").expect("there is a seat");
+    let files = running.threads_and_files().1;
+    let half = |nth: usize| {
+        let mut line = Line::open(running.admin());
+        if nth % 2 == 0 {
+            line.say(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: ");
+        }
+        line
+    };
+    let lines: Vec<Line> = (0..300).map(half).collect();
+    assert_eq!(post(host.webhooks(), "/in", &[], "meanwhile").status, 202);
+    assert_eq!(running.readyz(), 200);
+    let taken = running.threads_and_files().1.saturating_sub(files);
+    assert!(taken < 200, "{taken} files for connections of nobody");
+    // Whoever was asking before goes on.
+    assert_eq!(running.api("POST", "connectors/it/pause", "{}").status, 204);
+    assert_eq!(followed.next_event().expect("it is told").kind, "audit");
+    drop(lines);
+    assert_eq!(running.readyz(), 200);
+}
+
+#[test]
+fn a_head_for_the_admin_without_an_end_is_cut() {
+    let host = Bulkhead::new(HOOK);
+    let running = host.start();
+    let mut line = Line::open(running.admin());
+    line.say(b"GET /healthz HTTP/1.1\r\nHost: x\r\n");
+    line.say(&b"X: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n".repeat(2_000));
+    let heard = line.hear();
+    assert!(heard.is_empty() || heard.starts_with("HTTP/1.1 431 "), "{heard}");
+    // HTTP/2 by prior knowledge is for webhooks alone.
+    let mut line = Line::open(running.admin());
+    line.say(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat());
+    let heard = line.hear();
+    assert!(heard.is_empty() || heard.starts_with("HTTP/1.1 "), "{heard}");
+    assert_eq!(running.readyz(), 200);
 }

@@ -421,3 +421,23 @@ fn a_request_that_waits_is_one_trace_and_the_collector_is_shown_a_token() {
     let used = |event: &Value| event["kind"] == "secret" && event["key"] == "host.otlp.auth";
     assert!(host.audit().iter().any(used), "{:?}", host.audit());
 }
+
+/// What systems say to each other may be what nobody else is to see, or nothing that a collector can read.
+#[test]
+fn a_collector_is_told_no_state_that_is_masked_or_malformed() {
+    for (mask, said, told) in [
+        ("", "acme=1,other=2", "acme=1,other=2"),
+        ("", "Acme=1 \"or\" nothing", ""),
+        ("[host.mask]\nheaders = ['tracestate']\n", "acme=cnry", ""),
+    ] {
+        let collector = Collector::start();
+        let hook = "[connectors.hook]\nwebhook = { path = '/in', verify = 'none', publish = 'in' }\n";
+        let host = Bulkhead::new(&format!("{hook}{mask}{}", otlp(&collector, "")));
+        let running = host.start();
+        let headers = [("traceparent", &*parent("01")), ("tracestate", said)];
+        assert_eq!(post(host.webhooks(), "/in", &headers, "{}").status, 202);
+        let _ = running.terminate().ok();
+        let spans = collector.spans();
+        assert!(!spans.is_empty() && spans.iter().all(|span| span.state == told), "{said:?}: {spans:#?}");
+    }
+}

@@ -44,5 +44,9 @@ fn a_frame_shows_trouble_first_and_what_others_say_as_plain_text() {
     assert!(unwatched.errors().contains("--once"), "{}", unwatched.errors());
     let _ = running.terminate().ok();
     let gone = host.run(&["top", "--once"]).ended_with(1);
-    assert!(gone.errors().contains("no host runs"), "{}", gone.errors());
+    let help = format!("no host runs on {}: start it with `bulkhead run`", host.data().display());
+    assert!(gone.errors().contains(&help), "{}", gone.errors());
+    let address = host.run(&["ui"]).ok();
+    assert!(address.output.starts_with("http://"), "{}", address.output);
+    assert!(address.errors().contains("nobody answers there now"), "{}", address.errors());
 }

@@ -53,17 +53,18 @@ impl Access {
 
     fn judge(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<(), Bar> {
         let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
-        let host = text(header::HOST).unwrap_or_default().to_ascii_lowercase();
-        if !self.hosts.contains(&host) {
+        let Ok(Some(host)) = only(headers, header::HOST.as_str()) else { return Err(Bar::Host) };
+        if !self.hosts.contains(&host.to_ascii_lowercase()) {
             return Err(Bar::Host);
         }
         let is_page = ui::is_open(path) && (method == Method::GET || method == Method::HEAD);
         if is_page || path == "/healthz" || path == "/readyz" || (path == "/metrics" && self.metrics_open) {
             return Ok(());
         }
-        let is_foreign = text(header::ORIGIN).is_some_and(|origin| !self.is_own_origin(origin))
-            || headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none");
-        if is_foreign {
+        let is_own = |name, is_own: &dyn Fn(&str) -> bool| only(headers, name).is_ok_and(|it| it.is_none_or(is_own));
+        if !is_own(header::ORIGIN.as_str(), &|origin| self.is_own_origin(origin))
+            || !is_own("sec-fetch-site", &|site| site == "same-origin" || site == "none")
+        {
             return Err(Bar::Origin);
         }
         let bearer = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
@@ -134,6 +135,17 @@ pub async fn check(State(admin): State<Admin>, request: Request, next: Next) -> 
             admin.audit.kept_out(bar.kept_out());
             Problem::new(bar.status(), bar.detail()).into_response()
         }
+    }
+}
+
+/// The one value of a header, if it is there; an error where there are several, or where it is no text: another may read
+/// them in another way.
+fn only<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, ()> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => value.to_str().map(Some).map_err(|_| ()),
+        (Some(_), Some(_)) => Err(()),
     }
 }
 

@@ -26,6 +26,7 @@ pub mod trace;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, State};
@@ -34,6 +35,8 @@ use axum::routing::{MethodFilter, MethodRouter};
 use axum::{Json, Router};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use openapi::{Operation, op};
 use subscription::Forgotten;
@@ -54,6 +57,11 @@ use crate::settlement::{ConnectorId, QueueId};
 const BODY_BYTES_MAX: usize = 64 << 20;
 /// Seconds after which a sender may try again when a queue or the disk is full.
 const FULL_RETRY_SECONDS: u64 = 1;
+
+/// Looks through the ledger at once: each may take a processor and read the disk.
+const LOOKS_MAX: usize = 4;
+/// How long one waits for another.
+const LOOK_WAIT: Duration = Duration::from_secs(10);
 
 /// Makes the router, the list of its routes and what each takes and answers from one table, so that no route is in one of
 /// them only.
@@ -303,13 +311,24 @@ fn not_found(detail: String) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, detail)
 }
 
-/// A look into the ledger that may go through many rows.
+/// A look into the ledger that may go through many rows: on a thread of its own, for webhooks share the others, and with
+/// few at once.
 async fn looked<T: Send + 'static>(
     admin: Admin,
     look: impl FnOnce(&Ledger) -> Result<T, Problem> + Send + 'static,
 ) -> Result<Json<T>, Problem> {
-    let looked = tokio::task::spawn_blocking(move || look(&admin.ledger)).await;
-    looked.map_err(|error| Problem::from(anyhow::Error::from(error)))?.map(Json)
+    static LOOKS: Semaphore = Semaphore::const_new(LOOKS_MAX);
+    // It is never closed.
+    let Ok(Ok(place)) = timeout(LOOK_WAIT, LOOKS.acquire()).await else {
+        let detail = format!("{LOOKS_MAX} others look through the ledger: try again");
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(FULL_RETRY_SECONDS));
+    };
+    let looked = tokio::task::spawn_blocking(move || {
+        // Whoever asked may go; the look ends all the same.
+        let _place = place;
+        look(&admin.ledger)
+    });
+    looked.await.map_err(|error| Problem::from(anyhow::Error::from(error)))?.map(Json)
 }
 
 fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Problem {

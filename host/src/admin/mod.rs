@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{FromRef, State};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::IntoResponse;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Router, middleware};
 use tokio::sync::{Mutex, watch};
@@ -140,7 +140,22 @@ pub fn router(live: Live) -> Router {
         .fallback(problem::not_found)
         .layer(middleware::map_response(problem::document))
         .layer(middleware::from_fn_with_state(live.clone(), access::check))
+        .layer(middleware::map_response(kept_close))
         .with_state(live)
+}
+
+/// Answers are for whoever asked: no copy of one stays, no page of another site gets it, and none is taken for something
+/// that it is not. The page's own files say more.
+async fn kept_close(mut response: Response) -> Response {
+    let said = [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ];
+    for (name, value) in said {
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
 }
 
 async fn healthy() -> &'static str {

@@ -8,7 +8,7 @@ use std::io::IsTerminal;
 
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 
-use super::output::plain;
+use super::output::{is_steering, plain};
 use crate::config::{Mark, Problem, Severity};
 
 /// Whether a report is coloured.
@@ -88,12 +88,14 @@ fn excerpt(mark: &Mark, severity: Severity, index: usize, colours: Colours) -> S
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
+    // The renderer replaces what steers a terminal, and knows only some of what turns text round or hides it.
+    let shown = |it: char| if is_steering(it) && !it.is_control() { '\u{fffd}' } else { it };
     let snippet = Snippet::<Annotation<'_>>::source(mark.text.as_str()).line_start(mark.line);
     let group = Group::with_level(level).element(snippet.annotation(kind.span(mark.span.clone())));
     let rendered = renderer.render(&[group]);
     // The empty line above says nothing, and a line of blanks is a trap for whoever compares texts.
     let lines = rendered.lines().skip(1).map(str::trim_end);
-    lines.collect::<Vec<_>>().join("\n")
+    lines.collect::<Vec<_>>().join("\n").chars().map(shown).collect()
 }
 
 #[cfg(test)]
@@ -118,8 +120,8 @@ mod tests {
 
     #[test]
     fn nothing_of_a_file_steers_the_terminal() {
-        let rendered = render(&problem("a = '\u{1b}[31m\u{202e}\u{7}'", 4..14), Colours::Off);
-        let is_plain = |it: char| !(it.is_control() || it == '\u{202e}') || it == '\n';
+        let rendered = render(&problem("a = '\u{1b}[31m\u{202e}\u{200b}\u{7}'", 4..14), Colours::Off);
+        let is_plain = |it: char| !is_steering(it) || it == '\n';
         assert!(rendered.chars().all(is_plain), "{rendered:?}");
     }
 

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 
 use super::graph::mermaid;
 use super::main::{Outcome, complain_of};
-use super::output::{counted, print};
+use super::output::{counted, is_steering, print};
 use super::{Docs, unusable};
 use crate::clock::{rfc3339, wall};
 use crate::config::{Config, Connector, Flow, Loaded, times};
@@ -158,7 +158,7 @@ fn plain(text: &str) -> String {
     text.chars().fold(String::new(), |mut safe, character| {
         match character {
             '\\' | '*' | '_' | '[' | ']' | '<' | '>' | '#' | '|' | '&' | '~' => safe.extend(['\\', character]),
-            character if character.is_control() => safe.push(' '),
+            character if is_steering(character) => safe.push(' '),
             character => safe.push(character),
         }
         safe
@@ -168,7 +168,7 @@ fn plain(text: &str) -> String {
 /// A text in one line that means nothing.
 fn code(text: &str) -> String {
     let ticks = "`".repeat(longest_ticks(text) + 1);
-    let text: String = text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect();
+    let text: String = text.chars().map(|character| if is_steering(character) { ' ' } else { character }).collect();
     if text.starts_with('`') || text.ends_with('`') {
         format!("{ticks} {text} {ticks}")
     } else {

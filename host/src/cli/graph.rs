@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use super::GraphFormat;
-use super::output::print;
+use super::output::{is_steering, print};
 use crate::config::{Config, Edge, Flow, Node, NodeKind};
 
 /// Prints the data flow.
@@ -80,7 +80,7 @@ fn for_dot(text: &str) -> String {
         match character {
             '"' | '\\' => safe.extend(['\\', character]),
             '&' => safe.push_str("&amp;"),
-            character if character.is_control() => safe.push(' '),
+            character if is_steering(character) => safe.push(' '),
             character => safe.push(character),
         }
         safe

@@ -16,10 +16,11 @@ pub fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Text for a terminal: what plugins and messages say must not steer it. Data in its exact bytes is what JSON is for.
+/// Text for a terminal: what plugins and messages say must not steer it, nor look like something else than it is. Data in
+/// its exact bytes is what JSON is for.
 #[must_use]
 pub fn plain(text: &str) -> String {
-    let is_plain = |character: char| !character.is_control() || matches!(character, '\n' | '\t');
+    let is_plain = |character: char| !is_steering(character) || matches!(character, '\n' | '\t');
     text.chars().fold(String::with_capacity(text.len()), |mut plain, character| {
         if is_plain(character) {
             plain.push(character)
@@ -28,6 +29,13 @@ pub fn plain(text: &str) -> String {
         }
         plain
     })
+}
+
+/// Control characters, and those of no width that turn text round or hide it.
+#[must_use]
+pub fn is_steering(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// Lines up columns: every row has as many cells as the head.
@@ -50,4 +58,16 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
 /// A count with its word, as `1 attempt` or `2 attempts`.
 pub(super) fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn texts_of_others_neither_steer_nor_deceive() {
+        assert_eq!(plain("a\u{1b}[2J\n\tb"), "a\\u{1b}[2J\n\tb");
+        assert_eq!(plain("safe\u{202e}gpj.exe\u{200b}"), "safe\\u{202e}gpj.exe\\u{200b}");
+        assert_eq!(plain("Gr\u{fc}\u{df}e \u{6f22}"), "Gr\u{fc}\u{df}e \u{6f22}");
+    }
 }

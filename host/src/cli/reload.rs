@@ -52,12 +52,17 @@ async fn told(verb: &str, config: &Config, address: SocketAddr, as_json: bool) -
 }
 
 /// Nobody has answered, or the host could not do it.
-pub(super) fn unanswered(error: anyhow::Error, config: &Config) -> anyhow::Error {
+fn unanswered(error: anyhow::Error, config: &Config) -> anyhow::Error {
+    unanswered_but(error, config, "`bulkhead run` reads the configuration when it starts")
+}
+
+/// The error, unless no host runs: then that, and what is to be done about it.
+pub(super) fn unanswered_but(error: anyhow::Error, config: &Config, help: &str) -> anyhow::Error {
     let data_dir = &config.host.data_dir;
     if Ledger::lock(data_dir).is_err() {
         return error;
     }
-    anyhow::anyhow!("no host runs on {}: `bulkhead run` reads the configuration when it starts", data_dir.display())
+    anyhow::anyhow!("no host runs on {}: {help}", data_dir.display())
 }
 
 /// Everything that is wrong with a configuration that the host has refused.

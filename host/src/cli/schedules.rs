@@ -25,15 +25,20 @@ async fn act(target: &Target, arguments: &Schedules, as_json: bool) -> anyhow::R
     };
     let wanted = Fire { schedule: schedule.as_ref().map(ToString::to_string), at: at.map(|at| at.to_string()) };
     let fired = target.fire(connector.as_str(), &wanted).await?;
-    Ok(if as_json { serde_json::to_string(&fired)? } else { said(connector.as_str(), &fired) })
+    Ok(if as_json {
+        serde_json::to_string(&fired)?
+    } else {
+        said(connector.as_str(), &fired, matches!(target, Target::Running(_)))
+    })
 }
 
-fn said(connector: &str, fired: &Fired) -> String {
+fn said(connector: &str, fired: &Fired, is_running: bool) -> String {
     let Fired { id, schedule, planned_at, duplicate } = fired;
     if *duplicate {
         format!("{connector} has the tick `{id}` of `{schedule}`, planned at {planned_at}, already: nothing is added")
     } else {
-        format!("{connector} runs tick `{id}` of `{schedule}`, planned at {planned_at}")
+        let when = if is_running { "" } else { ", when the host runs: start it with `bulkhead run`" };
+        format!("{connector} runs tick `{id}` of `{schedule}`, planned at {planned_at}{when}")
     }
 }
 

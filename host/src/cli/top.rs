@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 
 use super::main::Failed;
 use super::output::print;
-use super::reload::unanswered;
+use super::reload::unanswered_but;
 use crate::config::Config;
 use crate::egress::own_admin::OwnAdmin;
 use crate::secret_store::token;
@@ -63,7 +63,8 @@ pub async fn run(config: &Config, arguments: Top) -> Result<(), Failed> {
         .context("no host has run here, start one with `bulkhead run`")
         .map_err(Failed::Broken)?;
     let admin = OwnAdmin::new(config.host.admin, token)?;
-    let first = Snapshot::take(&admin).await.map_err(|error| unanswered(error, config))?;
+    let first =
+        Snapshot::take(&admin).await.map_err(|error| unanswered_but(error, config, "start it with `bulkhead run`"))?;
     let mut state = State::new(config.host.admin.to_string());
     state.learn(Ok(first), Instant::now());
     if arguments.once {

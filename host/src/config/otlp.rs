@@ -4,7 +4,7 @@
 //! credential, pasted by mistake, is not repeated.
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, HeaderName, HeaderValue, PROXY_AUTHORIZATION};
-use url::Url;
+use url::{Host, Url};
 
 use super::credential::{secret, user_and_password};
 use super::problem::Report;
@@ -28,6 +28,10 @@ pub(super) fn otlp(host: &View<'_>, secrets: &[&str], report: &mut Report<'_>) -
     let resource = texts(&view, "resource", RESOURCE_MAX, report);
     let auth = view.child("auth").and_then(|auth| self::auth(&auth, secrets, report));
     let url = url(&view, report)?;
+    if view.has("auth") && url.scheme() == "http" && !is_near(&url) {
+        let help = "write `https://` in `host.otlp.url`; plain http with `auth` is for this machine, a private address, or a name without dots";
+        report.problem(view.place_of("auth"), &view.path_of("auth"), "credentials need TLS", help);
+    }
     Some(Settings { url, sample: view.number("sample"), headers, auth, resource })
 }
 
@@ -51,6 +55,18 @@ fn url(view: &View<'_>, report: &mut Report<'_>) -> Option<Url> {
         url.set_path(PATH);
     }
     Some(url)
+}
+
+/// Whether what is sent there in the clear stays on this machine or its own network, as far as the address says it.
+fn is_near(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback() || address.is_private() || address.is_link_local(),
+        Some(Host::Ipv6(address)) => {
+            address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local()
+        }
+        Some(Host::Domain(name)) => !name.contains('.') || name.ends_with(".localhost"),
+        None => false,
+    }
 }
 
 fn headers(view: &View<'_>, report: &mut Report<'_>) -> Vec<(String, String)> {

@@ -50,8 +50,16 @@ impl Host {
         let http = http::Services::new(egress, secrets.clone(), metrics.clone(), audit.clone());
         let (tracer, exporter) = tracing_of(&loaded.config, &metrics, &audit, &secrets);
         let (ledger_too, masks) = (Some(ledger.clone()), loaded.config.host.masks.clone());
-        let services =
-            Services { ledger: ledger_too, metrics, audit: audit.clone(), feed, secrets, http, tracer, masks };
+        let services = Services {
+            ledger: ledger_too,
+            metrics,
+            audit: audit.clone(),
+            feed,
+            secrets,
+            http,
+            tracer: tracer.masked(&masks),
+            masks,
+        };
         let present = Present::new(loaded, plugins, services, false);
         let connected = Self::connect(present, reading, ledger, exporter).await;
         connected.inspect_err(|error| audit.close(Event::failed(error)))

@@ -92,7 +92,10 @@ impl Desk {
             let _ = closing.wait_for(|closing| *closing).await;
         };
         let mut tasks = JoinSet::new();
-        tasks.spawn(self.listener.serve(admin::router(Live(live)), stop));
+        tasks.spawn(async move {
+            self.listener.serve(admin::router(Live(live)), stop).await;
+            Ok(())
+        });
         tasks
     }
 }

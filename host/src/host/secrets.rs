@@ -24,6 +24,9 @@ pub fn missing_secrets(loaded: &Loaded, environment: &Environment, moment: Momen
             }
             // Most say what to run.
             _ if what.contains("run `") => "",
+            (_, Some(Source::Sealed)) if what.contains("cannot read the key") => {
+                "copy your `sealed.key` back, or set BULKHEAD_KEY_FILE"
+            }
             _ => "put the value there, or name another source",
         };
         loaded.problem(&format!("secrets.{name}"), what, help)

@@ -1,9 +1,10 @@
 //! Sockets that the host listens on, and how they are bound and stopped.
 //!
 //! Serves any axum router, or a [`Handler`] for strangers within [`Bounds`]; what is answered is the caller's. Every
-//! listener has an owner that awaits it.
+//! listener has an owner that awaits it, and bounds what connections may take.
 
 mod bounded;
+mod desk;
 mod framing;
 mod stream;
 pub mod tls;
@@ -42,12 +43,8 @@ impl Listener {
     }
 
     /// Answers until `stop` resolves, then lets requests under way finish.
-    ///
-    /// # Errors
-    /// The socket broke.
-    pub async fn serve(self, router: Router, stop: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
-        let service = router.into_make_service_with_connect_info::<SocketAddr>();
-        axum::serve(self.socket, service).with_graceful_shutdown(stop).await.context("the listener broke")
+    pub async fn serve(self, router: Router, stop: impl Future<Output = ()> + Send + 'static) {
+        desk::Desk::new(router).serve(self.socket, stop).await;
     }
 
     /// Answers strangers until `stopped` turns true, then lets requests under way finish.

@@ -4,6 +4,7 @@
 //! `telemetry::otlp`. Invariant: an id is what the header had to say, 32 digits that are not all zero; anything else is no
 //! trace.
 
+use std::collections::BTreeSet;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,6 +20,8 @@ const ID: usize = 32;
 const STEP: usize = 16;
 /// Characters of a `tracestate` that is carried on, as the standard asks for at least; a longer one is left out.
 const STATE_MAX: usize = 512;
+/// Systems that a `tracestate` names, as the standard has it.
+const STATE_MEMBERS_MAX: usize = 32;
 /// The flag that says that whoever began the trace records it.
 const SAMPLED: u8 = 1;
 
@@ -153,9 +156,38 @@ impl Trace {
 /// The `tracestate` of a message with these headers, where it is one that can be carried on.
 #[must_use]
 pub fn state_of(headers: &[Header]) -> Option<&str> {
-    let state = &headers.iter().find(|(name, _)| name == TRACESTATE)?.1;
-    let is_text = state.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t'));
-    (is_text && !state.is_empty() && state.len() <= STATE_MAX).then_some(state)
+    let state = headers.iter().find(|(name, _)| name == TRACESTATE)?.1.as_str();
+    is_state(state).then_some(state)
+}
+
+/// Whether a text is a list of `KEY=VALUE` as W3C Trace Context has it, each key once, and not too long.
+fn is_state(text: &str) -> bool {
+    let members: Vec<&str> = text.split(',').map(|member| member.trim_matches([' ', '\t'])).collect();
+    let mut keys = BTreeSet::new();
+    let is_member = |member: &&str| {
+        member.split_once('=').is_some_and(|(key, value)| is_key(key) && is_value(value) && keys.insert(key.to_owned()))
+    };
+    text.len() <= STATE_MAX
+        && members.len() <= STATE_MEMBERS_MAX
+        && members.iter().any(|member| !member.is_empty())
+        && members.iter().filter(|member| !member.is_empty()).all(is_member)
+}
+
+/// `a` to `z` or a digit first; `TENANT@SYSTEM` where several share a system.
+fn is_key(key: &str) -> bool {
+    let is_inside = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-*/".contains(&byte);
+    let is_part = |part: &str, most: usize| {
+        part.len() <= most
+            && part.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+            && part.bytes().all(is_inside)
+    };
+    key.split_once('@').map_or(is_part(key, 256), |(tenant, system)| is_part(tenant, 241) && is_part(system, 14))
+}
+
+/// Printable, and not blank at its end.
+fn is_value(value: &str) -> bool {
+    let is_inside = |byte: u8| matches!(byte, b' '..=b'~') && byte != b',' && byte != b'=';
+    value.len() <= 256 && value.bytes().all(is_inside) && value.bytes().last().is_some_and(|byte| byte != b' ')
 }
 
 /// A number that has not been before: they only have to differ, also from those of other processes.
@@ -262,19 +294,26 @@ mod tests {
     #[test]
     fn no_two_steps_are_called_alike() {
         let (trace, count) = (Trace::begin(), 10_000);
-        let named: std::collections::BTreeSet<u64> =
+        let named: BTreeSet<u64> =
             (0..count).map(|nth| trace.at(&["delivery", "orders", &format!("m{nth}")]).step()).collect();
-        let next: std::collections::BTreeSet<u64> = (0..count).map(|_| trace.next().step()).collect();
+        let next: BTreeSet<u64> = (0..count).map(|_| trace.next().step()).collect();
         assert_eq!((named.len(), next.len(), named.intersection(&next).count()), (count, count, 0));
         assert_ne!(trace.at(&["ab", "c"]), trace.at(&["a", "bc"]));
         assert!(!Trace::begin().is_same(&Trace::begin()));
     }
 
     #[test]
-    fn a_state_that_is_too_long_or_no_text_is_left_out() {
+    fn a_state_that_is_malformed_or_too_long_is_left_out() {
         let state = |value: &str| state_of(&[("tracestate".to_owned(), value.to_owned())]).map(str::to_owned);
-        assert_eq!(state("a=1,b=2").as_deref(), Some("a=1,b=2"));
-        for value in ["", "a=\u{7}", &"a".repeat(513)] {
+        let many = |count: usize| (0..count).map(|nth| format!("k{nth}=1")).collect::<Vec<_>>().join(",");
+        for value in
+            ["a=1,b=2", "a=1, b=2", "rojo=00f067aa0ba902b7", "fw529a3039@dt=FfD1;2", "a= 1", "a=1,,b=2", &many(32)]
+        {
+            assert_eq!(state(value).as_deref(), Some(value), "{value}");
+        }
+        let long = format!("a={},b={}", "x".repeat(256), "y".repeat(256));
+        let wrong = ["", ",", "a", "a=", "=1", "A=1", "a=1=2", "a=\u{7}", "a=\u{e4}", "a=1,a=2", "a@b@c=1", "a b=1"];
+        for value in wrong.into_iter().chain([&*many(33), &*format!("a={}", "x".repeat(257)), &*long]) {
             assert_eq!(state(value), None, "{value}");
         }
     }

@@ -124,7 +124,7 @@ pub struct InFull {
     pub entry: Entry,
     /// What it may do, in plain words, one right each; nothing else has an effect on the world.
     pub rights: Vec<String>,
-    /// What a sandbox and a call may use, under the keys of `limits`: sizes in bytes, times in milliseconds.
+    /// What a sandbox and a call may use, under the keys of `limits`: sizes in bytes, times as `cpu_ms` and `wall_ms`.
     pub limits: Map<String, Value>,
     /// When failures are tried again.
     pub retry: Retry,
@@ -289,13 +289,13 @@ impl Retry {
     }
 }
 
-/// Every limit under its key.
+/// Every limit under its key; a time with its unit.
 fn limits(limits: &Limits) -> Map<String, Value> {
     let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).into();
     let all: [(&str, Value); 16] = [
         ("memory", limits.memory_bytes.into()),
-        ("cpu", ms(limits.cpu)),
-        ("wall", ms(limits.wall)),
+        ("cpu_ms", ms(limits.cpu)),
+        ("wall_ms", ms(limits.wall)),
         ("message", limits.message_bytes.into()),
         ("publishes", limits.publishes.into()),
         ("publish_bytes", limits.publish_bytes.into()),

@@ -6,6 +6,7 @@
 pub mod filter;
 pub mod group;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -14,9 +15,9 @@ use axum::http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::query::{Asked, Nothing, PageSize};
+use super::query::{Asked, Nothing};
 use super::shown::{Contents, Part, shown};
-use super::{Problem, malformed, not_found, unknown_connector};
+use super::{Problem, looked, malformed, not_found, unknown_connector};
 use crate::admin::Admin;
 use crate::audit::Event;
 use crate::clock::rfc3339;
@@ -28,6 +29,7 @@ use crate::settlement::attempt::Effect;
 use crate::settlement::{self, SubscriptionId};
 pub use filter::Filter;
 use filter::{PAGE, Wanted};
+pub(super) use filter::{Which, Wish};
 use group::Group;
 
 /// From the end of an attempt until it is on disk, in milliseconds, also on a disk that was full for a while.
@@ -129,41 +131,11 @@ pub struct Count {
     pub count: usize,
 }
 
-/// `?connector=NAME&queue=NAME&reason=TEXT&group=REASON&since=TIME&after=ID&limit=N`.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Wish {
-    /// Died in this connector.
-    connector: Option<String>,
-    /// Came from this queue.
-    queue: Option<String>,
-    /// The reason of the last attempt contains this text, in upper or lower case.
-    reason: Option<String>,
-    /// The reason of the last attempt is this one without its numbers and ids, as `reason` of a group is.
-    group: Option<String>,
-    /// Died at this time or later, as RFC 3339.
-    since: Option<String>,
-    /// The id of the last letter of the page before.
-    after: Option<String>,
-    /// Letters of a page; 1,000 where it is left out.
-    #[serde(default = "PageSize::largest")]
-    limit: PageSize,
-}
-
-/// `?connector=NAME&queue=NAME&reason=TEXT&group=REASON&since=TIME`.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Which {
-    /// Died in this connector.
-    connector: Option<String>,
-    /// Came from this queue.
-    queue: Option<String>,
-    /// The reason of the last attempt contains this text, in upper or lower case.
-    reason: Option<String>,
-    /// The reason of the last attempt is this one without its numbers and ids, as `reason` of a group is.
-    group: Option<String>,
-    /// Died at this time or later, as RFC 3339.
-    since: Option<String>,
+/// Letters that were looked up.
+struct Chosen<How> {
+    ids: Vec<i64>,
+    /// None where they are only counted.
+    how: Option<How>,
 }
 
 impl Selection {
@@ -211,20 +183,6 @@ impl Selection {
             return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
         }
         Ok(step)
-    }
-}
-
-impl Wish {
-    fn filter(self) -> Filter {
-        let Self { connector, queue, reason, group, since, after: _, limit: _ } = self;
-        Filter { connector, queue, reason, group, since, ids: None }
-    }
-}
-
-impl Which {
-    fn filter(self) -> Filter {
-        let Self { connector, queue, reason, group, since } = self;
-        Filter { connector, queue, reason, group, since, ids: None }
     }
 }
 
@@ -352,6 +310,16 @@ pub async fn retry(
     masks: &Masks,
     selection: &Selection,
 ) -> Result<Count, Problem> {
+    deliver(ledger, retried(ledger, directory, masks, selection)?).await
+}
+
+/// The letters that are delivered again, and how.
+fn retried(
+    ledger: &Ledger,
+    directory: &Directory,
+    masks: &Masks,
+    selection: &Selection,
+) -> Result<Chosen<Redrive>, Problem> {
     let to = selection.to.as_deref().map(|name| target(ledger, directory, name)).transpose()?;
     let body = selection.edited()?.map(|(id, body)| whole(ledger, masks, id, body)).transpose()?;
     let ids = filter::select(ledger, &selection.filter, |letter| {
@@ -361,8 +329,12 @@ pub async fn retry(
         body.as_ref().map_or(Ok(()), |body| fits(ledger, letter.id, body, subscription))
     })?;
     let spacing = selection.spacing(ids.len())?;
-    let count =
-        if selection.dry_run { ids.len() } else { ledger.dead_retry(&ids, Redrive { to, spacing, body }).await? };
+    Ok(Chosen { ids, how: (!selection.dry_run).then_some(Redrive { to, spacing, body }) })
+}
+
+async fn deliver(ledger: &Ledger, chosen: Chosen<Redrive>) -> Result<Count, Problem> {
+    let Chosen { ids, how } = chosen;
+    let count = if let Some(how) = how { ledger.dead_retry(&ids, how).await? } else { ids.len() };
     Ok(Count { count })
 }
 
@@ -371,11 +343,21 @@ pub async fn retry(
 /// # Errors
 /// A letter does not exist, the selection says how to deliver, or the ledger cannot be changed.
 pub async fn remove(ledger: &Ledger, selection: &Selection) -> Result<Count, Problem> {
+    discard(ledger, removed(ledger, selection)?).await
+}
+
+/// The letters that are removed.
+fn removed(ledger: &Ledger, selection: &Selection) -> Result<Chosen<()>, Problem> {
     if selection.to.is_some() || selection.rate.is_some() || selection.has_body() {
         return Err(malformed("`to`, `rate` and a body are for letters that are delivered again".to_owned()));
     }
     let ids = filter::select(ledger, &selection.filter, |_| Ok(()))?;
-    let count = if selection.dry_run { ids.len() } else { ledger.dead_drop(&ids).await? };
+    Ok(Chosen { ids, how: (!selection.dry_run).then_some(()) })
+}
+
+async fn discard(ledger: &Ledger, chosen: Chosen<()>) -> Result<Count, Problem> {
+    let Chosen { ids, how } = chosen;
+    let count = if how.is_some() { ledger.dead_drop(&ids).await? } else { ids.len() };
     Ok(Count { count })
 }
 
@@ -426,14 +408,16 @@ pub(super) async fn list(
     Asked(mut wish): Asked<Wish>,
 ) -> Result<Json<Vec<Entry>>, Problem> {
     let (after, count) = (wish.after.take().unwrap_or_default(), wish.limit.get());
-    Ok(Json(page_of(&admin.ledger, &wish.filter(), &after, count)?))
+    let filter = wish.filter();
+    looked(admin, move |ledger| page_of(ledger, &filter, &after, count)).await
 }
 
 pub(super) async fn list_groups(
     State(admin): State<Admin>,
     Asked(which): Asked<Which>,
 ) -> Result<Json<Vec<Group>>, Problem> {
-    Ok(Json(groups(&admin.ledger, &which.filter())?))
+    let filter = which.filter();
+    looked(admin, move |ledger| groups(ledger, &filter)).await
 }
 
 pub(super) async fn show(
@@ -441,7 +425,8 @@ pub(super) async fn show(
     Path(id): Path<String>,
     Asked(_): Asked<Nothing>,
 ) -> Result<Json<Letter>, Problem> {
-    Ok(Json(letter(&admin.ledger, &admin.masks, &id)?))
+    let masks = admin.masks.clone();
+    looked(admin, move |ledger| letter(ledger, &masks, &id)).await
 }
 
 pub(super) async fn drop_one(State(admin): State<Admin>, Path(id): Path<String>) -> Result<Json<Count>, Problem> {
@@ -456,7 +441,10 @@ pub(super) async fn drop_many(
     State(admin): State<Admin>,
     Json(selection): Json<Selection>,
 ) -> Result<Json<Count>, Problem> {
-    let removed = remove(&admin.ledger, &selection).await?;
+    let selection = Arc::new(selection);
+    let of_look = selection.clone();
+    let Json(chosen) = looked(admin.clone(), move |ledger| removed(ledger, &of_look)).await?;
+    let removed = discard(&admin.ledger, chosen).await?;
     selection.event("dead drop", removed).into_iter().for_each(|event| admin.audit.note(event));
     Ok(Json(removed))
 }
@@ -465,7 +453,11 @@ pub(super) async fn retry_many(
     State(admin): State<Admin>,
     Json(selection): Json<Selection>,
 ) -> Result<Json<Count>, Problem> {
-    let retried = retry(&admin.ledger, &admin.directory, &admin.masks, &selection).await?;
+    let selection = Arc::new(selection);
+    let (of_look, directory, masks) = (selection.clone(), admin.directory.clone(), admin.masks.clone());
+    let look = move |ledger: &Ledger| retried(ledger, &directory, &masks, &of_look);
+    let Json(chosen) = looked(admin.clone(), look).await?;
+    let retried = deliver(&admin.ledger, chosen).await?;
     selection.event("dead retry", retried).into_iter().for_each(|event| admin.audit.note(event));
     Ok(Json(retried))
 }

@@ -2,6 +2,8 @@
 //!
 //! Invariant: nothing that a message or a plugin says steers the terminal, or looks like something else than it is.
 
+use crate::cli::output::is_steering;
+
 /// One line of somebody else's text: what would steer a terminal, or the direction of the text, is escaped.
 pub(super) fn plain(text: &str) -> String {
     let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
@@ -15,12 +17,6 @@ pub(super) fn plain(text: &str) -> String {
         }
         plain
     })
-}
-
-/// Control characters, and those of no width that turn text round or hide it.
-fn is_steering(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// `1234` as `1,234`; large ones short, as `1.2M`.

@@ -69,7 +69,9 @@ fn services(loaded: &Loaded, environment: &Environment, present: &Present) -> Se
     let now = way_out(new);
     let is_other = now != way_out(old);
     // Values are read when they are used: it is their sources that make them the same.
-    let services = Services { masks: new.host.masks.clone(), ..present.services.clone() };
+    let services = present.services.clone();
+    let (tracer, masks) = (services.tracer.clone().masked(&new.host.masks), new.host.masks.clone());
+    let services = Services { tracer, masks, ..services };
     if !is_other && new.secrets == old.secrets {
         return services;
     }

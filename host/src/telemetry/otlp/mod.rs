@@ -19,8 +19,9 @@ use url::Url;
 pub use export::{Exporter, Means};
 pub use recording::{ATTRIBUTES_MAX, EVENTS_MAX, Recording, Unfit};
 
+use crate::mask::Masks;
 use crate::message::Header;
-use crate::message::trace::Trace;
+use crate::message::trace::{TRACESTATE, Trace};
 use crate::metrics::Metrics;
 use sample::Ratio;
 use span::Span;
@@ -83,7 +84,11 @@ impl Auth {
 
 /// Says which traces are recorded and takes their spans; nothing at all where traces go nowhere. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Tracer(Option<Arc<Shared>>);
+pub struct Tracer {
+    shared: Option<Arc<Shared>>,
+    /// Whether the collector is not told what systems say to each other in `tracestate`.
+    hides_state: bool,
+}
 
 #[derive(Debug)]
 struct Shared {
@@ -124,13 +129,19 @@ impl Tracer {
     fn new(sample: f64, metrics: Metrics) -> (Self, mpsc::Receiver<Vec<Span>>, Arc<Queued>) {
         let ((queue, taken), queued) = (mpsc::channel(GROUPS_MAX), Arc::<Queued>::default());
         let shared = Shared { ratio: Ratio::new(sample), queue, queued: queued.clone(), metrics };
-        (Self(Some(Arc::new(shared))), taken, queued)
+        (Self { shared: Some(Arc::new(shared)), hides_state: false }, taken, queued)
+    }
+
+    /// The same with what is hidden of messages: one of their headers is `tracestate`.
+    #[must_use]
+    pub fn masked(self, masks: &Masks) -> Self {
+        Self { hides_state: masks.hides(TRACESTATE), ..self }
     }
 
     /// Whether traces go anywhere.
     #[must_use]
     pub fn is_on(&self) -> bool {
-        self.0.is_some()
+        self.shared.is_some()
     }
 
     /// Whether spans of this trace are made.
@@ -146,7 +157,7 @@ impl Tracer {
     pub fn of_message(&self, id: &str, parent: Option<&str>, headers: &[Header]) -> Option<Trace> {
         let known = if headers.is_empty() { None } else { Trace::of(headers) };
         known.or_else(|| {
-            let ratio = self.0.as_ref()?.ratio;
+            let ratio = self.shared.as_ref()?.ratio;
             if parent.is_some() && !ratio.takes_all() {
                 return None;
             }
@@ -160,7 +171,7 @@ impl Tracer {
     /// trace's id and could choose it so that it is always taken.
     #[must_use]
     pub fn enter(&self, of_sender: Option<Trace>, may_ask: impl FnOnce() -> bool) -> Option<Trace> {
-        let ratio = self.0.as_ref()?.ratio;
+        let ratio = self.shared.as_ref()?.ratio;
         let begun = Trace::begin();
         Some(match of_sender {
             None => begun.recorded(ratio.takes(&begun)),
@@ -170,8 +181,11 @@ impl Tracer {
     }
 
     /// Hands spans in. Never waits: what finds no room is dropped and counted.
-    pub fn send(&self, spans: Vec<Span>) {
-        let Some(shared) = self.0.as_ref().filter(|_| !spans.is_empty()) else { return };
+    pub fn send(&self, mut spans: Vec<Span>) {
+        if self.hides_state {
+            spans.iter_mut().for_each(|span| span.state = None);
+        }
+        let Some(shared) = self.shared.as_ref().filter(|_| !spans.is_empty()) else { return };
         let (count, bytes) = (spans.len(), spans.iter().map(Span::size_bytes).sum());
         if !shared.queued.take(bytes) {
             return shared.metrics.spans_dropped("queue", count);

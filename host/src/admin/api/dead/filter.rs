@@ -3,17 +3,22 @@
 //! A filter is read once, into `Wanted`; letters are looked through in pages, and never held all at once: there may be
 //! a million. Invariant: all that a filter says is true of a letter that it means.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{group, no_letter};
+use crate::admin::api::query::PageSize;
 use crate::admin::api::{Problem, malformed, not_found};
 use crate::ledger::{DeadSummary, Ledger};
 use crate::settlement::ConnectorId;
 
 /// Dead letters of one page.
 pub(super) const PAGE: usize = 1_000;
+/// Dead letters named by their ids at once: each is looked up alone.
+const IDS_MAX: usize = 10_000;
 
 /// What letters have in common.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -39,6 +44,43 @@ pub struct Filter {
     pub ids: Option<Vec<String>>,
 }
 
+/// `?connector=NAME&queue=NAME&reason=TEXT&group=REASON&since=TIME&after=ID&limit=N`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::admin::api) struct Wish {
+    /// Died in this connector.
+    connector: Option<String>,
+    /// Came from this queue.
+    queue: Option<String>,
+    /// The reason of the last attempt contains this text, in upper or lower case.
+    reason: Option<String>,
+    /// The reason of the last attempt is this one without its numbers and ids, as `reason` of a group is.
+    group: Option<String>,
+    /// Died at this time or later, as RFC 3339.
+    since: Option<String>,
+    /// The id of the last letter of the page before.
+    pub(super) after: Option<String>,
+    /// Letters of a page; 1,000 where it is left out.
+    #[serde(default = "PageSize::largest")]
+    pub(super) limit: PageSize,
+}
+
+/// `?connector=NAME&queue=NAME&reason=TEXT&group=REASON&since=TIME`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::admin::api) struct Which {
+    /// Died in this connector.
+    connector: Option<String>,
+    /// Came from this queue.
+    queue: Option<String>,
+    /// The reason of the last attempt contains this text, in upper or lower case.
+    reason: Option<String>,
+    /// The reason of the last attempt is this one without its numbers and ids, as `reason` of a group is.
+    group: Option<String>,
+    /// Died at this time or later, as RFC 3339.
+    since: Option<String>,
+}
+
 impl Filter {
     /// As the query of a request, all but the ids.
     #[must_use]
@@ -48,6 +90,20 @@ impl Filter {
             [("connector", connector), ("queue", queue), ("reason", reason), ("group", group), ("since", since)];
         let given = pairs.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
         url::form_urlencoded::Serializer::new(String::new()).extend_pairs(given).finish()
+    }
+}
+
+impl Wish {
+    pub(super) fn filter(self) -> Filter {
+        let Self { connector, queue, reason, group, since, after: _, limit: _ } = self;
+        Filter { connector, queue, reason, group, since, ids: None }
+    }
+}
+
+impl Which {
+    pub(super) fn filter(self) -> Filter {
+        let Self { connector, queue, reason, group, since } = self;
+        Filter { connector, queue, reason, group, since, ids: None }
     }
 }
 
@@ -117,7 +173,7 @@ impl<'f> Wanted<'f> {
     }
 }
 
-/// The letters that a filter means; one that `check` refuses refuses them all. Only their numbers are kept.
+/// The letters that a filter means, each once; one that `check` refuses refuses them all. Only their numbers are kept.
 pub(super) fn select(
     ledger: &Ledger,
     filter: &Filter,
@@ -131,7 +187,14 @@ pub(super) fn select(
         Ok(())
     };
     match &filter.ids {
-        Some(ids) => ids.iter().try_for_each(|id| keep(&named(ledger, id, &wanted)?))?,
+        Some(ids) if ids.len() > IDS_MAX => {
+            return Err(malformed(format!("`ids` are {IDS_MAX} at most, not {}: ask several times", ids.len())));
+        }
+        Some(ids) => {
+            let mut seen = BTreeSet::new();
+            let once = ids.iter().filter(|id| seen.insert(id.parse::<i64>().ok()));
+            once.into_iter().try_for_each(|id| keep(&named(ledger, id, &wanted)?))?;
+        }
         None => wanted.each(ledger, keep)?,
     }
     Ok(all)

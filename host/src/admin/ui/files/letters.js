@@ -33,7 +33,7 @@ export function retry({ filter, what, home, done }) {
   const isOne = filter.ids?.length === 1;
   ask({
     title: isOne ? "Deliver it again" : "Deliver them again",
-    explain: `${what}. Attempts begin at one again, with the same message id; nobody but this connector sees ${isOne ? "it" : "them"} again.`,
+    explain: `${what}. Attempts begin at one again, with the same message id; ${isOne ? "nobody but the connector where it died sees it" : "nobody but the connector where each died sees them"} again.`,
     fields: [field("To", to, "Another connector; where it died, if left empty."), isOne ? null : field("Rate", rate, "No more than so many in a time, as in `10/s` or `100/m`.")].filter(Boolean),
     verb: ({ count }) => `Deliver ${counted(count, "letter")} again`,
     prepare: async () => {

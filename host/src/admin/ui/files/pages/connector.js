@@ -109,7 +109,7 @@ function setting(name, value) {
   if (value === null) return "–";
   if (typeof value !== "number") return foreign(Array.isArray(value) ? value.join(", ") || "all" : String(value));
   if (name.endsWith("_bytes") || SIZES.includes(name)) return bytes(value);
-  if (name.endsWith("_ms") || name === "cpu" || name === "wall") return milliseconds(value);
+  if (name.endsWith("_ms")) return milliseconds(value);
   return name.endsWith("_seconds") ? seconds(value) : number(value);
 }
 
