@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use super::json::{self, Seen, Unreadable, unescaped};
-use super::masks::{MARK, Masks, replaced};
+use super::masks::{MARK, Masks, PATH_BYTES_MAX, SPOTS_MAX, replaced};
 use super::pointer::Tree;
 
 /// What every mark holds in any spelling that a program writes.
@@ -42,7 +42,7 @@ impl Masks {
         let walked = json::walk(&edited, tree, |seen| {
             let found = match seen {
                 Seen::Shown(raw) => before.check_shown(raw),
-                Seen::HiddenText(raw) => {
+                Seen::HiddenText(raw) | Seen::HiddenName(raw) => {
                     hidden.push(raw);
                     Ok(())
                 }
@@ -72,22 +72,31 @@ impl Masks {
 
 impl<'s> Stored<'s> {
     fn of(body: &'s [u8], tree: &Tree) -> Self {
-        let mut stored = Self::default();
-        // Of one that cannot be read, nothing was shown that could come back.
-        let _ = json::walk(body, tree, |seen| {
+        let (mut stored, mut spots) = (Self::default(), 0);
+        let walked = json::walk(body, tree, |seen| {
             match seen {
                 Seen::Shown(raw) if raw.contains("masked") => {
                     stored.look_alikes.insert(unescaped(raw));
                 }
                 Seen::Masked(spot) => {
+                    spots += 1;
+                    if spots > SPOTS_MAX {
+                        return Err(Unreadable);
+                    }
                     let value = &body[spot.range.clone()];
-                    let known = stored.values.entry(spot.path()).or_insert(Some(value));
-                    *known = known.filter(|known| *known == value);
+                    if let Some(path) = spot.path(PATH_BYTES_MAX) {
+                        let known = stored.values.entry(path).or_insert(Some(value));
+                        *known = known.filter(|known| *known == value);
+                    }
                 }
-                Seen::Shown(_) | Seen::HiddenText(_) | Seen::HiddenNumber(_) => {}
+                Seen::Shown(_) | Seen::HiddenText(_) | Seen::HiddenName(_) | Seen::HiddenNumber(_) => {}
             }
             Ok(())
         });
+        if walked.is_err() {
+            // Nothing of it was shown that could come back.
+            stored.values.clear();
+        }
         stored
     }
 
@@ -168,6 +177,7 @@ mod tests {
             (r#"{"<masked /email>":1}"#, "cannot stand where values are"),
             (r#"{"email":"to <masked /email>"}"#, "stands for a whole value"),
             (r#"{"email":["<masked /email>"]}"#, "stands for a whole value"),
+            (r#"{"email":{"<masked /email>":1}}"#, "stands for a whole value"),
             (r#"{"dup":"<masked /dup>"}"#, "several values"),
             (r#"{"email":"<masked>"}"#, "does not say which"),
             (r#"{"email":"<masked /email>""#, "is no JSON"),

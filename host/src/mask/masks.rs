@@ -21,9 +21,9 @@ pub const HEADERS_MAX: usize = 200;
 /// Stands for what is not shown; in a body its place follows, by which an edited body is made whole again.
 pub(super) const MARK: &str = "<masked";
 /// Masked places of one body, which bounds what is shown in their stead: a body with more is not shown.
-const SPOTS_MAX: usize = 10_000;
+pub(super) const SPOTS_MAX: usize = 10_000;
 /// Bytes of the place that stands in a mark: names are the sender's, and may be as long as a body.
-const PATH_BYTES_MAX: usize = 256;
+pub(super) const PATH_BYTES_MAX: usize = 256;
 /// In the stead of a body in which nothing can be found.
 const UNREADABLE: &str =
     "<masked: the body is not shown, for `host.mask.pointers` cannot be looked for in it: it is no JSON>";
@@ -93,7 +93,7 @@ impl Masks {
         let mut spots: Vec<(Range<usize>, String)> = Vec::new();
         let walked = json::walk(body, tree, |seen| {
             let Seen::Masked(spot) = seen else { return Ok(()) };
-            spots.push((spot.range.clone(), quoted(&mark(&spot.path()))));
+            spots.push((spot.range.clone(), quoted(&mark(&spot.path(PATH_BYTES_MAX).unwrap_or_default()))));
             if spots.len() > SPOTS_MAX { Err(Unreadable) } else { Ok(()) }
         });
         match walked {
@@ -126,9 +126,9 @@ fn canonical(name: &str) -> String {
     percent_decode_str(name).decode_utf8_lossy().to_ascii_lowercase().replace('_', "-")
 }
 
-/// Stands for what lies at `path`; a header has none.
+/// Stands for what lies at `path`; a header has none, nor has what lies too deep to say it.
 pub(super) fn mark(path: &str) -> String {
-    if path.is_empty() || path.len() > PATH_BYTES_MAX { format!("{MARK}>") } else { format!("{MARK} {path}>") }
+    if path.is_empty() { format!("{MARK}>") } else { format!("{MARK} {path}>") }
 }
 
 /// Text as a JSON string.
@@ -233,5 +233,16 @@ pub(super) mod tests {
         check(&["/*"], &many, TOO_MUCH);
         let long = "x".repeat(1_000);
         check(&["/*"], &format!("{{\"{long}\":1}}"), &format!("{{\"{long}\":\"<masked>\"}}"));
+    }
+
+    /// Its length times its places would be minutes.
+    #[test]
+    fn a_long_name_is_not_read_again_for_each_of_its_places() {
+        let name = "\\u0041".repeat(60_000);
+        let body = |member: &str| format!("{{\"cards\":{{\"{name}\":{{{}\"x\":0}}}}}}", member.repeat(SPOTS_MAX - 100));
+        let (whole, shown) = (body("\"number\":1,"), body("\"number\":\"<masked>\","));
+        check(&["/cards/*/number"], &whole, &shown);
+        let restored = masks(&["/cards/*/number"]).restored(shown.into_bytes(), whole.as_bytes());
+        assert!(restored.unwrap_err().contains("too long a name"));
     }
 }

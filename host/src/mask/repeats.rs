@@ -55,7 +55,7 @@ impl Masks {
         let Some(tree) = self.tree() else { return };
         let walked = json::walk(body, tree, |seen| {
             match seen {
-                Seen::HiddenText(raw) => repeats.add(&unescaped(raw)),
+                Seen::HiddenText(raw) | Seen::HiddenName(raw) => repeats.add(&unescaped(raw)),
                 Seen::HiddenNumber(number) => repeats.add_number(number),
                 Seen::Shown(_) | Seen::Masked(_) => {}
             }
