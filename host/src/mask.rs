@@ -8,6 +8,7 @@ mod json;
 mod masks;
 mod pointer;
 mod repeats;
+mod search;
 pub(crate) mod spelling;
 
 use std::fmt;

@@ -215,10 +215,14 @@ fn last_words_do_not_repeat_a_masked_header() {
     let (data, server) = (tempfile::tempdir().unwrap(), quoting());
     let bulkhead = host(&server, data.path());
     let running = bulkhead.start();
-    for verb in ["trap", "panic", "retry", "get https://nowhere.example/"] {
+    let (key, token) = (("x-api-key", ""), ("authorization", "Bearer "));
+    for (verb, (header, scheme)) in
+        [("trap", key), ("panic", token), ("retry", token), ("get https://nowhere.example/", key)]
+    {
         let joint = if verb.contains(' ') { "" } else { " " };
-        let body = format!("{verb}{joint}cnry-key-{}", "x".repeat(3_000));
-        let headers = json!([["x-api-key", body.split_once("cnry").map(|(_, rest)| format!("cnry{rest}"))]]);
+        let value = format!("cnry-key-{}", "x".repeat(3_000));
+        let body = format!("{verb}{joint}{value}");
+        let headers = json!([[header, format!("{scheme}{value}")]]);
         let _ = send(&running, "orders", &json!({ "body": body, "headers": headers }));
     }
     wait_for_letters(&running, 4.0);

@@ -149,7 +149,9 @@ impl Session {
     /// The end of standard error in this call.
     pub(super) fn stderr_tail(&self) -> String {
         let lines = lock(&self.0);
-        lines.veil.hide(&String::from_utf8_lossy(&lines.tail)).into_owned()
+        // Where it was cut within a character, there is a rest of it.
+        let rest = lines.tail.iter().take(3).take_while(|byte| **byte & 0b1100_0000 == 0b1000_0000).count();
+        lines.veil.hide(&String::from_utf8_lossy(&lines.tail[rest..])).into_owned()
     }
 }
 

@@ -5,14 +5,15 @@
 
 use super::Session;
 use crate::bindings::bulkhead::connector::metrics::{Host, Label};
-use crate::metrics::{Effect, Figure};
+use crate::metrics::{Effect, Figure, LABELS_MAX};
 
 impl Session {
     fn record(&mut self, name: &str, labels: &[Label], figure: Figure) {
         let connector = &self.grants.subject.name;
         // A label is shown like any text.
         let hidden = |(name, value): &Label| (name.clone(), self.hide(value).into_owned());
-        let hidden: Vec<Label> = labels.iter().map(hidden).collect();
+        // One too many is refused as more are.
+        let hidden: Vec<Label> = labels.iter().take(LABELS_MAX + 1).map(hidden).collect();
         let Err(reason) = self.grants.services.metrics.plugin(connector, name, &hidden, figure) else { return };
         let text = match reason {
             "too_many" => "a figure of the plugin is refused: a connector has 64 names and 512 sets of labels",

@@ -57,10 +57,10 @@ impl Recorder {
 
     /// Notes a request that is about to be sent.
     pub(super) fn begin(&self, method: &str, url: &str) -> Begun {
-        let url = self.veil.hide(url).into_owned();
         let mut noted = self.lock();
         let place = (noted.effects.len() < EFFECTS_MAX).then_some(noted.effects.len());
         if place.is_some() {
+            let url = self.veil.hide(url).into_owned();
             noted.effects.push(Effect::Request { method: method.to_owned(), url, status: None, duration_ms: None });
         }
         Begun { recorder: self.clone(), call: noted.call, place }

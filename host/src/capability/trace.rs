@@ -14,7 +14,7 @@ use crate::message::Draft;
 use crate::message::trace::{self, Trace};
 use crate::metrics::Effect;
 use crate::telemetry::otlp::span::{self, Kind, Span};
-use crate::telemetry::otlp::{self, Recording, Unfit};
+use crate::telemetry::otlp::{self, EVENT_ATTRIBUTES_MAX, Recording, Unfit};
 
 /// Methods that conventions know: any other could be any text of a plugin's.
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"];
@@ -136,7 +136,9 @@ impl Host for Session {
 
     fn add_event(&mut self, name: String, attributes: Vec<Attribute>) {
         let Some(recording) = &mut self.recording.0 else { return };
-        let attributes = attributes.into_iter().map(|attribute| own(&self.veil, attribute)).collect();
+        // One too many is refused as more are.
+        let few = attributes.into_iter().take(EVENT_ATTRIBUTES_MAX + 1);
+        let attributes = few.map(|attribute| own(&self.veil, attribute)).collect();
         let added = recording.add_event(&self.veil.hide(&name), attributes);
         self.note_unfit(added);
     }

@@ -9,11 +9,11 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use super::json::{self, Seen, Unreadable, unescaped};
-use super::masks::{MARK, Masks, replaced};
+use super::masks::{MARK, Masks, PATH_BYTES_MAX, SPOTS_MAX, replaced};
 use super::pointer::Tree;
 
-/// What every mark holds in any spelling that a program writes.
-const TRACE: &[u8] = b"masked";
+/// What every mark holds, as it is; or some character of it is escaped.
+const TRACES: [&[u8]; 2] = [b"masked", b"\\u00"];
 
 /// What a stored body has at its masked places.
 #[derive(Default)]
@@ -30,7 +30,7 @@ impl Masks {
     /// # Errors
     /// Why it cannot be made whole, and what to do; it repeats no value.
     pub fn restored(&self, edited: Vec<u8>, stored: &[u8]) -> Result<Vec<u8>, String> {
-        if !edited.windows(TRACE.len()).any(|part| part.eq_ignore_ascii_case(TRACE)) {
+        if !TRACES.iter().any(|trace| edited.windows(trace.len()).any(|part| part == *trace)) {
             return Ok(edited);
         }
         let nothing = Tree::new([]);
@@ -42,7 +42,7 @@ impl Masks {
         let walked = json::walk(&edited, tree, |seen| {
             let found = match seen {
                 Seen::Shown(raw) => before.check_shown(raw),
-                Seen::HiddenText(raw) => {
+                Seen::HiddenText(raw) | Seen::HiddenName(raw) => {
                     hidden.push(raw);
                     Ok(())
                 }
@@ -62,7 +62,7 @@ impl Masks {
             (_, Some(why)) => Err(why),
             (Ok(()), None) if values.is_empty() => Ok(edited),
             (Ok(()), None) => Ok(replaced(&edited, &values)),
-            (Err(Unreadable), None) if has_mark(&String::from_utf8_lossy(&edited)) => Err(format!(
+            (Err(Unreadable), None) if may_have_mark(&String::from_utf8_lossy(&edited)) => Err(format!(
                 "the body has `{MARK} …>` in it, and is no JSON: no value can be put back there; send a whole body"
             )),
             (Err(Unreadable), None) => Ok(edited),
@@ -72,22 +72,34 @@ impl Masks {
 
 impl<'s> Stored<'s> {
     fn of(body: &'s [u8], tree: &Tree) -> Self {
-        let mut stored = Self::default();
-        // Of one that cannot be read, nothing was shown that could come back.
-        let _ = json::walk(body, tree, |seen| {
+        let (mut stored, mut spots) = (Self::default(), 0);
+        let walked = json::walk(body, tree, |seen| {
             match seen {
-                Seen::Shown(raw) if raw.contains("masked") => {
-                    stored.look_alikes.insert(unescaped(raw));
+                Seen::Shown(raw) => {
+                    let text = unescaped(raw);
+                    if has_mark(&text) {
+                        stored.look_alikes.insert(text);
+                    }
                 }
                 Seen::Masked(spot) => {
+                    spots += 1;
+                    if spots > SPOTS_MAX {
+                        return Err(Unreadable);
+                    }
                     let value = &body[spot.range.clone()];
-                    let known = stored.values.entry(spot.path()).or_insert(Some(value));
-                    *known = known.filter(|known| *known == value);
+                    if let Some(path) = spot.path(PATH_BYTES_MAX) {
+                        let known = stored.values.entry(path).or_insert(Some(value));
+                        *known = known.filter(|known| *known == value);
+                    }
                 }
-                Seen::Shown(_) | Seen::HiddenText(_) | Seen::HiddenNumber(_) => {}
+                Seen::HiddenText(_) | Seen::HiddenName(_) | Seen::HiddenNumber(_) => {}
             }
             Ok(())
         });
+        if walked.is_err() {
+            // Nothing of it was shown that could come back.
+            stored.values.clear();
+        }
         stored
     }
 
@@ -130,6 +142,11 @@ fn has_mark(text: &str) -> bool {
     text.contains(MARK)
 }
 
+/// Whether a text that is no JSON has one in it, escaped or not.
+fn may_have_mark(text: &str) -> bool {
+    has_mark(text) || has_mark(&unescaped(text))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::masks::tests::masks;
@@ -168,9 +185,12 @@ mod tests {
             (r#"{"<masked /email>":1}"#, "cannot stand where values are"),
             (r#"{"email":"to <masked /email>"}"#, "stands for a whole value"),
             (r#"{"email":["<masked /email>"]}"#, "stands for a whole value"),
+            (r#"{"email":{"<masked /email>":1}}"#, "stands for a whole value"),
             (r#"{"dup":"<masked /dup>"}"#, "several values"),
             (r#"{"email":"<masked>"}"#, "does not say which"),
             (r#"{"email":"<masked /email>""#, "is no JSON"),
+            (r#"{"email":"\u003cm\u0061sked /email>""#, "is no JSON"),
+            (r#"{"note":"\u003cm\u0061sked /email>"}"#, "cannot stand where values are"),
         ] {
             assert!(restored(edited).unwrap_err().contains(why), "{edited}: {:?}", restored(edited));
         }
@@ -182,5 +202,7 @@ mod tests {
     fn a_text_that_was_there_before_is_the_senders() {
         let body = br#"{"a":"<masked /email>"}"#;
         assert_eq!(masks(&POINTERS).restored(body.to_vec(), body).unwrap(), body);
+        let escaped = br#"{"a":"\u003cm\u0061sked /email>"}"#;
+        assert_eq!(masks(&POINTERS).restored(body.to_vec(), escaped).unwrap(), body);
     }
 }

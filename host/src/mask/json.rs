@@ -23,6 +23,8 @@ pub(super) enum Seen<'b, 'w> {
     Shown(&'b str),
     /// A string within a masked place, likewise.
     HiddenText(&'b str),
+    /// A name within a masked place, likewise: where members are keyed by what they are about, it is as much a value.
+    HiddenName(&'b str),
     /// A number within a masked place, as it was written.
     HiddenNumber(&'b str),
     /// The end of a masked place.
@@ -82,14 +84,28 @@ impl Token<'_> {
 
 impl Spot<'_> {
     /// The pointer to exactly this place; in front the number of its value, where there are several and it is not the
-    /// first.
-    pub(super) fn path(&self) -> String {
+    /// first. None where it takes more than `bytes_max`, beyond which nothing is read: names may be as long as a body, and
+    /// stand around each of its places.
+    pub(super) fn path(&self, bytes_max: usize) -> Option<String> {
         let mut path = if self.value > 0 { format!("{} ", self.value + 1) } else { String::new() };
         for frame in self.frames {
             path.push('/');
-            path.push_str(&frame.token(self.body).text().replace('~', "~0").replace('/', "~1"));
+            if frame.is_array {
+                path.push_str(&frame.index.to_string());
+            } else {
+                for character in Characters(&self.body[frame.name.clone()]) {
+                    match character {
+                        '~' => path.push_str("~0"),
+                        '/' => path.push_str("~1"),
+                        other => path.push(other),
+                    }
+                    if path.len() > bytes_max {
+                        return None;
+                    }
+                }
+            }
         }
-        path
+        (path.len() <= bytes_max).then_some(path)
     }
 }
 
@@ -127,15 +143,22 @@ pub(super) fn unescaped(raw: &str) -> Cow<'_, str> {
     if !raw.contains('\\') {
         return raw.into();
     }
-    let (mut text, mut rest) = (String::with_capacity(raw.len()), raw);
-    while let Some((before, escape)) = rest.split_once('\\') {
-        text.push_str(before);
-        let (character, length) = escaped(escape.as_bytes());
-        text.push(character);
-        rest = escape.get(length..).unwrap_or_default();
+    Characters(raw).collect::<String>().into()
+}
+
+/// What is left of a string, character by character as it was meant.
+struct Characters<'b>(&'b str);
+
+impl Iterator for Characters<'_> {
+    type Item = char;
+
+    fn next(&mut self) -> Option<char> {
+        let first = self.0.chars().next()?;
+        let rest = &self.0[first.len_utf8()..];
+        let (character, length) = if first == '\\' { escaped(rest.as_bytes()) } else { (first, 0) };
+        self.0 = rest.get(length..).unwrap_or_default();
+        Some(character)
     }
-    text.push_str(rest);
-    text.into()
 }
 
 /// What an escape behind its backslash stands for, and how long it is; it was checked on the way.
@@ -254,9 +277,7 @@ impl<'b> Walk<'b, '_> {
             }
             let start = self.at + 1;
             let raw = self.string()?;
-            if self.hidden.is_none() {
-                see(Seen::Shown(raw))?;
-            }
+            see(if self.hidden.is_some() { Seen::HiddenName(raw) } else { Seen::Shown(raw) })?;
             self.skip_space();
             if self.byte() != Some(b':') {
                 return Err(Unreadable);

@@ -21,9 +21,11 @@ pub const HEADERS_MAX: usize = 200;
 /// Stands for what is not shown; in a body its place follows, by which an edited body is made whole again.
 pub(super) const MARK: &str = "<masked";
 /// Masked places of one body, which bounds what is shown in their stead: a body with more is not shown.
-const SPOTS_MAX: usize = 10_000;
+pub(super) const SPOTS_MAX: usize = 10_000;
 /// Bytes of the place that stands in a mark: names are the sender's, and may be as long as a body.
-const PATH_BYTES_MAX: usize = 256;
+pub(super) const PATH_BYTES_MAX: usize = 256;
+/// Forms within each other in which names are looked for.
+const FORMS_MAX: usize = 4;
 /// In the stead of a body in which nothing can be found.
 const UNREADABLE: &str =
     "<masked: the body is not shown, for `host.mask.pointers` cannot be looked for in it: it is no JSON>";
@@ -93,7 +95,7 @@ impl Masks {
         let mut spots: Vec<(Range<usize>, String)> = Vec::new();
         let walked = json::walk(body, tree, |seen| {
             let Seen::Masked(spot) = seen else { return Ok(()) };
-            spots.push((spot.range.clone(), quoted(&mark(&spot.path()))));
+            spots.push((spot.range.clone(), quoted(&mark(&spot.path(PATH_BYTES_MAX).unwrap_or_default()))));
             if spots.len() > SPOTS_MAX { Err(Unreadable) } else { Ok(()) }
         });
         match walked {
@@ -115,10 +117,32 @@ impl Masks {
     pub(super) fn is_plain(&self, body: &[u8]) -> bool {
         let Some(names) = self.0.as_ref().and_then(|inner| inner.names.as_ref()) else { return false };
         let Ok(text) = std::str::from_utf8(body) else { return false };
+        if text.trim_start().starts_with(['{', '[', '"']) {
+            return false;
+        }
         // What was meant as JSON may spell the names in another way.
-        let is_meant_as_json = text.trim_start().starts_with(['{', '[', '"']) || text.contains("\\u");
-        !is_meant_as_json && !names.is_match(text)
+        let is_plain = |text: &str| !text.contains("\\u") && !names.is_match(text);
+        // So may a form, as often as it was put into another.
+        let (mut form, mut address) = (Cow::from(text), Cow::from(text));
+        for _ in 0..FORMS_MAX {
+            if !is_plain(&form) || !is_plain(&address) {
+                return false;
+            }
+            let (Some(next_form), Some(next_address)) = (decoded(&form.replace('+', " ")), decoded(&address)) else {
+                return false;
+            };
+            if next_form == form && next_address == address {
+                return true;
+            }
+            (form, address) = (next_form.into(), next_address.into());
+        }
+        false
     }
+}
+
+/// Without what is percent-encoded; none where it was in an encoding in which nothing can be looked for.
+fn decoded(text: &str) -> Option<String> {
+    percent_decode_str(text).decode_utf8().ok().map(Cow::into_owned)
 }
 
 /// One name for all ways to write it: programs between a sender and here change case, and write `_` for `-`.
@@ -126,9 +150,9 @@ fn canonical(name: &str) -> String {
     percent_decode_str(name).decode_utf8_lossy().to_ascii_lowercase().replace('_', "-")
 }
 
-/// Stands for what lies at `path`; a header has none.
+/// Stands for what lies at `path`; a header has none, nor has what lies too deep to say it.
 pub(super) fn mark(path: &str) -> String {
-    if path.is_empty() || path.len() > PATH_BYTES_MAX { format!("{MARK}>") } else { format!("{MARK} {path}>") }
+    if path.is_empty() { format!("{MARK}>") } else { format!("{MARK} {path}>") }
 }
 
 /// Text as a JSON string.
@@ -223,6 +247,14 @@ pub(super) mod tests {
             check(&["/a/email"], body, if is_shown { body } else { UNREADABLE });
         }
         check(&["/*/0"], "hello", UNREADABLE);
+        for body in
+            ["k%C3%BCnde=a", "card+number=4", "card%20number=4", "pin%2Dcode=4111", "%65mail=a", "%2565mail=a", "q=%FC"]
+        {
+            check(&["/künde", "/card number", "/pin-code", "/email"], body, UNREADABLE);
+        }
+        for body in ["a=100%&b=1+1", "name=J%C3%B6rg+L", "50% off + more"] {
+            check(&["/künde", "/email"], body, body);
+        }
         assert_eq!(*masks(&["/a"]).body(b"\xff\xfe"), *UNREADABLE.as_bytes());
         check(&[], broken, broken);
     }
@@ -233,5 +265,16 @@ pub(super) mod tests {
         check(&["/*"], &many, TOO_MUCH);
         let long = "x".repeat(1_000);
         check(&["/*"], &format!("{{\"{long}\":1}}"), &format!("{{\"{long}\":\"<masked>\"}}"));
+    }
+
+    /// Its length times its places would be minutes.
+    #[test]
+    fn a_long_name_is_not_read_again_for_each_of_its_places() {
+        let name = "\\u0041".repeat(60_000);
+        let body = |member: &str| format!("{{\"cards\":{{\"{name}\":{{{}\"x\":0}}}}}}", member.repeat(2_000));
+        let (whole, shown) = (body("\"number\":1,"), body("\"number\":\"<masked>\","));
+        check(&["/cards/*/number"], &whole, &shown);
+        let restored = masks(&["/cards/*/number"]).restored(shown.into_bytes(), whole.as_bytes());
+        assert!(restored.unwrap_err().contains("too long a name"));
     }
 }

@@ -1,37 +1,55 @@
 //! Texts about a message that may repeat what is masked in it: reasons, log lines, addresses of requests.
 //!
-//! Values are found as they are, percent-encoded and escaped, and cut short; a plugin that means to tell one in another
-//! way can. Where not all of them can be known, no text is shown. Invariant: the work for a text is bounded by its length
-//! and by what is kept here.
+//! Values are found as they are, percent-encoded and escaped, in another letter case, cut short, and in parts; a plugin that
+//! means to tell one in another way can. Where not all of them can be known, no text is shown. Invariant: the work for a
+//! text, and for all texts about a call, is bounded.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use percent_encoding::percent_decode_str;
 
 use super::json::{self, Seen, Unreadable, unescaped};
 use super::masks::{Masks, mark};
-use super::spelling::{self, Reader};
+use super::search::{Index, PART_BYTES_MIN, Work};
 use crate::message::Header;
 
-/// Values of the messages of one call.
-const VALUES_MAX: usize = 4_096;
+/// Values of the messages of one call, with their parts.
+const VALUES_MAX: usize = 16_384;
 /// Bytes of them all.
-const BYTES_MAX: usize = 256 << 10;
-/// A shorter value is looked for as a whole word: it is a part of many.
-const PART_BYTES_MIN: usize = 4;
-/// So much of a value's beginning is found anywhere; less of it at the end of a text alone, where it was cut.
-const BEGINNING_BYTES_MIN: usize = 12;
+const BYTES_MAX: usize = 512 << 10;
+/// A word of a text from so many bytes on is looked for by itself: shorter ones are anybody's.
+const WORD_BYTES_MIN: usize = 8;
+/// What one text may take: a few hundredths of a second.
+const TEXT_WORK_MAX: u64 = 8 << 20;
+/// What all texts about one call may take: half a second.
+const CALL_WORK_MAX: u64 = 256 << 20;
 /// In the stead of a text.
 const TOO_MUCH: &str = "<masked: the text is not shown, for its message has more masked values than are looked for>";
+/// The same, of one that cannot be looked through.
+const TOO_LONG: &str =
+    "<masked: the text is not shown, for it takes too much work to look for its message's masked values in it>";
 
-/// The masked values of some messages.
+/// The masked values of some messages. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Repeats {
-    /// By their first bytes.
-    values: BTreeMap<u8, Vec<Vec<u8>>>,
-    words: Vec<String>,
-    count: usize,
+pub struct Repeats(Option<Arc<Known>>);
+
+#[derive(Debug)]
+struct Known {
+    /// None where there is too much.
+    index: Option<Index>,
+    /// For all texts.
+    work_left: AtomicU64,
+}
+
+/// What is to be looked for, while it is gathered.
+#[derive(Default)]
+struct Gathered {
+    /// In lower case; with whether it is looked for as a whole word alone.
+    values: BTreeMap<Vec<u8>, bool>,
     bytes: usize,
     is_too_much: bool,
 }
@@ -40,37 +58,43 @@ impl Masks {
     /// What texts about these messages must not repeat.
     #[must_use]
     pub fn repeats<'m>(&self, messages: impl IntoIterator<Item = (&'m [Header], &'m [u8])>) -> Repeats {
-        let mut repeats = Repeats::default();
         if self.is_empty() {
-            return repeats;
+            return Repeats::default();
         }
+        let mut gathered = Gathered::default();
         for (headers, body) in messages {
-            headers.iter().filter(|(name, _)| self.hides(name)).for_each(|(_, value)| repeats.add(value));
-            self.repeats_of_body(body, &mut repeats);
+            headers.iter().filter(|(name, _)| self.hides(name)).for_each(|(_, value)| gathered.add_header(value));
+            self.repeats_of_body(body, &mut gathered);
         }
-        repeats
+        if gathered.values.is_empty() {
+            return Repeats::default();
+        }
+        let index = (!gathered.is_too_much).then(|| Index::new(gathered.values));
+        Repeats(Some(Arc::new(Known { index, work_left: AtomicU64::new(CALL_WORK_MAX) })))
     }
 
-    fn repeats_of_body(&self, body: &[u8], repeats: &mut Repeats) {
+    fn repeats_of_body(&self, body: &[u8], gathered: &mut Gathered) {
         let Some(tree) = self.tree() else { return };
         let walked = json::walk(body, tree, |seen| {
             match seen {
-                Seen::HiddenText(raw) => repeats.add(&unescaped(raw)),
-                Seen::HiddenNumber(number) => repeats.add_number(number),
+                Seen::HiddenText(raw) | Seen::HiddenName(raw) => gathered.add(&unescaped(raw)),
+                Seen::HiddenNumber(number) => gathered.add_number(number),
                 Seen::Shown(_) | Seen::Masked(_) => {}
             }
             Ok(())
         });
         if walked == Err(Unreadable) && !self.is_plain(body) {
-            // Whatever of it may be a value.
+            // Whatever of it may be a value, also as a form or broken JSON means it.
             let text = String::from_utf8_lossy(body);
-            let is_between = |character: char| {
-                character.is_whitespace()
-                    || character.is_control()
-                    || matches!(character, '"' | '\'' | '{' | '}' | '[' | ']' | ',' | ':' | ';' | '=' | '&' | '<' | '>')
-                    || character == char::REPLACEMENT_CHARACTER
-            };
-            text.split(is_between).filter(|word| word.len() >= PART_BYTES_MIN).for_each(|word| repeats.add(word));
+            for word in text.split(is_between).filter(|word| !word.is_empty()) {
+                gathered.add(word);
+                if word.contains(['%', '+']) {
+                    gathered.add(&percent_decode_str(&word.replace('+', " ")).decode_utf8_lossy());
+                }
+                if word.contains('\\') {
+                    gathered.add(&unescaped(word));
+                }
+            }
         }
     }
 }
@@ -79,19 +103,29 @@ impl Repeats {
     /// Whether there is nothing to look for.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.count == 0 && !self.is_too_much
+        self.0.is_none()
     }
 
     /// A text as it may be shown.
     #[must_use]
     pub fn hide<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        if self.is_empty() || text.is_empty() {
-            return text.into();
+        match self.0.as_deref() {
+            Some(known) if !text.is_empty() => known.hide(text),
+            _ => text.into(),
         }
-        if self.is_too_much {
-            return TOO_MUCH.into();
-        }
-        let mut found = self.find(text);
+    }
+}
+
+impl Known {
+    fn hide<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let Some(index) = &self.index else { return TOO_MUCH.into() };
+        let allowed = self.work_left.load(Ordering::Relaxed).min(TEXT_WORK_MAX);
+        let mut work = Work(allowed);
+        let found = index.find(text, &mut work);
+        let spent = allowed - work.0;
+        let less = |left: u64| Some(left.saturating_sub(spent));
+        let _ = self.work_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        let Some(mut found) = found else { return TOO_LONG.into() };
         if found.is_empty() {
             return text.into();
         }
@@ -107,106 +141,87 @@ impl Repeats {
         shown.push_str(&text[end..]);
         shown.into()
     }
+}
 
-    /// Looks for a value, in each way in which programs write it.
+impl Gathered {
+    /// Looks for a value, in each way in which programs write it, and for its words.
     fn add(&mut self, value: &str) {
+        if self.is_too_much {
+            return;
+        }
         let value = value.trim();
         // Whoever prints a value of several lines prints several lines.
         for line in value.lines().map(str::trim).filter(|_| value.contains(['\n', '\r'])) {
-            self.add_line(line);
+            self.add_line(line, false);
         }
-        self.add_line(value);
+        self.add_line(value, false);
+        for word in value.split(is_between).map(|word| word.trim_matches(['.', '!', '?', '(', ')'])) {
+            if word.len() >= WORD_BYTES_MIN || word.contains('@') {
+                self.add_line(word, false);
+            }
+        }
     }
 
-    fn add_line(&mut self, value: &str) {
-        self.keep(value);
+    /// The value of a header too: what stands behind a scheme, and each of its parts.
+    fn add_header(&mut self, value: &str) {
+        self.add(value);
+        let (scheme, rest) = value.trim().split_once(char::is_whitespace).unwrap_or(("", value));
+        // `Bearer` is no secret.
+        let is_scheme = scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        self.add_line(rest.trim(), false);
+        let is_end = |character: char| character.is_whitespace() || matches!(character, ';' | ',' | '=' | '"');
+        for part in if is_scheme { rest } else { value }.split(is_end).filter(|part| part.len() >= PART_BYTES_MIN) {
+            self.add_line(part, part.len() < WORD_BYTES_MIN);
+        }
+    }
+
+    fn add_line(&mut self, value: &str, is_word: bool) {
+        self.keep(value, is_word);
         if !value.is_ascii() {
-            for style in [Escapes::JsonLower, Escapes::JsonUpper, Escapes::Rust] {
-                self.keep(&style.write(value));
+            for style in [Escapes::Json, Escapes::Rust] {
+                self.keep(&style.write(value), is_word);
             }
         }
     }
 
     fn add_number(&mut self, number: &str) {
-        self.keep(number);
+        self.keep(number, false);
         if let Ok(read) = number.parse::<f64>() {
             let written = read.to_string();
             if written != number {
-                self.keep(&written);
+                self.keep(&written, false);
             }
         }
     }
 
-    fn keep(&mut self, value: &str) {
+    fn keep(&mut self, value: &str, is_word: bool) {
         if value.is_empty() || self.is_too_much {
             return;
         }
-        (self.count, self.bytes) = (self.count + 1, self.bytes + value.len());
-        self.is_too_much = self.count > VALUES_MAX || self.bytes > BYTES_MAX;
-        if value.len() < PART_BYTES_MIN {
-            self.words.push(value.to_owned());
+        // A short one is a part of many.
+        let is_word = is_word || value.len() < PART_BYTES_MIN;
+        if let Some(known) = self.values.get_mut(&value.as_bytes().to_ascii_lowercase()) {
+            *known &= is_word;
             return;
         }
-        let alike = self.values.entry(value.as_bytes()[0]).or_default();
-        if !alike.iter().any(|known| known == value.as_bytes()) {
-            alike.push(value.as_bytes().to_vec());
-        }
+        self.bytes += value.len();
+        self.values.insert(value.as_bytes().to_ascii_lowercase(), is_word);
+        self.is_too_much = self.values.len() > VALUES_MAX || self.bytes > BYTES_MAX;
     }
+}
 
-    /// Where something of a value stands; each range begins and ends between characters.
-    fn find(&self, text: &str) -> Vec<Range<usize>> {
-        let mut found: Vec<Range<usize>> = self.end_of_value(text).into_iter().collect();
-        found.extend(self.words.iter().flat_map(|word| whole_words(text, word)));
-        let (mut reader, mut at) = (Reader::default(), 0);
-        // A text that was cut says so.
-        let end = text.trim_end_matches(['…', '.', ' ']).len();
-        while at < text.len() {
-            match self.begins(&mut reader, &text.as_bytes()[at..], end.saturating_sub(at)) {
-                Some(length) => {
-                    let range = at..ceil(text, at + length);
-                    at = range.end;
-                    found.push(range);
-                }
-                None => at = ceil(text, at + 1),
-            }
-        }
-        found
-    }
-
-    /// How many bytes of a text spell a value, or enough of its beginning; `end` is where a text ends that was cut.
-    fn begins(&self, reader: &mut Reader, text: &[u8], end: usize) -> Option<usize> {
-        let mut longest = None;
-        let firsts = spelling::firsts(text);
-        for value in firsts.into_iter().flatten().filter_map(|first| self.values.get(&first)).flatten() {
-            let (of_value, of_text) = reader.common(value, text);
-            let is_cut = of_value >= PART_BYTES_MIN && of_text >= end;
-            if of_value == value.len() || of_value >= BEGINNING_BYTES_MIN || is_cut {
-                longest = longest.max(Some(of_text));
-            }
-        }
-        longest
-    }
-
-    /// The end of a value with which a text begins that was cut in front; or what is left of one that was cut behind too.
-    fn end_of_value(&self, text: &str) -> Option<Range<usize>> {
-        let bytes = text.as_bytes();
-        let head = bytes.get(..PART_BYTES_MIN)?;
-        let ends = |value: &Vec<u8>| {
-            let begins = (1..).zip(value.get(1..)?.windows(PART_BYTES_MIN)).filter(|(_, part)| *part == head);
-            let mut rests = begins.map(|(start, _)| &value[start..]);
-            rests
-                .find(|rest| bytes.starts_with(rest) || rest.starts_with(bytes))
-                .map(|rest| rest.len().min(bytes.len()))
-        };
-        self.values.values().flatten().filter_map(ends).max().map(|length| 0..ceil(text, length))
-    }
+/// Whether a character stands between words, in whatever a text is written.
+fn is_between(character: char) -> bool {
+    character.is_whitespace()
+        || character.is_control()
+        || matches!(character, '"' | '\'' | '{' | '}' | '[' | ']' | ',' | ':' | ';' | '=' | '&' | '<' | '>')
+        || character == char::REPLACEMENT_CHARACTER
 }
 
 /// How characters beyond ASCII are escaped.
 #[derive(Clone, Copy)]
 enum Escapes {
-    JsonLower,
-    JsonUpper,
+    Json,
     Rust,
 }
 
@@ -221,31 +236,14 @@ impl Escapes {
             // Writing into a String cannot fail.
             let _ = match self {
                 Self::Rust => write!(escaped, "{}", character.escape_unicode()),
-                Self::JsonLower => {
+                Self::Json => {
                     let units = &mut [0; 2];
                     character.encode_utf16(units).iter().try_for_each(|unit| write!(escaped, "\\u{unit:04x}"))
-                }
-                Self::JsonUpper => {
-                    let units = &mut [0; 2];
-                    character.encode_utf16(units).iter().try_for_each(|unit| write!(escaped, "\\u{unit:04X}"))
                 }
             };
         }
         escaped
     }
-}
-
-/// Where a word stands that is no part of another.
-fn whole_words<'t>(text: &'t str, word: &'t str) -> impl Iterator<Item = Range<usize>> + 't {
-    let is_part = |character: Option<char>| character.is_some_and(char::is_alphanumeric);
-    text.match_indices(word).map(|(start, word)| start..start + word.len()).filter(move |range| {
-        !is_part(text[..range.start].chars().next_back()) && !is_part(text[range.end..].chars().next())
-    })
-}
-
-/// The next place between two characters.
-fn ceil(text: &str, at: usize) -> usize {
-    (at..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len())
 }
 
 #[cfg(test)]
@@ -254,7 +252,11 @@ mod tests {
     use super::*;
 
     fn repeats(body: &str) -> Repeats {
-        let headers = [("x-api-key".to_owned(), "k-12345678".to_owned()), ("other".to_owned(), "shown".to_owned())];
+        let headers = [
+            ("x-api-key".to_owned(), "k-12345678".to_owned()),
+            ("other".to_owned(), "shown".to_owned()),
+            ("authorization".to_owned(), "Bearer tok-abcdef-1234567890".to_owned()),
+        ];
         masks(&["/email", "/cards/*"]).repeats([(&headers[..], body.as_bytes())])
     }
 
@@ -270,7 +272,7 @@ mod tests {
         check(body, "order o-77 of ann/lee@x.example: no", "order o-77 of <masked>: no");
         check(body, "GET /c/ann%2Flee%40x.example?a", "GET /c/<masked>?a");
         check(body, r#"{"m":"ann\/lee@x.example"}"#, r#"{"m":"<masked>"}"#);
-        check(body, "card 4111111111111111, cvv 123, id 1234", "card <masked>, cvv <masked>, id 1234");
+        check(body, "card 4111111111111111, cvv 123, id 1234", "card <masked>, <masked> <masked>, id 1234");
         check(body, "key k-12345678, shown", "key <masked>, shown");
         check(body, "\\u004aörg Ü. or J\\u00f6rg \\u00dc.", "<masked> or <masked>");
         check(body, "J\\u00F6rg \\u00DC. or J\\u{f6}rg \\u{dc}.", "<masked> or <masked>");
@@ -293,5 +295,45 @@ mod tests {
         let many: Vec<String> = (0..=VALUES_MAX).map(|it| format!("\"value-{it}\"")).collect();
         check(&format!("{{\"cards\":[[{}]]}}", many.join(",")), "anything", TOO_MUCH);
         check(r#"{"email":"x@y.example""#, "expected `}` after x@y.example", "expected `}` after <masked>");
+    }
+
+    #[test]
+    fn parts_names_and_other_letter_case_are_hidden_too() {
+        let body =
+            r#"{"email":{"ann.secret@x.example":true,"to":"Ann Lee <lee@x.example>, or Schmidthuber."},"cards":[]}"#;
+        check(body, "token tok-abcdef-1234567890 was refused", "token <masked> was refused");
+        check(body, "no Bearer of TOK-abcdef-1234567890", "no Bearer of <masked>");
+        check(body, "ann.secret@x.example, Ann.Secret@X.example", "<masked>, <masked>");
+        check(body, "lee@x.example and schmidthuber", "<masked> and <masked>");
+        let cookie = [("x-api-key".to_owned(), "sid=s3cr; user=ann-lee-77; k=Zm9vYmFyMTIzNA==".to_owned())];
+        let hidden = masks(&[]).repeats([(&cookie[..], &b""[..])]);
+        assert_eq!(hidden.hide("s3cr of ann-lee-77, Zm9vYmFyMTIzNA"), "<masked> of <masked>, <masked>");
+        assert_eq!(hidden.hide("s3crypt"), "s3crypt");
+    }
+
+    #[test]
+    fn a_text_that_was_cut_within_a_character_shows_no_rest() {
+        let body = r#"{"email":"Jürgen Müßig-Größe"}"#;
+        check(body, "\u{fffd}ßig-Größe called", "\u{fffd}<masked> called");
+        check(body, "for Jürgen M\u{fffd}", "for <masked>\u{fffd}");
+        check(body, "\u{fffd}rgen M\u{fffd}", "\u{fffd}<masked>\u{fffd}");
+    }
+
+    #[test]
+    fn of_a_body_that_is_not_shown_each_word_is_hidden() {
+        let body = "%65mail=ann%40x.example&pin=12&who=J%C3%B6rg+Lee";
+        check(body, "ann@x.example, pin 12 of Jörg Lee", "<masked>, <masked> <masked> of <masked>");
+    }
+
+    #[test]
+    fn texts_that_take_too_much_work_are_not_shown() {
+        let body = format!(r#"{{"email":"{}"}}"#, "a".repeat(100_000));
+        check(&body, &"a".repeat(16_000), TOO_LONG);
+        let values: Vec<String> = (0..4_000).map(|it| format!("\"aaaaaaaaaaa{it:06}\"")).collect();
+        let hidden = repeats(&format!("{{\"cards\":[[{}]]}}", values.join(",")));
+        assert!(hidden.hide(&"a".repeat(1_200)).ends_with("a<masked>"));
+        hidden.0.as_ref().unwrap().work_left.store(100_000, Ordering::Relaxed);
+        let shown = [hidden.hide("nothing of it").into_owned(), hidden.hide("nothing of it").into_owned()];
+        assert_eq!(shown, ["nothing of it", TOO_LONG], "all texts about a call have one bound");
     }
 }

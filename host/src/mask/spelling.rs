@@ -46,25 +46,6 @@ impl Reader {
         }
         ends.last().map_or(Fit::No, |end| Fit::Whole(*end))
     }
-
-    /// With how much of `value` a text begins: bytes of the value, and bytes of the text.
-    pub(crate) fn common(&mut self, value: &[u8], text: &[u8]) -> (usize, usize) {
-        let Self { ends, next } = self;
-        ends.clear();
-        ends.push(0);
-        let mut common = (0, 0);
-        for (read, byte) in (1..).zip(value) {
-            for end in ends.drain(..) {
-                step(*byte, &text[end..], |bytes| next.push(end + bytes));
-            }
-            next.sort_unstable();
-            next.dedup();
-            std::mem::swap(ends, next);
-            let Some(end) = ends.last() else { break };
-            common = (read, *end);
-        }
-        common
-    }
 }
 
 /// Whether a text that holds `value` somewhere can begin to do so with this byte.
@@ -73,19 +54,23 @@ pub(crate) fn may_begin(value: &[u8], byte: u8) -> bool {
         || value.first().is_some_and(|first| *first == byte || (*first == b' ' && byte == b'+'))
 }
 
-/// The bytes of which a text may begin with a spelling, whichever of them it is.
-pub(crate) fn firsts(text: &[u8]) -> [Option<u8>; 3] {
+/// Tells each byte with a spelling of which a text begins, and how long that is.
+pub(crate) fn readings(text: &[u8], mut found: impl FnMut(u8, usize)) {
     let two = |at: usize| {
         let digit = |at: usize| text.get(at).and_then(|byte| char::from(*byte).to_digit(16));
         u8::try_from(digit(at)? << 4 | digit(at + 1)?).ok()
     };
+    let mut tell = |byte: Option<u8>, length: usize| byte.into_iter().for_each(|byte| found(byte, length));
+    tell(text.first().copied(), 1);
     match text {
-        [b'%', ..] => [Some(b'%'), two(1), two(1).filter(|byte| *byte == b'%').and_then(|_| two(3))],
-        [b'\\', b'u', b'0', b'0', ..] => [Some(b'\\'), two(4), None],
-        [b'\\', short, ..] => [Some(b'\\'), unescaped(*short).filter(|byte| *byte != b'\\'), None],
-        [b'+', ..] => [Some(b'+'), Some(b' '), None],
-        [first, ..] => [Some(*first), None, None],
-        [] => [None; 3],
+        [b'%', ..] => {
+            tell(two(1), 3);
+            tell(two(1).filter(|byte| *byte == b'%').and_then(|_| two(3)), 5);
+        }
+        [b'\\', b'u' | b'U', b'0', b'0', ..] => tell(two(4), 6),
+        [b'\\', short, ..] => tell(unescaped(short.to_ascii_lowercase()), 2),
+        [b'+', ..] => tell(Some(b' '), 1),
+        _ => {}
     }
 }
 
@@ -168,29 +153,24 @@ mod tests {
     }
 
     #[test]
-    fn the_first_byte_is_known_in_every_spelling() {
+    fn every_spelling_of_a_byte_is_read() {
         for byte in 0..=u8::MAX {
             let hex = format!("{byte:02x}");
             let spelled = [
-                vec![byte, b'x'],
-                format!("%{hex}x").into(),
-                format!("%25{hex}x").into(),
-                format!("\\u00{hex}x").into(),
+                vec![byte],
+                format!("%{hex}").into(),
+                format!("%25{hex}").into(),
+                format!("%{}", hex.to_uppercase()).into(),
+                format!("\\u00{hex}").into(),
             ];
-            let short = short_escape(byte).map(|short| vec![b'\\', short, b'x']);
-            let plus = (byte == b' ').then(|| b"+x".to_vec());
+            let short = short_escape(byte).map(|short| vec![b'\\', short]);
+            let plus = (byte == b' ').then(|| b"+".to_vec());
             for text in spelled.into_iter().chain(short).chain(plus) {
-                assert!(firsts(&text).contains(&Some(byte)), "{byte} in {}", String::from_utf8_lossy(&text));
+                let mut is_read = false;
+                readings(&[&text[..], b"x"].concat(), |read, length| is_read |= (read, length) == (byte, text.len()));
+                assert!(is_read, "{byte} in {}", String::from_utf8_lossy(&text));
             }
         }
-    }
-
-    #[test]
-    fn the_beginning_of_a_value_is_measured() {
-        let common = |text: &str| Reader::default().common(VALUE, text.as_bytes());
-        assert_eq!(common("k/% \\\"+x and more"), (8, 8));
-        assert_eq!(common("k%2F%25 or not"), (4, 8));
-        assert_eq!(common("x"), (0, 0));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::id::Name;
 use crate::limit::Limit;
 use crate::message::trace::Trace;
 
+pub(crate) use plugin::LABELS_MAX;
 pub use plugin::{Figure, PluginMetrics};
 pub use spread::{Counts, Spread};
 pub use timing::Timing;

@@ -20,7 +20,7 @@ const NAMES_MAX: usize = 64;
 /// Label sets that one connector may use over all its names.
 const SERIES_MAX: usize = 512;
 /// Labels of one figure.
-const LABELS_MAX: usize = 8;
+pub(crate) const LABELS_MAX: usize = 8;
 /// Bytes of a name, a label's name or a label's value.
 const TEXT_BYTES_MAX: usize = 64;
 

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use url::Url;
 
 pub use export::{Exporter, Means};
-pub use recording::{ATTRIBUTES_MAX, EVENTS_MAX, Recording, Unfit};
+pub use recording::{ATTRIBUTES_MAX, EVENT_ATTRIBUTES_MAX, EVENTS_MAX, Recording, Unfit};
 
 use crate::mask::Masks;
 use crate::message::Header;

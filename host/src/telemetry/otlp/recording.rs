@@ -13,7 +13,7 @@ pub const ATTRIBUTES_MAX: usize = 32;
 /// Events that a plugin may tell of one attempt.
 pub const EVENTS_MAX: usize = 32;
 /// Attributes of one event.
-const EVENT_ATTRIBUTES_MAX: usize = 8;
+pub const EVENT_ATTRIBUTES_MAX: usize = 8;
 /// Bytes of a name.
 const KEY_BYTES_MAX: usize = 128;
 /// Bytes of a text; a longer one is cut.
