@@ -295,12 +295,12 @@ fn a_reader_that_is_too_slow_holds_nobody_up_and_is_told_what_it_lost() {
 fn the_record_is_read_backwards_in_pages() {
     let host = of_each_kind();
     let running = host.start();
-    for verb in ["pause", "resume", "pause"] {
-        let _ = host.run(&[verb, "it"]).ok();
-    }
     let mut follow = running.events("kinds=audit").unwrap();
-    let _ = host.run(&["resume", "it"]).ok();
-    let _ = follow.next_event();
+    for verb in ["pause", "resume", "pause", "resume"] {
+        let _ = host.run(&[verb, "it"]).ok();
+        // It is written a moment after the verb is answered, and told then.
+        let _ = follow.wait_for(verb, |event| event.data["subject"] == verb);
+    }
     let file = host.audit();
     let newest_first: Vec<Value> = file.iter().rev().cloned().collect();
     assert_eq!(get(&running, "audit"), json!({ "records": newest_first, "next": null }));

@@ -225,7 +225,7 @@ fn connections_that_ask_the_admin_nothing_keep_nobody_out() {
     let files = running.threads_and_files().1;
     let half = |nth: usize| {
         let mut line = Line::open(running.admin());
-        if nth % 2 == 0 {
+        if nth.is_multiple_of(2) {
             line.say(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: ");
         }
         line

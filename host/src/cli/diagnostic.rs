@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn nothing_of_a_file_steers_the_terminal() {
-        let rendered = render(&problem("a = '\u{1b}[31m\u{202e}\u{200b}\u{7}'", 4..14), Colours::Off);
+        let rendered = render(&problem("a = '\u{1b}[31m\u{202e}\u{200b}\u{7}'", 4..17), Colours::Off);
         let is_plain = |it: char| !is_steering(it) || it == '\n';
         assert!(rendered.chars().all(is_plain), "{rendered:?}");
     }
